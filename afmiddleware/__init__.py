@@ -1,0 +1,23 @@
+"""An action firewall for HTTP APIs that AI agents call: capabilities, limits, and receipts that can be checked."""
+
+from afmiddleware.current import Action, current_action
+from afmiddleware.errors import ActionRefusedError, AFError, ConfigError
+from afmiddleware.fence import Fence
+from afmiddleware.model import ActionEvent, Actor, Money, Receipt, Tier, Verdict
+
+ActionRefused = ActionRefusedError
+
+__all__ = [
+    "AFError",
+    "Action",
+    "ActionEvent",
+    "ActionRefused",
+    "Actor",
+    "ConfigError",
+    "Fence",
+    "Money",
+    "Receipt",
+    "Tier",
+    "Verdict",
+    "current_action",
+]

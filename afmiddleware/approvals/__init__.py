@@ -1,0 +1,1 @@
+"""Approvals, pure: requests, quorum, grants, and the digest that an approval is bound to."""

@@ -1,0 +1,133 @@
+"""From a checked policy to a plan: everything compiled, and the sources of keys behind identity."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from afmiddleware.config.load import limits_of
+from afmiddleware.errors import ConfigError
+from afmiddleware.identity.api_keys import ApiKeys
+from afmiddleware.identity.identify import Authenticators
+from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.limits.select import Limits
+from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, KeySources, discovery_url, fetcher, fixed_keys, keys_from_file
+from afmiddleware.mapping.bindings import compile_bindings
+from afmiddleware.plan import Plan
+from afmiddleware.policy.compiled import Policy, compile_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from afmiddleware.config.schema import Config, Route, Rules
+    from afmiddleware.config.schema import Issuer as IssuerEntry
+    from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.model.action import ActionEvent
+
+_LINE = re.compile(r"line (\d+): ")
+
+
+class _Sources(msgspec.Struct, frozen=True):
+    """What bindings and rules are compiled from."""
+
+    routes: tuple[Route, ...]
+    rules: Rules
+    currency: str
+    assets: Mapping[str, int]
+
+
+def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
+    """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found."""
+    sources = _Sources(config.routes, config.rules, config.currency, config.exponents)
+    problems: list[str] = []
+    policy = _collect(problems, lambda: compile_policy(sources))
+    reads = policy.reads_payload if policy is not None else lambda _capability: False
+    bindings = _collect(problems, lambda: compile_bindings(sources, reads))
+    keys = _collect(problems, lambda: _key_sources(config, base))
+    if policy is None or bindings is None or keys is None:
+        raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
+    return _plan(config, policy, bindings, keys), keys
+
+
+def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources) -> Plan:
+    identity = config.identity
+    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
+    tokens = None
+    if identity.jwt is not None:
+        issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
+        tokens = Tokens(issuers, time.monotonic, threading.Lock())
+    header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
+    return Plan(
+        digest=config.digest,
+        environment=config.environment,
+        observe=config.mode == "observe",
+        bindings=bindings,
+        policy=policy,
+        limits=Limits(limits_of(config)),
+        identify=Authenticators(api_keys, header, tokens).identify,
+        keeps_fields=config.receipts.payload == "fields",
+        payload_hash=_hashed if config.receipts.payload == "hash" else None,
+    )
+
+
+def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
+    return Issuer(
+        name=entry.issuer,
+        audience=entry.audience,
+        algorithms=entry.algorithms,
+        snapshot=keys.sources[entry.issuer].snapshot,
+        typ=tuple(typ.lower().removeprefix("application/") for typ in entry.typ),
+        require=entry.require,
+        leeway=entry.leeway_s,
+        max_lifetime=entry.max_lifetime_s,
+    )
+
+
+def _key_sources(config: Config, base: Path) -> KeySources:
+    sources: dict[str, FixedKeys | FetchedKeys] = {}
+    for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
+        if entry.issuer in sources:
+            raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
+        sources[entry.issuer] = _key_source(entry, base, config.source)
+    return KeySources(sources)
+
+
+def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | FetchedKeys:
+    if entry.jwks is not None:
+        return fixed_keys(entry.jwks, entry.algorithms, f"{source}: jwks of {entry.issuer}")
+    if entry.jwks_file is not None:
+        return keys_from_file(base / entry.jwks_file, entry.algorithms)
+    discovery = entry.discovery or ""
+    return FetchedKeys(
+        entry.issuer,
+        discovery_url(entry.issuer, discovery) if discovery else entry.jwks_uri or "",
+        entry.algorithms,
+        discovery=discovery,
+        timer=time.monotonic,
+        fetch=fetcher(allow_private=entry.allow_private),
+    )
+
+
+def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\")
+
+
+def _hashed(event: ActionEvent) -> str | None:
+    """The hex SHA-256 of the body's values, enough to tell later whether a body at hand is the one that was judged."""
+    if not event.payload:
+        return None
+    return hashlib.sha256(msgspec.json.encode(dict(event.payload), order="sorted")).hexdigest()

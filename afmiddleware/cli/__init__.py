@@ -1,0 +1,39 @@
+"""The command line: `afmiddleware`, in short `afm`. Exit codes: 0 holds, 1 found something, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from afmiddleware.cli.check import check_command, schema_command
+from afmiddleware.cli.demo import demo_command
+from afmiddleware.cli.keys import keys_group
+from afmiddleware.cli.receipts import receipts_group
+from afmiddleware.errors import AFError, ConfigError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="afmiddleware")
+def cli() -> None:
+    """An action firewall for APIs that AI agents call."""
+
+
+cli.add_command(demo_command)
+cli.add_command(check_command)
+cli.add_command(schema_command)
+cli.add_command(keys_group)
+cli.add_command(receipts_group)
+
+
+def main() -> None:
+    """Run the command line. Errors of this package are one clear text on stderr and exit 2, without a traceback."""
+    try:
+        cli()
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        sys.exit(2)
+    except AFError as error:
+        click.echo(f"afmiddleware: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,47 @@
+"""What several commands share: where the policy is, and how output is written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from afmiddleware.fence import read_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from afmiddleware.config.schema import Config
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def policy_option(function: F) -> F:
+    """`--policy FILE`, which `AFM_POLICY` also sets."""
+    option = click.option(
+        "--policy",
+        type=click.Path(dir_okay=False),
+        envvar="AFM_POLICY",
+        default="fence.yaml",
+        show_default=True,
+        help="The policy file.",
+    )
+    return option(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`: one JSON document on stdout instead of text for people."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def policy_at(policy: str) -> tuple[Config, Path]:
+    """Read a policy file that was named on the command line, with its folder. Raises `ConfigError`."""
+    return read_policy(None, {**os.environ, "AFM_POLICY": policy})
+
+
+def echo_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

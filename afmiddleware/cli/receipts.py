@@ -1,0 +1,164 @@
+"""`afmiddleware receipts`: read the log, and check it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.errors import AFError, ReceiptError
+from afmiddleware.grammar.amounts import to_major
+from afmiddleware.ledger.anchor import read_anchor
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.sqlite_file import read_keys
+from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.receipts.verify import Report, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from afmiddleware.receipts.verify import StoredReceipt
+
+_UNREADABLE = 5
+
+
+@click.group("receipts")
+def receipts_group() -> None:
+    """The receipt log: list it, show one receipt, verify all of them."""
+
+
+@receipts_group.command("list")
+@policy_option
+@json_option
+@click.option("--kind", default="", help="Only intent, refusal, outcome or aggregate.")
+@click.option("--capability", default="", help="Only this capability.")
+@click.option("--verdict", default="", help="Only allow or refuse.")
+@click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
+def list_command(policy: str, kind: str, capability: str, verdict: str, last: int | None, *, as_json: bool) -> None:
+    """List receipts in the order of the log."""
+    config, base = policy_at(policy)
+    ledger = open_for_reading(config, base)
+    after = max(ledger.head().size - last, 0) if last else 0
+    wanted = Filter(kind=kind, capability=capability, verdict=verdict, after=after)
+    if not as_json:
+        click.echo(f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code")
+    for stored in ledger.receipts(wanted):
+        body = strict_parse(stored.receipt.body)
+        if as_json:
+            click.echo(msgspec.json.encode(_told(stored, body)))
+            continue
+        columns = stored.columns
+        line = (
+            f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
+            f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or body.get('settlement', '')}"
+        )
+        click.echo(line.rstrip())
+
+
+@receipts_group.command("show")
+@click.argument("which")
+@policy_option
+@json_option
+def show_command(which: str, policy: str, *, as_json: bool) -> None:
+    """Show the receipts of one decision id, or the one with this sequence number. Exit 1 when there is none."""
+    config, base = policy_at(policy)
+    ledger = open_for_reading(config, base)
+    if which.isdigit() and len(which) < 16:  # noqa: PLR2004 (a decision id has 32 digits)
+        found = _first(ledger.receipts(Filter(after=int(which) - 1)), int(which))
+    else:
+        found = list(ledger.receipts(Filter(decision=which.removeprefix("urn:afm:decision:"))))
+    if not found:
+        click.echo(f"there is no receipt {which}", err=True)
+        sys.exit(1)
+    for stored in found:
+        told = _told(stored, strict_parse(stored.receipt.body))
+        if as_json:
+            echo_json(told)
+            continue
+        click.echo(f"receipt {stored.receipt.seq}, {_time(int(stored.columns['ts']))} UTC")
+        for name, value in told.items():
+            click.echo(f"  {name:14} {value}")
+
+
+@receipts_group.command("verify")
+@policy_option
+@json_option
+@click.option("--anchor", type=click.Path(dir_okay=False), help="The anchor file, when it is not the policy's.")
+def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
+    """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5)."""
+    try:
+        if as_json or not sys.stderr.isatty():
+            report = verify_policy(policy, anchor)
+        else:
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task("verifying", total=None)
+                report = verify_policy(
+                    policy,
+                    anchor,
+                    lambda done, size: progress.update(task, completed=done, total=size),
+                )
+    except AFError as error:
+        if as_json:
+            echo_json({"status": "unreadable", "reason": str(error)})
+        else:
+            click.echo(f"unreadable: {error}", err=True)
+        sys.exit(_UNREADABLE)
+    if as_json:
+        echo_json(report)
+    else:
+        for line in report.lines():
+            click.echo(line)
+    sys.exit(report.exit_code)
+
+
+def verify_policy(
+    policy: str,
+    anchor: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
+    config, base = policy_at(policy)
+    ledger = open_for_reading(config, base)
+    try:
+        mark = config.receipts.anchor
+        place = Path(anchor) if anchor else base / mark.file if mark is not None else None
+        if anchor and not Path(anchor).is_file():
+            msg = f"there is no anchor at {anchor}"
+            raise ReceiptError(msg)
+        seen = read_anchor(place) if place is not None else None
+        keys = read_keys(ledger.location)
+        return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress)
+    finally:
+        ledger.close()
+
+
+def _told(stored: StoredReceipt, body: dict[str, Any]) -> dict[str, Any]:
+    """A receipt for a reader: what its body says, with the values behind its commitments."""
+    told = {name: value for name, value in body.items() if name != "c"}
+    for name, (_, value) in sorted(stored.receipt.disclosed.items()):
+        if value is not None:
+            told[name] = value
+    told["leaf"] = stored.receipt.leaf.hex()
+    return told
+
+
+def _amount(body: dict[str, Any]) -> str:
+    minor = body.get("amount") or body.get("captured")
+    return f"{to_major(int(minor), body['exponent'])} {body['currency']}" if minor else ""
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _first(found: Iterator[StoredReceipt], seq: int) -> list[StoredReceipt]:
+    one = next(found, None)
+    return [one] if one is not None and one.receipt.seq == seq else []

@@ -1,0 +1,67 @@
+"""What the policy language has and this release does not: refused by name, never ignored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NOT_YET: Final = frozenset(
+    {
+        "rates",
+        "lists",
+        "schedules",
+        "approvals",
+        "actors",
+        "webhooks",
+        "identity.sessions",
+        "identity.web_bot_auth",
+        "identity.introspection",
+        "identity.client_cert",
+        "identity.agent_detection",
+        "identity.from_app",
+        "identity.public_origins",
+        "identity.challenge",
+        "identity.limits",
+        "identity.anonymous",
+        "identity.order",
+        "identity.api_keys.prefix",
+        "identity.api_keys.pepper_env",
+        "identity.proxy.trusted_proxies",
+        "identity.proxy.header",
+        "identity.proxy.max_hops",
+        "identity.jwt.issuers.*.claims",
+        "identity.jwt.issuers.*.keys",
+        "identity.jwt.issuers.*.tier",
+        "identity.jwt.issuers.*.require_binding",
+        "routes.*.protocol",
+        "routes.*.methods",
+        "routes.*.tools",
+        "routes.*.idempotency",
+        "routes.*.settle",
+        "routes.*.on_unknown",
+        "routes.*.on_expiry",
+        "routes.*.reference",
+        "routes.*.refunds",
+        "routes.*.risk",
+        "routes.*.applies_to",
+        "rules.require_approval",
+        "rules.risk",
+        "rules.deny.*.applies_to",
+        "rules.allow.*.applies_to",
+        "rules.allow.*.roles",
+        "rules.allow.*.currency",
+        "rules.*.*.approval",
+        "limits.*.concurrent",
+        "limits.*.style",
+        "limits.*.on_exceed",
+        "limits.*.counts",
+        "receipts.redact",
+        "receipts.signing_key",
+    },
+)
+"""Keys by their path, `*` for any place in a list."""
+
+
+def not_yet(path: tuple[str | int, ...]) -> bool:
+    """Whether the key at `path` is one that a later release will know."""
+    name = ".".join("*" if isinstance(part, int) else part for part in path)
+    return name in NOT_YET or name.replace("rules.deny.", "rules.*.").replace("rules.allow.", "rules.*.") in NOT_YET

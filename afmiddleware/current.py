@@ -1,0 +1,120 @@
+"""The admitted action as its handler sees it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from afmiddleware.errors import AFError, GrammarError, MoneyError
+from afmiddleware.grammar.amounts import to_minor
+from afmiddleware.model.outcome import End, Outcome, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.actor import Actor
+    from afmiddleware.model.receipt import ReceiptRef
+    from afmiddleware.model.verdict import Verdict
+    from afmiddleware.plan import Admission
+
+
+class Action:
+    """One admitted action, from its admission to its end.
+
+    What the handler says here wins over what its answer's status says.
+    """
+
+    __slots__ = ("_admission", "_said")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._said: Outcome | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts."""
+        return self._admission.actor
+
+    @property
+    def event(self) -> ActionEvent | None:
+        """The action that was judged; `None` when a refused request passes in observe mode without one."""
+        return self._admission.event
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was decided."""
+        return self._admission.verdict
+
+    @property
+    def receipt(self) -> ReceiptRef | None:
+        """Where the receipt of the admission stands in the log."""
+        return self._admission.receipt
+
+    def settle(self, amount: str) -> None:
+        """Say what was really spent, in major units of the action's currency (`12.50`).
+
+        Less than was reserved gives the rest back; more is booked over any cap and flagged. Raises `MoneyError` when
+        the text is not an exact amount, or when the action has no amount to settle.
+        """
+        money = self._admission.event.amount if self._admission.event is not None else None
+        if money is None:
+            msg = "this action reserved no money, so there is nothing to settle"
+            raise MoneyError(msg)
+        try:
+            captured = to_minor(amount, money.exponent)
+        except GrammarError as error:
+            raise MoneyError(str(error)) from None
+        self._said = Outcome(settlement=Settlement.CAPTURE, captured=captured)
+
+    def release(self) -> None:
+        """Say that the action was not performed: what was reserved is given back."""
+        self._said = Outcome(settlement=Settlement.RELEASE)
+
+    def outcome(self, status: int, end: End) -> Outcome:
+        """How the action ended: what the handler said, else what its answer's status means.
+
+        2xx and 3xx capture, 4xx release, anything else is unknown and keeps the money counted; a route's `on_outcome`
+        may say otherwise for a class of statuses.
+        """
+        said = self._said
+        if said is not None:
+            return Outcome(settlement=said.settlement, end=end, status=status, captured=said.captured)
+        return Outcome(settlement=self._meaning(status, end), end=end, status=status)
+
+    def _meaning(self, status: int, end: End) -> Settlement:
+        if end is End.NOT_REACHED:
+            return Settlement.RELEASE
+        if end is not End.OK:
+            return Settlement.UNKNOWN
+        kind = status // 100
+        settles = self._admission.settles
+        if settles is not None and kind in settles:
+            return settles[kind]
+        if kind in (2, 3):
+            return Settlement.CAPTURE
+        return Settlement.RELEASE if kind == 4 else Settlement.UNKNOWN  # noqa: PLR2004 (a status class)
+
+
+_current: ContextVar[Action] = ContextVar("afmiddleware.action")
+"""The action that runs in this context; set by the middleware around the handler."""
+
+
+@contextmanager
+def running(action: Action) -> Iterator[None]:
+    """Make `action` the current one for what runs inside."""
+    token = _current.set(action)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_action() -> Action:
+    """The action the calling handler was admitted for. Raises `AFError` outside of one."""
+    try:
+        return _current.get()
+    except LookupError:
+        msg = "no admitted action runs here: is the fence installed, and is this route public?"
+        raise AFError(msg) from None

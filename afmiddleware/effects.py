@@ -1,0 +1,103 @@
+"""What a flow may ask of its surroundings.
+
+`answer = yield from Commit(entry)` has the exact type of the answer; the two drivers call `by` with something that does
+it, in sync or in async code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from afmiddleware.identity.needs import Need
+    from afmiddleware.model.entry import Conclusion, Entry, Held
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Io(Protocol):
+    """What a surrounding must be able to do, in sync code."""
+
+    def read_body(self, cap: int) -> bytes:
+        """The whole request body. Raises `MappingError` over `cap` bytes, `ClientGoneError` when it is cut off."""
+        ...
+
+    def resolve(self, need: Need) -> Any:
+        """Look up what identity needs. Raises `IdentityUnavailableError`."""
+        ...
+
+    def commit(self, entry: Entry) -> Held:
+        """Commit and wait. Raises `LedgerUnavailableError`."""
+        ...
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Commit without waiting."""
+        ...
+
+
+class AsyncIo(Protocol):
+    """The same in async code; nothing here may block the event loop."""
+
+    def read_body(self, cap: int) -> Awaitable[bytes]: ...
+    def resolve(self, need: Need) -> Awaitable[Any]: ...
+    def commit(self, entry: Entry) -> Awaitable[Held]: ...
+    def post(self, item: Entry | Conclusion) -> Awaitable[None]: ...
+
+
+class Effect(Generic[T_co]):
+    """Something a flow needs done: `answer = yield from SomeEffect(...)`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Generator[Effect[Any], Any, T_co]:
+        return cast("T_co", (yield self))
+
+    def by(self, io: Any) -> Any:
+        """Have it done by an `Io` (the answer) or an `AsyncIo` (an awaitable of it)."""
+        raise NotImplementedError
+
+
+Flow = Generator[Effect[Any], Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody(Effect[bytes]):
+    """Read the request body, up to `cap` bytes."""
+
+    cap: int
+
+    def by(self, io: Any) -> Any:
+        return io.read_body(self.cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve(Effect[Any]):
+    """Look up something identity needs that is not in memory."""
+
+    need: Need
+
+    def by(self, io: Any) -> Any:
+        return io.resolve(self.need)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Effect["Held"]):
+    """Charge and record, all or nothing, and wait until it is durable."""
+
+    entry: Entry
+
+    def by(self, io: Any) -> Any:
+        return io.commit(self.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Post(Effect[None]):
+    """Record without waiting."""
+
+    item: Entry | Conclusion
+
+    def by(self, io: Any) -> Any:
+        return io.post(self.item)

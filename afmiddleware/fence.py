@@ -1,0 +1,267 @@
+"""The fence: one policy, one ledger, assembled. The clock, the ids and the keys come in here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from afmiddleware.assemble import assemble
+from afmiddleware.config.load import load
+from afmiddleware.current import Action, running
+from afmiddleware.drivers import arun, run
+from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError
+from afmiddleware.flow import admit_event, conclude
+from afmiddleware.identity.needs import NeedKey
+from afmiddleware.ledger.open import open_ledger
+from afmiddleware.model.entry import Conclusion, Entry, Held
+from afmiddleware.model.outcome import End, Outcome, Settlement
+from afmiddleware.plan import Admission, Refused
+from afmiddleware.receipts.record import outcome as outcome_draft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from afmiddleware.config.schema import Config
+    from afmiddleware.identity.needs import Need
+    from afmiddleware.ledger.base import Ledger
+    from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.verdict import Verdict
+
+_log = logging.getLogger("afmiddleware")
+
+
+def system_clock() -> int:
+    """The host's clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def new_id(now: int) -> str:
+    """A decision's id: the time it was made and 72 random bits, as 32 hexadecimal digits."""
+    return f"{now:014x}{os.urandom(9).hex()}"
+
+
+class Fence:
+    """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        base: Path | None = None,
+        ledger: Ledger | None = None,
+        clock: Callable[[], int] = system_clock,
+        new_id: Callable[[int], str] = new_id,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.new_id = new_id
+        base = base or Path.cwd()
+        self.plan, self._keys = assemble(config, base)
+        self.vary = _vary(config)
+        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
+        self._io = _Io(self)
+        weakself = weakref.ref(self)
+        self._at_exit = atexit.register(lambda: (fence := weakself()) and fence.close())
+        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], config.ledger, config.mode)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **parts: Any,
+    ) -> Self:
+        """Read a policy file and put it to work.
+
+        The environment wins: `AFM_POLICY` over `path`, `AFM_LEDGER` over `ledger`, `AFM_MODE` over `mode`. Relative
+        paths in the file are relative to its folder. `parts` are the keyword arguments of `Fence`. Raises
+        `ConfigError` with every problem when the file is missing, unreadable or wrong; nothing is started then.
+        """
+        config, base = read_policy(path, os.environ if env is None else env)
+        return cls(config, base=base, **parts)
+
+    def decide(self, event: ActionEvent) -> Verdict:
+        """What would happen to `event` now, and why. Charges nothing, records nothing."""
+        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self._io).verdict
+
+    async def adecide(self, event: ActionEvent) -> Verdict:
+        """`decide` in async code."""
+        flow = admit_event(self.plan, event, self.new_id(self.clock()), dry=True)
+        return (await arun(flow, _AsyncIo(self))).verdict
+
+    def action(self, event: ActionEvent) -> ActionContext:
+        """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
+
+        Raises `ActionRefusedError` before the block when it is not. An exception in the block leaves the outcome
+        unknown, which keeps the money counted, unless the block called `settle` or `release`.
+        """
+        return ActionContext(self, event)
+
+    def commit(self, entry: Entry) -> Held:
+        """Make an entry's commit and wait for it."""
+        return cast("Held", self.ledger.commit(entry))
+
+    async def acommit(self, entry: Entry) -> Held:
+        """Make an entry's commit and wait for it without blocking the event loop."""
+        return cast("Held", await self.ledger.acommit(entry))
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Hand an item to the ledger without waiting."""
+        self.ledger.post(item)
+
+    def resolve(self, need: Need) -> Any:
+        """Look up what identity needs, blocking."""
+        if isinstance(need, NeedKey):
+            return self.ledger.api_key(need.key_id)
+        return self._keys.wait(need)
+
+    async def aresolve(self, need: Need) -> Any:
+        """Look up what identity needs without blocking the event loop."""
+        if isinstance(need, NeedKey):
+            if self.ledger.inline:
+                return self.ledger.api_key(need.key_id)
+            return await asyncio.to_thread(self.ledger.api_key, need.key_id)
+        return await self._keys.await_(need)
+
+    def conclude(self, admission: Admission, outcome: Outcome) -> None:
+        """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
+        try:
+            run(conclude(self.plan, admission, outcome), self._io)
+        except LedgerUnavailableError as error:
+            _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+
+    def close(self) -> None:
+        """Write what waits, then let go of every resource. Idempotent."""
+        atexit.unregister(self._at_exit)
+        self._keys.close()
+        self.ledger.close()
+
+
+class ActionContext:
+    """What `Fence.action` returns; enter it with `with` or `async with`."""
+
+    def __init__(self, fence: Fence, event: ActionEvent) -> None:
+        self._fence = fence
+        self._event = event
+        self._admission: Admission | None = None
+        self._action: Action | None = None
+        self._running: Any = None
+
+    def __enter__(self) -> Action:
+        fence = self._fence
+        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence._io))
+
+    async def __aenter__(self) -> Action:
+        fence = self._fence
+        flow = admit_event(fence.plan, self._event, fence.new_id(fence.clock()))
+        return self._enter(await arun(flow, _AsyncIo(fence)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._running.__exit__(kind, error, traceback)
+        if self._admission is not None and self._action is not None:
+            outcome = self._action.outcome(200, End.OK if kind is None else End.ERROR)
+            self._fence.conclude(self._admission, outcome)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _enter(self, passage: Refused | Admission) -> Action:
+        if isinstance(passage, Refused):
+            raise ActionRefusedError(passage.verdict)
+        self._admission = passage
+        self._action = Action(passage)
+        self._running = running(self._action)
+        self._running.__enter__()
+        return self._action
+
+
+def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
+    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
+    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
+    try:
+        text = place.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        msg = f"{place}: the policy file is not UTF-8"
+        raise ConfigError([msg]) from None
+    except OSError as error:
+        msg = f"{place}: the policy file cannot be read: {error.strerror}"
+        raise ConfigError([msg]) from None
+    config = load(text, str(place), env)
+    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
+    if changes.get("mode", "enforce") not in ("enforce", "observe"):
+        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
+        raise ConfigError([msg])
+    return config.model_copy(update=changes), place.resolve().parent
+
+
+class _Io:
+    """What the spine can have done outside of HTTP, blocking."""
+
+    def __init__(self, fence: Fence) -> None:
+        self.commit = fence.commit
+        self.post = fence.post
+        self.resolve = fence.resolve
+
+    def read_body(self, cap: int) -> bytes:
+        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
+
+
+class _AsyncIo:
+    """The same in async code."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self.commit = fence.acommit
+        self.resolve = fence.aresolve
+
+    async def read_body(self, cap: int) -> bytes:
+        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
+
+    async def post(self, item: Entry | Conclusion) -> None:
+        self._fence.post(item)
+
+
+def undo(entry: Entry, held: Held) -> Conclusion:
+    """The end of an admission that nobody waited for: its handler never ran."""
+    receipt = held.receipt
+    if receipt is None:
+        msg = "only what has a receipt can be undone"
+        raise ValueError(msg)
+    never = Outcome(settlement=Settlement.RELEASE, end=End.NOT_REACHED)
+    return Conclusion(
+        id=entry.id,
+        outcome=never,
+        record=lambda booked: outcome_draft(
+            entry.id,
+            entry.owner,
+            entry.verdict.capability,
+            receipt,
+            entry.money,
+            booked,
+        ),
+    )
+
+
+def _vary(config: Config) -> bytes:
+    names = ["Authorization"]
+    if config.identity.api_keys is not None:
+        names.append(config.identity.api_keys.header)
+    return ", ".join(names).encode("ascii")

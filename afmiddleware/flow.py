@@ -1,0 +1,228 @@
+"""The spine: what happens to a request, written once for sync and async.
+
+The generators yield what they need done (`effects.py`) and are sent the answer; a failure comes in by `throw`, so
+failing closed is written here and nowhere else. `drivers.py` performs the effects. Nothing is yielded in a `finally`:
+a flow that is closed half-way has nothing left to do, because a reservation that is not concluded stays counted.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
+from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.mapping.event import request_digest, to_event
+from afmiddleware.mapping.screen import screen
+from afmiddleware.model.entry import Conclusion, Entry, Held
+from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, admission_draft, owner_of
+from afmiddleware.receipts.record import outcome as outcome_draft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from afmiddleware.identity.outcome import Identified
+    from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.http import HttpFacts, Target
+    from afmiddleware.model.limit import Charge
+    from afmiddleware.model.outcome import Outcome
+
+
+def admit(
+    plan: Plan,
+    facts: HttpFacts,
+    resolve: Callable[[], Target | None],
+    now: int,
+    decision: str,
+) -> Flow[Pass | Refused | Admission]:
+    """Decide an HTTP request before its handler runs.
+
+    `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
+    endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
+    """
+    asked = Asked(id=decision, actor=anonymous(facts), method=facts.method, peer=facts.peer)
+    fault = screen(facts)
+    if fault is not None:
+        return (yield from _turn_away(plan, asked, refused(fault.code, fault.detail)))
+    target = resolve()
+    if target is None:
+        return Pass()
+    binding = plan.bindings.get(target.key)
+    if binding is not None and binding.public:
+        return Pass(target=target)
+    found = yield from _identify(plan, facts, now)
+    if isinstance(found, Ok):
+        asked = msgspec.structs.replace(asked, actor=found.actor)
+    asked = msgspec.structs.replace(asked, route=target.key)
+    if binding is None:
+        unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
+        return (yield from _turn_away(plan, asked, unmapped, target))
+    return (yield from _judge(plan, asked, facts, target, binding, _identity_verdict(found, binding)))
+
+
+def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
+    """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
+    asked = Asked(id=decision, actor=event.actor, capability=event.capability)
+    verdict, spends = _decide(plan, event, None)
+    return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
+
+
+def conclude(plan: Plan, admission: Admission, outcome: Outcome) -> Flow[None]:
+    """Settle what was reserved and record the outcome, without waiting for either."""
+    receipt, event = admission.receipt, admission.event
+    if receipt is None:
+        return
+    owner, capability = owner_of(admission.actor), admission.capability
+    money = event.amount if event is not None else None
+    yield from Post(
+        Conclusion(
+            id=admission.id,
+            outcome=outcome,
+            record=lambda booked: outcome_draft(admission.id, owner, capability, receipt, money, booked),
+        ),
+    )
+
+
+def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 0) -> Verdict:
+    """A refusal that no rule of the policy made."""
+    return Verdict(authorized=False, code=code, reason=reason, capability=capability, retry_after=retry_after)
+
+
+def _identify(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
+    """Run the authenticators, looking up what they ask for."""
+    flow = plan.identify(facts, now)
+    try:
+        need = next(flow)
+        while True:
+            try:
+                answer = yield from Resolve(need)
+            except IdentityUnavailableError as error:
+                need = flow.throw(error)
+            else:
+                need = flow.send(answer)
+    except StopIteration as stop:
+        return cast("Identified", stop.value)
+    except (IdentityUnavailableError, LedgerUnavailableError) as error:
+        return Unavailable(detail=str(error), retry_after=error.retry_after)
+
+
+def _identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
+    if isinstance(found, Unavailable):
+        why = "Whether the credential is good cannot be told now."
+        return refused("identity.unavailable", why, capability=binding.capability, retry_after=found.retry_after)
+    if isinstance(found, Invalid):
+        why = "The request carries credentials that disagree, or one of them twice."
+        if found.code == "identity.invalid":
+            why = "The credential is not valid."
+        return refused(found.code, why, capability=binding.capability)
+    return None
+
+
+def _judge(  # noqa: PLR0913 (what is known of a request)
+    plan: Plan,
+    asked: Asked,
+    facts: HttpFacts,
+    target: Target,
+    binding: Binding,
+    unproven: Verdict | None,
+) -> Flow[Refused | Admission]:
+    """Read, extract and decide a request whose binding is known."""
+    asked = msgspec.structs.replace(asked, capability=binding.capability)
+    # What may pass although it is refused has to be read all the same, or it could not be charged.
+    verdict = unproven or (None if plan.observe else plan.policy.may_refuse_early(binding.capability, asked.actor))
+    body, event, spends = None, None, ()
+    if verdict is None or plan.observe:
+        try:
+            if binding.needs_body:
+                body = yield from ReadBody(binding.body_cap)
+            event = to_event(binding, facts, target, body, asked.actor, plan.environment)
+        except MappingError as error:
+            verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
+        else:
+            verdict, spends = _decide(plan, event, verdict)
+    asked = msgspec.structs.replace(asked, request=request_digest(facts, target, body))
+    return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
+
+
+def _decide(plan: Plan, event: ActionEvent, verdict: Verdict | None) -> tuple[Verdict, tuple[Charge, ...]]:
+    """The policy's verdict (unless there is one already) and what the action would be charged."""
+    verdict = verdict or plan.policy.decide(event)
+    if not verdict.authorized and not plan.observe:
+        return verdict, ()
+    try:
+        return verdict, plan.limits.spends(event)
+    except MappingError as error:
+        return (refused(error.code, error.detail, capability=event.capability) if verdict.authorized else verdict), ()
+
+
+def _settle_on(  # noqa: PLR0913 (what the entry is made of)
+    plan: Plan,
+    asked: Asked,
+    event: ActionEvent | None,
+    verdict: Verdict,
+    spends: tuple[Charge, ...],
+    *,
+    target: Target | None = None,
+    binding: Binding | None = None,
+    body: bytes | None = None,
+    dry: bool = False,
+) -> Flow[Refused | Admission]:
+    """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
+    actor = asked.actor
+    rates = plan.limits.rates(asked.capability, actor)
+    entry = Entry(
+        id=asked.id,
+        owner=owner_of(actor),
+        verdict=verdict,
+        record=lambda final: admission_draft(plan, asked, event, final, rates + spends),
+        rates=rates,
+        spends=spends,
+        money=event.amount if event is not None else None,
+        quiet=actor.anonymous,
+        counted=asked.route,
+        observe=plan.observe,
+        dry=dry,
+    )
+    try:
+        held = yield from Commit(entry)
+    except LedgerUnavailableError as error:
+        why = "The action cannot be recorded now, so it does not run."
+        verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=error.retry_after)
+        held = Held(verdict=verdict)
+    if not held.verdict.authorized and not plan.observe:
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
+    return Admission(
+        id=asked.id,
+        verdict=held.verdict,
+        capability=asked.capability,
+        actor=actor,
+        target=target,
+        event=event,
+        receipt=held.receipt,
+        balances=held.balances,
+        body=body,
+        observed=not held.verdict.authorized,
+        settles=binding.settles if binding is not None else None,
+    )
+
+
+def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None = None) -> Flow[Pass | Refused]:
+    """Refuse what falls under no binding: nothing is charged, and nobody waits for the record."""
+    entry = Entry(
+        id=asked.id,
+        owner=owner_of(asked.actor),
+        verdict=verdict,
+        record=lambda final: admission_draft(plan, asked, None, final, ()),
+        quiet=asked.actor.anonymous,
+        counted=asked.route,
+    )
+    # Without a ledger it is refused all the same, and nothing is charged.
+    with suppress(LedgerUnavailableError):
+        yield from Post(entry)
+    return Pass(target=target) if plan.observe else Refused(id=asked.id, verdict=verdict, actor=asked.actor)

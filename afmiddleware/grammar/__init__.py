@@ -1,0 +1,1 @@
+"""Shared small languages: amounts, capabilities, durations, rates."""

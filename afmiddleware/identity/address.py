@@ -1,0 +1,46 @@
+"""Callers without a credential, told apart by address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from afmiddleware.model.actor import Actor
+from afmiddleware.model.tier import Tier
+
+if TYPE_CHECKING:
+    from afmiddleware.model.http import HttpFacts
+
+
+def anonymous(facts: HttpFacts) -> Actor:
+    """The actor of a request without a credential."""
+    return Actor(id=f"address:{address_key(facts.peer)}", tier=Tier.ANONYMOUS)
+
+
+def address_key(peer: str) -> str:
+    """The prefix that stands for an address: all of an IPv4 one, the first 64 bits of an IPv6 one.
+
+    An IPv4 address in IPv6 clothes is the IPv4 one; what is no address shares the bucket `unknown`.
+    """
+    if peer.count(".") == 3 and ":" not in peer and len(peer) <= 15:  # noqa: PLR2004 (dotted quad)
+        try:
+            return f"{IPv4Address(peer)}/32"
+        except ValueError:
+            return "unknown"
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or _nat64(address)
+        if inner is None:
+            return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+        return f"{inner}/32"
+    return f"{address}/32"
+
+
+def _nat64(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address inside the well-known NAT64 prefix 64:ff9b::/96 (RFC 6052)."""
+    if int(address) >> 32 == 0x64FF9B << 64:  # noqa: PLR2004 (the prefix)
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return None

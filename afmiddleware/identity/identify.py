@@ -1,0 +1,80 @@
+"""From a request's headers to an actor: which credential is there, and is it good."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from afmiddleware.identity.api_keys import PREFIX, ApiKeys
+from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from afmiddleware.identity.needs import Need
+    from afmiddleware.identity.tokens import Tokens
+    from afmiddleware.model.http import HttpFacts
+
+MAX_CREDENTIAL: Final = 8192
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")
+_ABSENT: Final = Absent()
+_QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
+
+
+class Authenticators:
+    """The ways a caller may prove who it is, as the policy allows them.
+
+    `key_header` is the lower-case name of the header that also carries API keys.
+    """
+
+    def __init__(self, api_keys: ApiKeys | None, key_header: bytes, tokens: Tokens | None) -> None:
+        self._api_keys = api_keys
+        self._key_header = key_header
+        self._tokens = tokens
+
+    def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
+        """Who makes a request. Absent is anonymous; present but bad is never anonymous."""
+        bearer, key = None, None
+        for name, value in facts.headers:
+            if name == b"authorization":
+                if bearer is not None:
+                    return Invalid("two Authorization headers", "request.ambiguous")
+                bearer = value
+            elif name == self._key_header:
+                if key is not None:
+                    return Invalid("two API key headers", "request.ambiguous")
+                key = value
+        if facts.query and _QUERY_TOKEN.search(facts.query):
+            return Invalid("a credential in the query string", "request.ambiguous")
+        found: Identified = _ABSENT
+        if bearer is not None:
+            found = yield from self._bearer(bearer, now)
+        if key is None or isinstance(found, (Invalid, Unavailable)):
+            return found
+        second = yield from self._api_key(key.decode("latin-1"), now)
+        if isinstance(found, Ok) and isinstance(second, Ok) and found.actor.id != second.actor.id:
+            return Invalid("two credentials that disagree", "request.ambiguous")
+        return found if isinstance(found, Ok) and isinstance(second, Ok) else second
+
+    def _bearer(self, value: bytes, now: int) -> Generator[Need, Any, Identified]:
+        if len(value) > MAX_CREDENTIAL:
+            return Invalid("the Authorization header is too long")
+        if b"," in value:
+            # A WSGI server joins two headers so; no credential of ours holds a comma.
+            return Invalid("two Authorization headers in one", "request.ambiguous")
+        match = _BEARER.fullmatch(value.strip(b" "))
+        if match is None:
+            return Invalid("not a bearer credential")
+        text = match.group(1).decode("ascii")
+        if text.startswith(PREFIX):
+            return (yield from self._api_key(text, now))
+        if self._tokens is None:
+            return Invalid("a bearer token, and no issuer is configured")
+        return (yield from self._tokens.check(text, now))
+
+    def _api_key(self, text: str, now: int) -> Generator[Need, Any, Identified]:
+        if self._api_keys is None:
+            return Invalid("an API key, and API keys are not configured")
+        if len(text) > MAX_CREDENTIAL:
+            return Invalid("the API key is too long")
+        return (yield from self._api_keys.check(text, now))

@@ -1,0 +1,103 @@
+"""The signing keys of an issuer: what is usable of a JWKS document (RFC 7517)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+MAX_KEYS: Final = 32
+MAX_KID: Final = 128
+_SECRET_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
+_CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "Ed25519": "EdDSA"}
+_RSA_BITS: Final = range(2048, 8193)
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A public key bound to one algorithm."""
+
+    algorithm: str
+    public: jwt.PyJWK
+
+
+class KeySet(msgspec.Struct, frozen=True):
+    """The usable keys of a document by key id, and why others were left out (for the log).
+
+    `generation` differs for every document read, so that what was decided under an older one can be told.
+    """
+
+    keys: Mapping[str, Key]
+    generation: int = 0
+    dropped: tuple[str, ...] = ()
+
+
+def read_keyset(document: object, algorithms: Collection[str], generation: int = 0) -> KeySet:
+    """The keys of a parsed JWKS document that may sign under `algorithms`.
+
+    Left out are symmetric and private keys, keys for encryption, keys without an id or with one that stands twice, weak
+    or huge RSA keys, other curves, and what comes after the 32nd. Raises `ValueError` when it is no JWKS at all.
+    """
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        msg = "the document has no list called keys, so it is no JWKS"
+        raise ValueError(msg)  # noqa: TRY004 (a wrong document, not a wrong call)
+    keys: dict[str, Key] = {}
+    twice: set[str] = set()
+    dropped: list[str] = []
+    for place, jwk in enumerate(listed):
+        kid = jwk.get("kid") if isinstance(jwk, dict) else None
+        found = "there are more than 32 keys" if place >= MAX_KEYS else _usable(jwk, algorithms)
+        if isinstance(found, str):
+            dropped.append(f"key {place + 1}: {found}")
+        elif kid in keys or kid in twice:
+            twice.add(kid)
+            keys.pop(kid, None)
+            dropped.append(f"key {place + 1}: its id stands twice")
+        else:
+            keys[kid] = found
+    return KeySet(keys, generation, tuple(dropped))
+
+
+def _usable(jwk: Any, algorithms: Collection[str]) -> Key | str:
+    """The key, or why it cannot be used."""
+    if not isinstance(jwk, dict):
+        return "not an object"
+    kid = jwk.get("kid")
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
+        return "no usable kid"
+    if jwk.get("kty") == "oct" or any(member in jwk for member in _SECRET_MEMBERS):
+        return "it is secret: only public keys belong in a JWKS"
+    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+        return "it is not for verifying signatures"
+    algorithm = _algorithm(jwk, algorithms)
+    if algorithm is None:
+        return "no algorithm that this issuer may use"
+    try:
+        public = jwt.PyJWK({name: value for name, value in jwk.items() if name != "alg"}, algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        return f"it cannot be read ({type(error).__name__})"
+    if isinstance(public.key, RSAPublicKey):
+        return Key(algorithm, public) if public.key.key_size in _RSA_BITS else f"RSA with {public.key.key_size} bits"
+    if isinstance(public.key, (EllipticCurvePublicKey, Ed25519PublicKey)):
+        return Key(algorithm, public)
+    return "not a public key"
+
+
+def _algorithm(jwk: Mapping[str, Any], algorithms: Collection[str]) -> str | None:
+    """The one algorithm a key may be used with."""
+    kty, named = jwk.get("kty"), jwk.get("alg")
+    if kty == "RSA":
+        fitting = [name for name in algorithms if name.startswith(("RS", "PS"))]
+    else:
+        curve = jwk.get("crv")
+        fitting = [name for name in algorithms if isinstance(curve, str) and name == _CURVES.get(curve)]
+    if named is not None:
+        return named if named in fitting else None
+    return fitting[0] if len(fitting) == 1 else None

@@ -1,0 +1,1 @@
+"""The only holder of state: counters, reservations, receipts and API keys, changed together or not at all."""

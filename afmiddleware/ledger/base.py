@@ -1,0 +1,84 @@
+"""What a ledger is: the protocol that memory, SQLite and every later store keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from afmiddleware.limits.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.limits.rows import Hold
+    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.verify import StoredReceipt
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which receipts to read: everything that is empty matches. `after` is a sequence number."""
+
+    kind: str = ""
+    capability: str = ""
+    verdict: str = ""
+    decision: str = ""
+    after: int = 0
+
+
+class Ledger(Protocol):
+    """State shared by everybody who opens the same ledger.
+
+    `commit`, `acommit` and `post` take one item each and may make one transaction of many; an item's charges and its
+    receipt are written together or not at all, and nothing is answered before that is durable. All raise
+    `LedgerUnavailableError` when the commit could not be made in time or its outcome is not known.
+    """
+
+    inline: bool
+    """Whether a commit does no I/O, so that it may be made on an event loop."""
+
+    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait."""
+        ...
+
+    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait without blocking the event loop."""
+        ...
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Commit without waiting."""
+        ...
+
+    def head(self) -> Head:
+        """The end of the receipt log."""
+        ...
+
+    def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
+        """Stored receipts in order of their sequence numbers."""
+        ...
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """Copies of the counters of `keys`; a key without any is missing."""
+        ...
+
+    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, by decision id."""
+        ...
+
+    def api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """One API key's record; revoked and expired ones too."""
+        ...
+
+    def api_keys(self) -> list[ApiKeyRecord]:
+        """Every API key's record, oldest first."""
+        ...
+
+    def put_api_key(self, record: ApiKeyRecord) -> None:
+        """Store a new record, or replace the one with the same id."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, then let go of every resource. Idempotent."""
+        ...

@@ -1,0 +1,217 @@
+"""Deciding items one after another over loaded state: the part that every SQL and memory ledger shares.
+
+A ledger loads the rows and reservations that a batch names, calls `perform` for each item in order, and writes what
+`Books` then lists. Within an item nothing is counted before its receipt exists, so a receipt that cannot be made leaves
+no charge behind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.errors import AFError
+from afmiddleware.limits.charge import balance, count_rates, count_spends, first_full, give_back, overrun, refuse
+from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.limit import Balance
+from afmiddleware.model.outcome import Outcome, Settlement
+from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
+from afmiddleware.receipts.chain import OwnerHead, append
+from afmiddleware.receipts.record import aggregate
+from afmiddleware.receipts.verify import StoredReceipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from afmiddleware.model.verdict import Verdict
+    from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.keys import ReceiptKeys
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """A receipt of this batch, with the plain members it was made of. `ts` is its time in the log."""
+
+    draft: Draft
+    receipt: Receipt
+    ts: int
+
+    def columns(self) -> tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]:
+        """The row an SQL ledger stores: the receipt, and what it can be found by."""
+        receipt, text = self.receipt, self._text
+        return (
+            receipt.seq,
+            receipt.body,
+            receipt.leaf,
+            receipt.mac,
+            self.draft.kind,
+            text("id"),
+            text("capability"),
+            text("verdict"),
+            text("code"),
+            self.ts,
+            _pack(receipt.disclosed) if receipt.disclosed else None,
+        )
+
+    def stored(self) -> StoredReceipt:
+        """The same as it is read back."""
+        text = self._text
+        return StoredReceipt(
+            receipt=self.receipt,
+            columns={
+                "kind": self.draft.kind,
+                "decision": text("id"),
+                "capability": text("capability"),
+                "verdict": text("verdict"),
+                "code": text("code"),
+                "ts": self.ts,
+            },
+        )
+
+    def _text(self, name: str) -> str:
+        return str(self.draft.body.get(name, ""))
+
+
+class Books:
+    """The state one batch works on, and what it has changed.
+
+    `now` is in microseconds since the epoch; `draw` gives random bytes for salts.
+    """
+
+    def __init__(self, head: Head, keys: ReceiptKeys, draw: Callable[[int], bytes]) -> None:
+        self.head = head
+        self.rows: dict[str, Row] = {}
+        self.holds: dict[str, Hold] = {}
+        self.now = 0
+        self.written: list[Written] = []
+        self.changed: set[str] = set()
+        self.changed_holds: set[str] = set()
+        self.turned_away: dict[tuple[str, str], int] = {}
+        self.turned_away_since = 0
+        self._keys = keys
+        self._draw = draw
+
+    def perform(self, item: Entry | Conclusion) -> Held | Closed | AFError:
+        """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
+        try:
+            if isinstance(item, Entry):
+                return self._admit(item)
+            return self._conclude(item)
+        except AFError as error:
+            return error
+
+    def flush_turned_away(self) -> None:
+        """Record how many anonymous requests were refused since the last time, if any were."""
+        if self.turned_away:
+            self._append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
+            self.turned_away.clear()
+
+    def _admit(self, entry: Entry) -> Held:
+        now, rows = self.now, self.rows
+        for charge in (*entry.rates, *entry.spends):
+            if charge.key not in rows:
+                rows[charge.key] = Row({})
+        verdict = self._final(entry)
+        if entry.dry:
+            return Held(verdict=verdict, balances=self._balances(entry))
+        passes = verdict.authorized or entry.observe
+        receipt: ReceiptRef | None = None
+        if passes or not entry.quiet:
+            receipt = self._append(entry.record(verdict), entry.owner)
+        else:
+            self._turn_away(entry, verdict)
+        count_rates(entry.rates, rows, now, over=entry.observe)
+        lines: list[Line] = []
+        if passes:
+            lines = count_spends(entry.spends, rows, now)
+            self._hold(entry, lines, receipt)
+        self.changed.update(charge.key for charge in entry.rates)
+        self.changed.update(line.key for line in lines)
+        return Held(verdict=verdict, receipt=receipt, balances=self._balances(entry))
+
+    def _final(self, entry: Entry) -> Verdict:
+        """The policy's verdict, or the refusal by the first limit that is full: rates speak before anything else."""
+        verdict = entry.verdict
+        full = first_full(entry.rates, self.rows, self.now)
+        if full is None and verdict.authorized:
+            full = first_full(entry.spends, self.rows, self.now)
+        if full is None:
+            return verdict
+        return refuse(verdict, full, self.rows, self.now, anonymous=entry.quiet)
+
+    def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
+        money = entry.money
+        self.holds[entry.id] = Hold(
+            owner=entry.owner,
+            state="held",
+            amount=money.minor if money is not None else 0,
+            currency=money.currency if money is not None else "",
+            exponent=money.exponent if money is not None else 0,
+            leaf=receipt.leaf if receipt is not None else b"",
+            created=self.now,
+            lines=lines,
+        )
+        self.changed_holds.add(entry.id)
+
+    def _conclude(self, item: Conclusion) -> Closed:
+        hold = self.holds.get(item.id)
+        if hold is None or hold.state != "held":
+            return Closed(booked=False)
+        settlement = item.outcome.settlement
+        asked = item.outcome.captured
+        captured = 0 if settlement is Settlement.RELEASE else hold.amount if asked is None else asked
+        booked = Outcome(settlement=settlement, end=item.outcome.end, status=item.outcome.status, captured=captured)
+        receipt = self._append(item.record(booked), hold.owner)
+        if captured < hold.amount:
+            give_back(hold.lines, self.rows, kept=captured)
+        elif captured > hold.amount:
+            overrun(hold.lines, self.rows, captured - hold.amount, self.now)
+        self.changed.update(line.key for line in hold.lines)
+        hold.state = str(settlement)
+        hold.amount = captured
+        self.changed_holds.add(item.id)
+        return Closed(booked=True, receipt=receipt)
+
+    def _append(self, draft: Draft, owner: str) -> ReceiptRef:
+        key = f"actor:{owner}"
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = Row({})
+        receipt, self.head, mine = append(
+            draft,
+            self.head,
+            OwnerHead(row.oseq, row.oprev),
+            self._keys,
+            self.now,
+            self._draw,
+        )
+        row.oseq, row.oprev = mine.seq, mine.leaf
+        self.changed.add(key)
+        self.written.append(Written(draft, receipt, self.head.ts))
+        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf)
+
+    def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
+        if not self.turned_away:
+            self.turned_away_since = self.now
+        what = (verdict.code, entry.counted)
+        self.turned_away[what] = self.turned_away.get(what, 0) + 1
+
+    def _balances(self, entry: Entry) -> tuple[Balance, ...]:
+        return tuple(balance(charge, self.rows, self.now) for charge in (*entry.rates, *entry.spends))
+
+
+def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
+    """The row keys and the reservation ids that a batch names; the rows of those reservations come on top."""
+    rows: set[str] = {f"actor:{ANONYMOUS}"}
+    holds: set[str] = set()
+    for item in items:
+        if isinstance(item, Conclusion):
+            holds.add(item.id)
+            continue
+        rows.add(f"actor:{item.owner}")
+        rows.update(charge.key for charge in item.rates)
+        rows.update(charge.key for charge in item.spends)
+    return rows, holds

@@ -1,0 +1,250 @@
+"""Group commit: many callers, one writer thread, one transaction for all that wait.
+
+Nothing is delayed on purpose: the writer takes whatever has gathered while the last transaction ran. Answers are
+released only after the transaction has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Final, Protocol
+
+from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Item = Entry | Conclusion
+Answer = Held | Closed | AFError
+
+MAX_BATCH: Final = 256
+MAX_WAITING: Final = 8192
+DEADLINE: Final = 2.0
+"""How long a caller waits for its commit, in seconds, before it is answered that the ledger is unavailable."""
+
+
+class Writer(Protocol):
+    """What the thread drives. `write` makes one transaction and answers every item; it raises only `LedgerError`."""
+
+    def write(self, items: Sequence[Item]) -> list[Answer]:
+        """Commit the items in order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the thread holds."""
+        ...
+
+
+class Ticket:
+    """One item on its way through the writer. `answer` and `abandoned` change under the committer's lock."""
+
+    __slots__ = ("abandoned", "answer", "item", "loop", "waiter")
+
+    def __init__(self, item: Item, waiter: object, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.item = item
+        self.waiter = waiter
+        self.loop = loop
+        self.abandoned = False
+        self.answer: Answer | None = None
+
+
+class Committer:
+    """Hands items to a writer thread of this process and brings the answers back to threads and event loops.
+
+    `open_writer` is called in the thread, so that a connection never crosses threads or forks. `undo` makes the
+    conclusion of an admission whose caller has stopped waiting: its handler never runs.
+    """
+
+    def __init__(
+        self,
+        open_writer: Callable[[], Writer],
+        undo: Callable[[Entry, Held], Conclusion],
+        *,
+        deadline: float = DEADLINE,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self._open = open_writer
+        self._undo = undo
+        self._deadline = deadline
+        self._max_waiting = max_waiting
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._waiting: deque[Ticket] = deque()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def commit(self, item: Item) -> Held | Closed:
+        """Commit and wait. Raises `LedgerUnavailableError` when it was not done within the deadline."""
+        waiter: Future[Answer] = Future()
+        ticket = self._put(Ticket(item, waiter, None))
+        try:
+            return _unwrap(waiter.result(self._deadline))
+        except FutureTimeoutError:
+            self._abandon(ticket)
+            raise LedgerUnavailableError(_LATE) from None
+
+    async def acommit(self, item: Item) -> Held | Closed:
+        """Commit and wait without blocking the event loop. Raises as `commit` does."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        ticket = self._put(Ticket(item, waiter, loop))
+        try:
+            async with asyncio.timeout(self._deadline):
+                return _unwrap(await waiter)
+        except TimeoutError:
+            self._abandon(ticket)
+            raise LedgerUnavailableError(_LATE) from None
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+
+    def post(self, item: Item) -> None:
+        """Hand over without waiting. What is handed over is written before `close` returns."""
+        self._put(Ticket(item, None, None))
+
+    def close(self) -> None:
+        """Write what still waits, then end the thread."""
+        if self._pid != os.getpid():
+            return
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_DRAIN)
+            if thread.is_alive():
+                _log.error("the ledger did not finish writing in %d s", _DRAIN)
+
+    def _put(self, ticket: Ticket) -> Ticket:
+        if self._pid != os.getpid():
+            # After a fork there is no thread, and locks are in whatever state the parent's threads left them.
+            self._reset()
+        with self._wake:
+            if self._closing:
+                msg = "the ledger is closed"
+                raise LedgerUnavailableError(msg)
+            if len(self._waiting) >= self._max_waiting and isinstance(ticket.item, Entry):
+                msg = f"{len(self._waiting)} commits are waiting already"
+                raise LedgerUnavailableError(msg)
+            self._waiting.append(ticket)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="afmiddleware-ledger", daemon=True)
+                self._thread.start()
+            else:
+                self._wake.notify()
+        return ticket
+
+    def _abandon(self, ticket: Ticket) -> None:
+        with self._wake:
+            ticket.abandoned = True
+            if ticket.answer is not None:
+                self._undo_if_admitted(ticket)
+
+    def _undo_if_admitted(self, ticket: Ticket) -> None:
+        entry, held = ticket.item, ticket.answer
+        if isinstance(entry, Entry) and isinstance(held, Held) and held.receipt is not None:
+            if held.verdict.authorized or entry.observe:
+                self._waiting.append(Ticket(self._undo(entry, held), None, None))
+                self._wake.notify()
+
+    def _take(self) -> list[Ticket] | None:
+        """The next batch, or `None` when there is nothing more to come."""
+        with self._wake:
+            while not self._waiting:
+                if self._closing:
+                    return None
+                self._wake.wait()
+            batch: list[Ticket] = []
+            while self._waiting and len(batch) < MAX_BATCH:
+                ticket = self._waiting.popleft()
+                # Nobody waits for this admission any more, so it must not be charged.
+                if not (ticket.abandoned and isinstance(ticket.item, Entry)):
+                    batch.append(ticket)
+            return batch
+
+    def _run(self) -> None:
+        writer: Writer | None = None
+        while (batch := self._take()) is not None:
+            if batch:
+                writer = self._write(writer, batch)
+        if writer is not None:
+            writer.close()
+
+    def _write(self, writer: Writer | None, batch: list[Ticket]) -> Writer | None:
+        try:
+            if writer is None:
+                writer = self._open()
+            answers = writer.write([ticket.item for ticket in batch])
+        except AFError as error:
+            self._fail(batch, error)
+        except Exception as error:  # the thread must outlive a fault in one batch; nothing of it was committed
+            _log.exception("the ledger's writer failed")
+            self._fail(batch, LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}"))
+        else:
+            with self._wake:
+                for ticket, answer in zip(batch, answers, strict=True):
+                    ticket.answer = answer
+                    if ticket.abandoned:
+                        self._undo_if_admitted(ticket)
+            _deliver(batch, answers)
+            return writer
+        if writer is not None:
+            writer.close()
+        return None
+
+    def _fail(self, batch: list[Ticket], error: AFError) -> None:
+        _log.error("the ledger did not commit: %s", error)
+        again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion)]
+        with self._wake:
+            for ticket in batch:
+                ticket.answer = error
+            if again and self._closing:
+                _log.error("%d outcomes were not recorded; their reservations stay held", len(again))
+            elif again:
+                # An outcome must not be lost to a passing fault: it goes back to the head of the queue.
+                self._waiting.extendleft(reversed(again))
+        _deliver(batch, [error] * len(batch))
+        if again:
+            with self._wake:
+                self._wake.wait(_RETRY)
+
+
+_RETRY: Final = 0.2
+_DRAIN: Final = 10
+_log = logging.getLogger("afmiddleware.ledger")
+_LATE = "the commit took longer than its deadline"
+
+
+def _unwrap(answer: Answer) -> Held | Closed:
+    if isinstance(answer, AFError):
+        raise answer
+    return answer
+
+
+def _deliver(batch: Sequence[Ticket], answers: Sequence[Answer]) -> None:
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Answer]]] = {}
+    for ticket, answer in zip(batch, answers, strict=True):
+        if isinstance(ticket.waiter, Future):
+            ticket.waiter.set_result(answer)
+        elif ticket.loop is not None:
+            loops.setdefault(ticket.loop, []).append((ticket, answer))
+    for loop, answered in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, answered)
+
+
+def _resolve(answered: Sequence[tuple[Ticket, Answer]]) -> None:
+    for ticket, answer in answered:
+        waiter = ticket.waiter
+        if isinstance(waiter, asyncio.Future) and not waiter.done():
+            waiter.set_result(answer)

@@ -1,0 +1,145 @@
+"""The ledger in memory: one process, for tests, demonstrations and benchmarks. It decides inline, under one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.books import Books, keys_of
+from afmiddleware.limits.rows import forgettable, pack, unpack_row
+from afmiddleware.receipts.chain import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.limits.rows import Hold, Row
+    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.receipts.keys import ReceiptKeys
+    from afmiddleware.receipts.verify import StoredReceipt
+
+MAX_ROWS: Final = 200_000
+KEPT_RECEIPTS: Final = 10_000
+_SWEEP_EVERY: Final = 1_000_000
+
+
+class MemoryLedger:
+    """State that ends with the process. The last `kept` receipts can be read.
+
+    At `max_rows` keys, rows whose windows are all over are forgotten; when none are, new keys are refused rather than
+    a live counter dropped.
+    """
+
+    inline = True
+
+    def __init__(
+        self,
+        keys: ReceiptKeys,
+        clock: Callable[[], int],
+        draw: Callable[[int], bytes],
+        *,
+        max_rows: int = MAX_ROWS,
+        kept: int = KEPT_RECEIPTS,
+    ) -> None:
+        self.keys = keys
+        self._clock = clock
+        self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
+        self._max_rows = max_rows
+        self._swept_at = 0
+        self._kept: deque[StoredReceipt] = deque(maxlen=kept)
+        self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._lock = threading.RLock()
+
+    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Decide and book one item. Raises `LedgerUnavailableError` when there is no room for its keys."""
+        with self._lock:
+            books = self._books
+            books.now = self._clock()
+            if len(books.rows) >= self._max_rows:
+                self._make_room(item)
+            answer = books.perform(item)
+            self._kept.extend(written.stored() for written in books.written)
+            self._forget(books)
+        if isinstance(answer, AFError):
+            raise answer
+        return answer
+
+    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Decide and book one item; it does no I/O, so it blocks nobody."""
+        return self.commit(item)
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Decide and book one item."""
+        self.commit(item)
+
+    def head(self) -> Head:
+        """The end of the receipt log."""
+        return self._books.head
+
+    def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
+        """The receipts that are kept, in order."""
+        with self._lock:
+            kept = list(self._kept)
+        return (stored for stored in kept if matches(stored, wanted))
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """Copies of the counters of `keys`."""
+        with self._lock:
+            return {key: unpack_row(pack(self._books.rows[key])) for key in keys if key in self._books.rows}
+
+    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state."""
+        with self._lock:
+            return iter([(name, hold) for name, hold in self._books.holds.items() if hold.state == state])
+
+    def api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """One API key's record."""
+        return self._api_keys.get(key_id)
+
+    def api_keys(self) -> list[ApiKeyRecord]:
+        """Every API key's record, oldest first."""
+        return sorted(self._api_keys.values(), key=lambda record: record.created)
+
+    def put_api_key(self, record: ApiKeyRecord) -> None:
+        """Store or replace a record."""
+        self._api_keys[record.id] = record
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+    def _forget(self, books: Books) -> None:
+        """Drop what is not needed to decide: what was written, and reservations that came to their end."""
+        books.written.clear()
+        books.changed.clear()
+        for name in books.changed_holds:
+            if books.holds[name].state not in ("held", "unknown"):
+                del books.holds[name]
+        books.changed_holds.clear()
+
+    def _make_room(self, item: Entry | Conclusion) -> None:
+        rows, now = self._books.rows, self._books.now
+        new = keys_of([item])[0] - rows.keys()
+        if not new:
+            return
+        if now - self._swept_at >= _SWEEP_EVERY:
+            self._swept_at = now
+            for key in [key for key, row in rows.items() if forgettable(row, now)]:
+                del rows[key]
+        if len(rows) >= self._max_rows:
+            msg = f"the ledger holds {self._max_rows} keys, its most; no live counter is dropped for a new one"
+            raise LedgerUnavailableError(msg, retry_after=60)
+
+
+def matches(stored: StoredReceipt, wanted: Filter) -> bool:
+    """Whether a receipt is among those wanted."""
+    columns = stored.columns
+    return (
+        stored.receipt.seq > wanted.after
+        and wanted.kind in ("", columns["kind"])
+        and wanted.capability in ("", columns["capability"])
+        and wanted.verdict in ("", columns["verdict"])
+        and wanted.decision in ("", columns["decision"])
+    )

@@ -1,0 +1,70 @@
+"""The tables of an SQLite ledger, and how a file of an older version becomes one of this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from afmiddleware.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlite_utils import Database
+
+VERSION: Final = 1
+"""The version of the tables (`PRAGMA user_version`); migrations only go forward."""
+
+
+def migrate(database: Database) -> None:
+    """Bring the tables to `VERSION`, inside the caller's transaction. Raises `LedgerError` for a newer file."""
+    found = int(next(iter(database.query("PRAGMA user_version")))["user_version"])
+    if found > VERSION:
+        msg = f"the ledger's tables have version {found}, this release knows {VERSION}: upgrade afmiddleware"
+        raise LedgerError(msg)
+    for step in _STEPS[found:]:
+        step(database)
+    if found < VERSION:
+        database.conn.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _first(database: Database) -> None:
+    execute = database.conn.execute
+    execute("CREATE TABLE counter (key TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT, WITHOUT ROWID")
+    execute(
+        "CREATE TABLE hold (id TEXT PRIMARY KEY, state TEXT NOT NULL, created INTEGER NOT NULL, data BLOB NOT NULL)"
+        " STRICT, WITHOUT ROWID",
+    )
+    database["head"].create(
+        {"id": int, "log": str, "size": int, "leaf": bytes, "ts": int, "kid": str},
+        pk="id",
+        not_null={"log", "size", "leaf", "ts", "kid"},
+        strict=True,
+    )
+    database["receipt"].create(
+        {
+            "seq": int,
+            "body": bytes,
+            "leaf": bytes,
+            "mac": bytes,
+            "kind": str,
+            "decision": str,
+            "capability": str,
+            "verdict": str,
+            "code": str,
+            "ts": int,
+            "disclosed": bytes,
+        },
+        pk="seq",
+        not_null={"body", "leaf", "mac", "kind", "decision", "capability", "verdict", "code", "ts"},
+        strict=True,
+    )
+    database["receipt"].create_index(["decision"])
+    database["api_key"].create(
+        {"id": str, "account": str, "created": int, "data": bytes},
+        pk="id",
+        not_null={"account", "created", "data"},
+        strict=True,
+    )
+
+
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first,)

@@ -1,0 +1,185 @@
+"""One SQLite ledger file: opening it safely, its lock beside it, its receipt key beside it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from sqlite_utils import Database
+
+from afmiddleware.errors import LedgerError, LedgerUnavailableError, ReceiptError
+from afmiddleware.ledger.schema import migrate
+from afmiddleware.receipts.keys import ReceiptKeys
+
+try:
+    import fcntl
+except ImportError:  # Windows: SQLite's own lock is enough for correctness, the sidecar only makes it fair
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_MS: Final = 1500
+KEY_BYTES: Final = 32
+_NO_LEAF: Final = bytes(32)
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where a ledger's parts are: the database, and the file with the secret its receipts are authenticated by."""
+
+    database: Path
+    key: Path
+
+    @classmethod
+    def of(cls, database: Path, key: Path | None = None) -> Location:
+        """The usual places: the key beside the database, as `<name>.key`."""
+        return cls(database, key or database.with_name(database.name + ".key"))
+
+
+def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
+    """Open a connection for one thread, durable at every commit. Raises `LedgerUnavailableError`."""
+    mode = "rwc" if create else "rw"
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        # The writer folds the log back itself, under the lock: with several processes that is the safe moment.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA secure_delete = ON")
+        full = connection.execute("PRAGMA synchronous").fetchone()[0]
+    except sqlite3.Error as error:
+        msg = f"the ledger {path} cannot be opened: {error}"
+        raise LedgerUnavailableError(msg) from error
+    if journal != "wal" or full != 2:  # noqa: PLR2004 (FULL)
+        connection.close()
+        msg = f"the ledger {path} cannot be made durable here (journal {journal}): use a local file system"
+        raise LedgerError(msg)
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction: committed at the end, rolled back whole on any exception."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class Queue:
+    """The lock file beside the database. Processes wait in it in turn, where SQLite's own lock would starve some."""
+
+    def __init__(self, database: Path) -> None:
+        self._fd = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn of this process, and end it."""
+        if fcntl is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if fcntl is not None:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the lock file."""
+        os.close(self._fd)
+
+
+def prepare(location: Location, secret: bytes | None = None) -> ReceiptKeys:
+    """Make the ledger when there is none, migrate it when it is older, and read the keys of its receipts.
+
+    `secret` (32 bytes) stands in for the key file. A key file is only made together with a new log. Raises
+    `LedgerError`, `LedgerUnavailableError` and `ReceiptError`, each saying what to do.
+    """
+    database = location.database
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        queue = Queue(database)
+    except OSError as error:
+        msg = f"the ledger {database} cannot be opened: {error.strerror}"
+        raise LedgerUnavailableError(msg) from error
+    try:
+        with queue.turn():
+            connection = connect(database, create=True)
+            try:
+                return _prepare(connection, location, secret)
+            except sqlite3.Error as error:
+                msg = f"{database} is not a usable ledger: {error}"
+                raise LedgerError(msg) from error
+            finally:
+                connection.close()
+    finally:
+        queue.close()
+
+
+def read_keys(location: Location, secret: bytes | None = None) -> ReceiptKeys | None:
+    """The keys of an existing ledger's receipts, `None` without a key file. Raises `ReceiptError` for a bad one."""
+    if secret is not None:
+        return ReceiptKeys.derive(secret)
+    if not location.key.exists():
+        return None
+    return ReceiptKeys.derive(_read_secret(location.key))
+
+
+def _prepare(connection: sqlite3.Connection, location: Location, secret: bytes | None) -> ReceiptKeys:
+    with transaction(connection):
+        migrate(Database(connection))
+        head = connection.execute("SELECT size, kid FROM head").fetchone()
+        if head is None or head[0] == 0:
+            keys = ReceiptKeys.derive(secret or _new_or_old_secret(location.key))
+            if head is None:
+                connection.execute(
+                    "INSERT INTO head (id, log, size, leaf, ts, kid) VALUES (1, ?, 0, ?, 0, ?)",
+                    (f"afm-{secrets.token_hex(8)}", _NO_LEAF, keys.kid),
+                )
+            elif head[1] != keys.kid:
+                connection.execute("UPDATE head SET kid = ? WHERE size = 0", (keys.kid,))
+            return keys
+        found = read_keys(location, secret)
+    if found is None:
+        msg = (
+            f"the key file {location.key} of the receipt log in {location.database} is missing: restore it; a new key "
+            "is never made over an existing log"
+        )
+        raise ReceiptError(msg)
+    if found.kid != head[1]:
+        msg = f"the key {found.kid} is not the one the receipt log in {location.database} was made with ({head[1]})"
+        raise ReceiptError(msg)
+    return found
+
+
+def _new_or_old_secret(path: Path) -> bytes:
+    if path.exists():
+        return _read_secret(path)
+    secret = secrets.token_bytes(KEY_BYTES)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(secret.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return secret
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        msg = f"the key file {path} cannot be read: it holds {KEY_BYTES} bytes as hexadecimal digits"
+        raise ReceiptError(msg) from error
+    if len(secret) != KEY_BYTES:
+        msg = f"the key file {path} holds {len(secret)} bytes; a receipt key has {KEY_BYTES}"
+        raise ReceiptError(msg)
+    return secret

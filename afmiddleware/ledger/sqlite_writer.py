@@ -1,0 +1,167 @@
+"""The writer thread's side of an SQLite ledger: one transaction for everything that waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from afmiddleware.errors import LedgerUnavailableError
+from afmiddleware.ledger.books import Books, keys_of
+from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
+from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.receipts.chain import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.receipts.keys import ReceiptKeys
+
+FOLD_BYTES: Final = 4 << 20
+"""How large the write-ahead log may grow before it is folded back into the database."""
+FLUSH_AFTER: Final = 10_000_000
+"""How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
+
+_RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
+_HOLD = (
+    "INSERT INTO hold VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data"
+)
+_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
+_log = logging.getLogger("afmiddleware.ledger")
+
+
+class Seen(msgspec.Struct):
+    """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted."""
+
+    head: Head | None = None
+    turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    turned_away_since: int = 0
+
+
+class SqliteWriter:
+    """Makes transactions on one connection, in the thread that opened it."""
+
+    def __init__(
+        self,
+        path: Path,
+        keys: ReceiptKeys,
+        clock: Callable[[], int],
+        draw: Callable[[int], bytes],
+        anchor: AnchorFile | None,
+        seen: Seen,
+    ) -> None:
+        self._path = path
+        self._keys = keys
+        self._clock = clock
+        self._draw = draw
+        self._anchor = anchor
+        self._connection = connect(path)
+        self._queue = Queue(path)
+        self._inode = path.stat().st_ino
+        self._seen = seen
+
+    def write(self, items: Sequence[Item]) -> list[Answer]:
+        """Decide and store the items in one transaction. Raises `LedgerUnavailableError`; then nothing is stored."""
+        return self._transact(items, flush=False)
+
+    def close(self) -> None:
+        """Record what was only counted, anchor the log, and let go of the file."""
+        try:
+            if self._seen.turned_away:
+                self._transact((), flush=True)
+            if self._anchor is not None and self._seen.head is not None:
+                self._anchor.write(self._seen.head)
+        except LedgerUnavailableError as error:
+            _log.warning("the last counts were not recorded: %s", error)
+        finally:
+            self._connection.close()
+            self._queue.close()
+
+    def _transact(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:
+        try:
+            self._still_the_same_file()
+            with self._queue.turn():
+                with transaction(self._connection):
+                    books = self._load(items)
+                    answers: list[Answer] = [books.perform(item) for item in items]
+                    if flush or books.now - books.turned_away_since > FLUSH_AFTER:
+                        books.flush_turned_away()
+                    self._store(books)
+                self._fold()
+        except (sqlite3.Error, OSError) as error:
+            msg = f"the ledger {self._path} did not commit: {error}"
+            raise LedgerUnavailableError(msg) from error
+        self._seen.head = books.head
+        self._seen.turned_away = books.turned_away
+        self._seen.turned_away_since = books.turned_away_since
+        if self._anchor is not None:
+            self._anchor.due(books.head, books.now)
+        return answers
+
+    def _load(self, items: Sequence[Item]) -> Books:
+        connection = self._connection
+        log, size, leaf, ts = connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone()
+        known = self._seen.head
+        if known is not None and (size < known.size or log != known.log):
+            msg = f"the log in {self._path} has {size} receipts, but {known.size} were acknowledged: it was replaced"
+            raise LedgerUnavailableError(msg)
+        books = Books(Head(log, size, leaf, ts), self._keys, self._draw)
+        books.now = self._clock()
+        books.turned_away = dict(self._seen.turned_away)
+        books.turned_away_since = self._seen.turned_away_since
+        keys, holds = keys_of(items)
+        if holds:
+            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", holds):
+                hold = books.holds[name] = unpack_hold(data)
+                keys.add(f"actor:{hold.owner}")
+                keys.update(line.key for line in hold.lines)
+        for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
+            books.rows[name] = unpack_row(data)
+        return books
+
+    def _store(self, books: Books) -> None:
+        connection = self._connection
+        if books.changed:
+            connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
+        if books.changed_holds:
+            holds = [(name, books.holds[name]) for name in books.changed_holds]
+            connection.executemany(_HOLD, [(name, hold.state, hold.created, pack(hold)) for name, hold in holds])
+        if not books.written:
+            return
+        connection.executemany(_RECEIPT, [written.columns() for written in books.written])
+        head = books.head
+        before = head.size - len(books.written)
+        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, before))
+        if done.rowcount != 1:
+            msg = f"the end of the log in {self._path} moved during a transaction"
+            raise LedgerUnavailableError(msg)
+
+    def _fold(self) -> None:
+        try:
+            large = os.stat(f"{self._path}-wal").st_size > FOLD_BYTES
+        except FileNotFoundError:
+            return
+        if large:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _still_the_same_file(self) -> None:
+        if os.stat(self._path).st_ino != self._inode:
+            msg = f"the ledger {self._path} was replaced while it was in use"
+            raise LedgerUnavailableError(msg)
+
+
+def _select(connection: sqlite3.Connection, query: str, values: Iterable[str]) -> list[tuple[str, bytes]]:
+    """The rows whose key is among `values`, in portions that every SQLite accepts as parameters."""
+    wanted = list(values)
+    found: list[tuple[str, bytes]] = []
+    for start in range(0, len(wanted), 500):
+        portion = wanted[start : start + 500]
+        found += connection.execute(f"{query} ({','.join('?' * len(portion))})", portion)
+    return found

@@ -1,0 +1,77 @@
+"""One row holds all counters of one key and the head of its owner's receipts; this is its packed form."""
+
+from __future__ import annotations
+
+import msgspec
+
+from afmiddleware.limits.cells import Cell, expired, new_cell, roll
+from afmiddleware.model.limit import Limit
+
+
+class Row(msgspec.Struct, array_like=True):
+    """The state of one key. `oseq` and `oprev` are the owner's receipt head: 0 and empty before the first."""
+
+    cells: dict[str, Cell]
+    oseq: int = 0
+    oprev: bytes = b""
+
+
+class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a reservation has counted in one counter: enough to give it back, or to book more.
+
+    `zone` is the one the counter's calendar window is read in.
+    """
+
+    key: str
+    cell: str
+    mark: int
+    amount: int
+    zone: str
+
+
+class Hold(msgspec.Struct, array_like=True):
+    """A reservation. `state` is `held`, `capture`, `release` or `unknown`; `leaf` is its intent's leaf hash."""
+
+    owner: str
+    state: str
+    amount: int
+    currency: str
+    exponent: int
+    leaf: bytes
+    created: int
+    lines: list[Line]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_row = msgspec.msgpack.Decoder(Row).decode
+_hold = msgspec.msgpack.Decoder(Hold).decode
+
+
+def pack(value: Row | Hold) -> bytes:
+    """A row or a reservation as bytes (MessagePack)."""
+    return _pack(value)
+
+
+def unpack_row(data: bytes) -> Row:
+    """A row from its bytes. Raises `msgspec.MsgspecError` when they are none."""
+    return _row(data)
+
+
+def unpack_hold(data: bytes) -> Hold:
+    """A reservation from its bytes. Raises `msgspec.MsgspecError` when they are none."""
+    return _hold(data)
+
+
+def cell_at(row: Row, limit: Limit, now: int) -> Cell:
+    """The counter of `limit` in `row`, moved to `now`; made empty when there is none."""
+    cell = row.cells.get(limit.cell)
+    if cell is None:
+        cell = row.cells[limit.cell] = new_cell(limit, now)
+    else:
+        roll(cell, now, limit.window.zone)
+    return cell
+
+
+def forgettable(row: Row, now: int) -> bool:
+    """Whether dropping the row loses nothing: every window is over and it owns no receipts."""
+    return not row.oseq and all(expired(cell, now) for cell in row.cells.values())

@@ -1,0 +1,69 @@
+"""Which limits an action falls under, worked out once per capability."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from afmiddleware.errors import MappingError
+from afmiddleware.grammar.capability import pattern_regex
+from afmiddleware.model.limit import Charge, Limit, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.actor import Actor
+
+_REMEMBERED: Final = 4096
+
+
+class Limits:
+    """The limits of a policy. Finding those of a capability is one look-up once it was asked before."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._all = [(pattern_regex(limit.capability) if limit.capability else None, limit) for limit in limits]
+        self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...]]] = {}
+
+    def rates(self, capability: str, actor: Actor) -> tuple[Charge, ...]:
+        """What one judged request is charged under the rate limits."""
+        return tuple(Charge(limit, _key(limit, actor), 1) for limit in self._of(capability)[0])
+
+    def spends(self, event: ActionEvent) -> tuple[Charge, ...]:
+        """What an action is charged under the spend limits in its currency.
+
+        Raises `MappingError` (`currency.mismatch`) when limits match but none of them is in the event's currency:
+        an amount that no limit can count must not pass.
+        """
+        money = event.amount
+        if money is None:
+            return ()
+        matching = self._of(event.capability)[1]
+        charged = tuple(
+            Charge(limit, _key(limit, event.actor), money.minor)
+            for limit in matching
+            if limit.currency == money.currency
+        )
+        if matching and not charged:
+            code, detail = "currency.mismatch", f"No spend limit for this action is in {money.currency}."
+            raise MappingError(code, detail)
+        return charged
+
+    def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+        found = self._found.get(capability)
+        if found is None:
+            matching = [limit for regex, limit in self._all if regex is None or regex.fullmatch(capability)]
+            rates = tuple(limit for limit in matching if limit.unit is Unit.RATE)
+            spends = tuple(limit for limit in matching if limit.unit is Unit.SPEND)
+            found = (rates, spends)
+            if len(self._found) < _REMEMBERED:
+                self._found[capability] = found
+        return found
+
+
+def row_key(limit: Limit, actor_id: str) -> str:
+    """The key of the row that counts `limit` for an actor."""
+    return "global" if limit.per == "global" else f"actor:{actor_id}"
+
+
+def _key(limit: Limit, actor: Actor) -> str:
+    return "global" if limit.per == "global" else f"actor:{actor.id}"

@@ -1,0 +1,1 @@
+"""The I/O behind identity: reading issuers' keys, off the request path."""

@@ -1,0 +1,222 @@
+"""Bindings: which endpoint is which capability, and how its requests become action events."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from afmiddleware.errors import ConfigError, GrammarError, MoneyError
+from afmiddleware.grammar.capability import check_capability
+from afmiddleware.grammar.currencies import ISO_4217
+from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_amount, compile_text
+from afmiddleware.model.money import Money
+from afmiddleware.model.outcome import Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from afmiddleware.grammar.paths import Source
+    from afmiddleware.mapping.view import RequestView
+
+BODY_CAP: Final = 1024 * 1024
+"""The largest body that is read, in bytes, unless the route says otherwise."""
+
+_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
+_SETTLEMENTS: Final[Mapping[str, Settlement]] = MappingProxyType(
+    {settlement.value: settlement for settlement in Settlement} | {"keep": Settlement.CAPTURE},
+)
+_TEXT_FIELDS: Final = ("resource", "recipient", "category", "network")
+
+
+class Fields(msgspec.Struct, frozen=True, gc=False):
+    """What the extractors of a binding found. `None` is a field the binding does not have."""
+
+    amount: Money | None = None
+    resource: str | None = None
+    recipient: str | None = None
+    category: str | None = None
+    network: str | None = None
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry under `routes:`, compiled.
+
+    `key` is `POST /v1/bookings/{id}` in the framework's own spelling. `needs_body` says that the body is read, up to
+    `body_cap` bytes, before the decision; `needs_payload` that rules read it. `settles` maps the first digit of the
+    answer's status to what becomes of the reserved money, where the route departs from the usual. `read` raises
+    `MappingError` for values that are missing or not well formed.
+    """
+
+    key: str
+    capability: str = ""
+    public: bool = False
+    line: int = 0
+    needs_body: bool = False
+    needs_payload: bool = False
+    body_cap: int = BODY_CAP
+    settles: Mapping[int, Settlement] | None = None
+    read: Callable[[RequestView], Fields]
+
+
+class RouteSource(Protocol):
+    """What a binding is compiled from: an entry under `routes` of the configuration."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+    @property
+    def public(self) -> bool: ...
+    @property
+    def capability(self) -> str | None: ...
+    @property
+    def line(self) -> int: ...
+
+
+class RoutesSource(Protocol):
+    """What all bindings are compiled from."""
+
+    @property
+    def routes(self) -> Sequence[RouteSource]: ...
+    @property
+    def currency(self) -> str | None: ...
+    @property
+    def assets(self) -> Mapping[str, int]: ...
+
+
+def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool]) -> dict[str, Binding]:
+    """Compile the routes of a configuration to bindings by key.
+
+    `reads_payload` tells whether a rule condition that can apply to a capability reads the body
+    (`Policy.reads_payload`). Raises `ConfigError` with every problem at once.
+    """
+    exponents = {**ISO_4217, **config.assets}
+    bindings: dict[str, Binding] = {}
+    problems: list[str] = []
+    for route in config.routes:
+        key = f"{route.method} {route.template}"
+        try:
+            binding = _compile_route(key, route, config.currency or "", exponents, reads_payload)
+        except (GrammarError, MoneyError) as error:
+            problems.append(f"line {route.line}: route {key}: {error}")
+        else:
+            first = bindings.setdefault(key, binding)
+            if first is not binding:
+                problems.append(f"line {route.line}: route {key}: the endpoint is bound already at line {first.line}")
+    if problems:
+        raise ConfigError(problems)
+    return bindings
+
+
+def _compile_route(
+    key: str,
+    route: RouteSource,
+    currency: str,
+    exponents: Mapping[str, int],
+    reads_payload: Callable[[str], bool],
+) -> Binding:
+    if route.public:
+        return Binding(key=key, public=True, line=route.line, read=_nothing)
+    capability = check_capability(route.capability or "")
+    sources: list[Source] = []
+    amount, used = _amount_reader(getattr(route, "amount", None), getattr(route, "currency", None), currency, exponents)
+    sources += used
+    texts: list[ReadText | None] = []
+    for field in _TEXT_FIELDS:
+        template = _template(getattr(route, field, None))
+        if template is None:
+            texts.append(None)
+            continue
+        read_text, used = compile_text(template)
+        sources += used
+        texts.append(read_text)
+    _check_params(route.template, sources)
+    needs_payload = reads_payload(capability)
+    return Binding(
+        key=key,
+        capability=capability,
+        line=route.line,
+        needs_body=needs_payload or any(source.kind == "body" for source in sources),
+        needs_payload=needs_payload,
+        body_cap=getattr(route, "body_cap", None) or BODY_CAP,
+        settles=_settles(getattr(route, "on_outcome", None)),
+        read=_reader(amount, texts),
+    )
+
+
+def _reader(amount: ReadMoney | None, texts: Sequence[ReadText | None]) -> Callable[[RequestView], Fields]:
+    resource, recipient, category, network = texts
+    if amount is None and not any(texts):
+        return _nothing
+
+    def read(view: RequestView) -> Fields:
+        return Fields(
+            amount(view) if amount else None,
+            resource(view) if resource else None,
+            recipient(view) if recipient else None,
+            category(view) if category else None,
+            network(view) if network else None,
+        )
+
+    return read
+
+
+def _nothing(_view: RequestView) -> Fields:
+    return _NO_FIELDS
+
+
+_NO_FIELDS: Final = Fields()
+
+
+def _amount_reader(
+    amount: Any,
+    currency: Any,
+    default: str,
+    exponents: Mapping[str, int],
+) -> tuple[ReadMoney | None, tuple[Source, ...]]:
+    if amount is None:
+        return None, ()
+    if isinstance(amount, (str, Money)):
+        price = amount if isinstance(amount, Money) else Money.parse(amount, exponents)
+        return (lambda _view: price), ()
+    code = _source(currency) or default
+    if not code:
+        msg = "an amount needs a currency: give the route or the file one"
+        raise GrammarError(msg)
+    unit = getattr(amount, "unit", None) or "major"
+    return compile_amount(_source(amount) or "", unit, code, exponents)
+
+
+def _template(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return f"{{{_source(value)}}}"
+
+
+def _source(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    found = getattr(value, "from_", None)
+    return None if found is None else str(found)
+
+
+def _settles(value: Any) -> Mapping[int, Settlement] | None:
+    if not value:
+        return None
+    chosen = dict.fromkeys(range(1, 6), "keep") if value == "keep" else value
+    try:
+        return MappingProxyType({int(str(status)[0]): _SETTLEMENTS[str(what)] for status, what in chosen.items()})
+    except (KeyError, ValueError):
+        msg = f"on_outcome maps 2xx, 3xx, 4xx and 5xx to {', '.join(_SETTLEMENTS)}"
+        raise GrammarError(msg) from None
+
+
+def _check_params(template: str, sources: Sequence[Source]) -> None:
+    known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
+    for source in sources:
+        if source.kind == "path" and source.name not in known:
+            msg = f"{source.label} names no parameter of {template}"
+            raise GrammarError(msg)

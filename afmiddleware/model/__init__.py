@@ -1,0 +1,38 @@
+"""The values everything else speaks in. No I/O, no clock, no framework."""
+
+from afmiddleware.model.action import ActionEvent
+from afmiddleware.model.actor import Actor
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.http import Header, HttpFacts, Target
+from afmiddleware.model.limit import Balance, Charge, Limit, Unit, Window
+from afmiddleware.model.money import Money
+from afmiddleware.model.outcome import End, Outcome, Settlement
+from afmiddleware.model.receipt import Draft, Receipt, ReceiptRef
+from afmiddleware.model.tier import Tier
+from afmiddleware.model.verdict import Verdict
+
+__all__ = [
+    "ActionEvent",
+    "Actor",
+    "Balance",
+    "Charge",
+    "Closed",
+    "Conclusion",
+    "Draft",
+    "End",
+    "Entry",
+    "Header",
+    "Held",
+    "HttpFacts",
+    "Limit",
+    "Money",
+    "Outcome",
+    "Receipt",
+    "ReceiptRef",
+    "Settlement",
+    "Target",
+    "Tier",
+    "Unit",
+    "Verdict",
+    "Window",
+]

@@ -1,0 +1,33 @@
+"""Who acts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from afmiddleware.model.tier import Tier
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A caller as proven, never its credential.
+
+    `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>` or
+    `local:<name>`. `proof` is `none`, `bearer` or `possession`. `credential` is the public id of the credential.
+    """
+
+    id: str
+    tier: Tier = Tier.ANONYMOUS
+    proof: str = "none"
+    scopes: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    account: str = ""
+    agent: str = ""
+    on_behalf_of: str = ""
+    tenant: str = ""
+    session: str = ""
+    credential: str = ""
+    depth: int = 0
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing about the caller is proven."""
+        return self.tier is Tier.ANONYMOUS

@@ -1,0 +1,68 @@
+"""What is asked of the ledger in one commit, and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.model.limit import Balance, Charge
+from afmiddleware.model.money import Money
+from afmiddleware.model.outcome import Outcome
+from afmiddleware.model.receipt import Draft, ReceiptRef
+from afmiddleware.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Everything one judged request needs of the ledger: its charges and its receipt.
+
+    `owner` is the actor whose receipts this one joins; `money` is what an admission reserves.
+    `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
+    receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
+    count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
+    nothing is written.
+    """
+
+    id: str
+    owner: str
+    verdict: Verdict
+    record: Callable[[Verdict], Draft]
+    rates: tuple[Charge, ...] = ()
+    spends: tuple[Charge, ...] = ()
+    money: Money | None = None
+    quiet: bool = False
+    counted: str = ""
+    observe: bool = False
+    dry: bool = False
+
+
+class Conclusion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The end of an admitted action: settle its reservation and record its outcome.
+
+    `record` is called with the outcome as booked: `captured` filled in.
+    """
+
+    id: str
+    outcome: Outcome
+    record: Callable[[Outcome], Draft]
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now."""
+
+    verdict: Verdict
+    receipt: ReceiptRef | None = None
+    balances: tuple[Balance, ...] = ()
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to a `Conclusion`.
+
+    `booked` is false when there is nothing to conclude: an unknown id, or one that was concluded before.
+    """
+
+    booked: bool
+    receipt: ReceiptRef | None = None

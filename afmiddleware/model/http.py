@@ -1,0 +1,55 @@
+"""What was received, before anybody interprets it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Header = tuple[bytes, bytes]
+"""A header line: lower-case name and value, undecoded."""
+
+
+class HttpFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A request's head, as the server handed it over.
+
+    `path` is decoded once, `raw_path` is the target's path as sent (`None` where the server does not keep it),
+    `query` is undecoded and without the question mark. `peer` is the address of the connection, empty when unknown.
+    """
+
+    method: str
+    path: str
+    raw_path: bytes | None = None
+    query: bytes = b""
+    headers: tuple[Header, ...] = ()
+    scheme: str = "http"
+    peer: str = ""
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of a header, in order. `name` is lower case."""
+        return [value for key, value in self.headers if key == name]
+
+    def first(self, name: bytes) -> bytes | None:
+        """The first value of a header, or `None`."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """The endpoint a request will reach, as the framework's own router resolved it.
+
+    `key` is the binding key, `POST /v1/bookings/{id}`: the method that is judged (`GET` for `HEAD`), and the template
+    from the outermost router down. `endpoint` is the object the router will call; `params` are its path parameters.
+    """
+
+    key: str
+    method: str
+    template: str
+    endpoint: object = None
+    params: Mapping[str, object] = MappingProxyType({})

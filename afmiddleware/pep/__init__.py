@@ -1,0 +1,1 @@
+"""The enforcement points: generic middlewares that stand in front of the handlers and do what the spine decides."""

@@ -1,0 +1,353 @@
+"""The fence as pure ASGI middleware. What a framework's adapter adds is its router (`Router`).
+
+A response streams through untouched but for its headers; the request body is held back only when the decision read it,
+and the handler then receives exactly those bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from afmiddleware.current import Action, running
+from afmiddleware.drivers import arun
+from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
+from afmiddleware.flow import admit, refused
+from afmiddleware.identity.address import anonymous
+from afmiddleware.model.http import HttpFacts, Target
+from afmiddleware.model.outcome import End
+from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
+from afmiddleware.plan import Admission, Pass, Refused
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from afmiddleware.fence import Fence
+    from afmiddleware.identity.needs import Need
+    from afmiddleware.model.entry import Conclusion, Entry, Held
+
+_log = logging.getLogger("afmiddleware")
+
+
+class Sealed(Protocol):
+    """A scope that refuses, while the router fills it in, to reach anything but what was judged."""
+
+    fired: bool
+    """Whether the router has reached the judged endpoint."""
+
+
+class Routing(Protocol):
+    """One request on its way through a framework's router."""
+
+    def resolve(self) -> Target | None:
+        """The endpoint that will run, or `None` when the framework answers by itself."""
+        ...
+
+    def seal(self) -> Any:
+        """The scope to hand inward once `resolve` was asked; it is also a `Sealed`."""
+        ...
+
+    def unsealed(self, sealed: Any, status: int) -> bool:
+        """Whether an answer with `status` comes neither from the judged endpoint nor from the router itself."""
+        ...
+
+
+class Router(Protocol):
+    """What the fence asks of a framework."""
+
+    watched: bool
+    """Whether unknown layers, which the policy names, stand between the fence and the handlers."""
+
+    def begin(self, scope: Scope) -> Routing:
+        """Look at one request; nothing is resolved yet."""
+        ...
+
+
+class FenceMiddleware:
+    """Decide every request before it reaches `app`. Subclasses say what the router is."""
+
+    def __init__(self, app: ASGIApp, fence: Fence) -> None:
+        self.app = app
+        self.fence = fence
+        self._router: Router | None = None
+        self._watched = False
+
+    def make_router(self, scope: Scope) -> Router:
+        """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection. Raises `AFError` for a kind of connection the fence does not know."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            msg = f"the fence lets no {kind!r} connection pass: it does not know the kind"
+            raise AFError(msg)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fence, facts = self.fence, facts_of(scope)
+        now = fence.clock()
+        io = _Io(fence, receive, facts)
+        try:
+            routing = (self._router or self._start(scope)).begin(scope)
+        except ConfigError as error:
+            _log.critical("the application cannot be fenced, so nothing runs: %s", error)
+            passage = _unusable(fence, facts, now)
+            await _answer(send, refusal(passage, now, fence.vary, cross_origin=_cross_origin(facts)))
+            return
+        try:
+            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+        except ClientGoneError:
+            return
+        if isinstance(passage, Refused):
+            await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=_cross_origin(facts)))
+        elif fence.plan.observe:
+            await self._observed(passage, scope, io, send)
+        elif isinstance(passage, Pass):
+            await self._pass(routing, scope, receive, send)
+        else:
+            await self._admitted(passage, routing, scope, io, send)
+
+    async def _pass(self, routing: Routing, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a public endpoint, or the framework's own answer, through; anything else breaks the seal."""
+        sealed = routing.seal()
+        outward = _Guarded(routing, sealed, send) if self._watched else None
+        try:
+            await self.app(sealed, receive, send if outward is None else outward.send)
+        except SealBrokenError as error:
+            await self._unsealed(scope, send, error)
+
+    async def _admitted(self, admission: Admission, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
+        sealed = routing.seal()
+        exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts))
+        outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
+        try:
+            with running(exchange.action):
+                await self.app(sealed, io.sealed_receive(sealed), outward)
+        except SealBrokenError as error:
+            # Before the seal has fired the handler was not entered; a layer that answered without it may have been.
+            exchange.finish(End.NOT_REACHED if not error.entered else End.ERROR)
+            if not exchange.status:
+                await self._unsealed(scope, send, error)
+            else:
+                raise
+        except asyncio.CancelledError:
+            exchange.finish(End.CLIENT_GONE)
+            raise
+        except BaseException:
+            exchange.finish(End.ERROR)
+            raise
+        else:
+            # The last byte was not sent, and nobody raised: the client has left a stream.
+            exchange.finish(End.CLIENT_GONE)
+
+    async def _observed(self, passage: Pass | Admission, scope: Scope, io: _Io, send: Send) -> None:
+        """Nothing blocks: no seal, and the outcome of what was recorded is recorded."""
+        if isinstance(passage, Pass):
+            await self.app(scope, io.replay, send)
+            return
+        exchange = _Exchange(self.fence, passage, send, cross_origin=_cross_origin(io.facts))
+        try:
+            with running(exchange.action):
+                await self.app(scope, io.replay, exchange.send)
+        except BaseException as error:
+            exchange.finish(End.CLIENT_GONE if isinstance(error, asyncio.CancelledError) else End.ERROR)
+            raise
+        exchange.finish(End.CLIENT_GONE)
+
+    async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:
+        _log.error("request.unsealed: %s", error)
+        facts = facts_of(scope)
+        verdict = refused("request.unsealed", "The application would have run something other than what was judged.")
+        passage = Refused(id=self.fence.new_id(self.fence.clock()), verdict=verdict, actor=anonymous(facts))
+        cross_origin = _cross_origin(facts)
+        await _answer(send, refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=cross_origin))
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""
+        fence, facts = self.fence, facts_of(scope, method="WEBSOCKET")
+        now = fence.clock()
+        passage: Pass | Refused | Admission
+        try:
+            routing = (self._router or self._start(scope)).begin(scope)
+        except ConfigError as error:
+            _log.critical("the application cannot be fenced, so nothing runs: %s", error)
+            passage = _unusable(fence, facts, now)
+        else:
+            io = _Io(fence, receive, facts)
+            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+        if isinstance(passage, Refused):
+            reason = websocket_close_reason(passage.verdict)
+            await send({"type": "websocket.close", "code": 1008, "reason": reason})
+        elif fence.plan.observe:
+            await self.app(scope, receive, send)
+        elif isinstance(passage, Pass):
+            try:
+                await self.app(routing.seal(), receive, send)
+            except SealBrokenError as error:
+                _log.error("request.unsealed: %s", error)
+                await send({"type": "websocket.close", "code": 1011, "reason": "request.unsealed"})
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Audit the application before it starts, and close the ledger after it has stopped."""
+        first = await receive()
+        try:
+            self._start(scope)
+        except ConfigError as error:
+            _log.critical("the application cannot be fenced: %s", error)
+            await send({"type": "lifespan.startup.failed", "message": f"afmiddleware: {error}"})
+            return
+        pending = [first]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        async def outward(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await asyncio.to_thread(self.fence.close)
+            await send(message)
+
+        await self.app(scope, replay, outward)
+
+    def _start(self, scope: Scope) -> Router:
+        router = self._router = self.make_router(scope)
+        self._watched = router.watched
+        return router
+
+
+def facts_of(scope: Scope, method: str = "") -> HttpFacts:
+    """The head of a request as an ASGI server hands it over."""
+    client = scope.get("client")
+    return HttpFacts(
+        method=method or scope["method"],
+        path=scope["path"],
+        raw_path=scope.get("raw_path"),
+        query=scope.get("query_string", b""),
+        headers=tuple((name, value) for name, value in scope["headers"]),
+        scheme=scope.get("scheme", "http"),
+        peer=client[0] if client else "",
+    )
+
+
+class _Io:
+    """What the spine can have done while it decides a request, and the body for the handler afterwards."""
+
+    __slots__ = ("_chunks", "_complete", "_fence", "_receive", "facts")
+
+    def __init__(self, fence: Fence, receive: Receive, facts: HttpFacts) -> None:
+        self._fence = fence
+        self._receive = receive
+        self._chunks: list[Message] = []
+        self._complete = False
+        self.facts = facts
+
+    async def read_body(self, cap: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while not self._complete:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientGoneError
+            self._chunks.append(message)
+            part = message.get("body", b"")
+            size += len(part)
+            if size > cap:
+                code, detail = "request.too_large", f"The request body is larger than {cap} bytes."
+                raise MappingError(code, detail)
+            parts.append(part)
+            self._complete = not message.get("more_body", False)
+        body = b"".join(parts)
+        self._chunks = [{"type": "http.request", "body": body, "more_body": False}]
+        return body
+
+    async def resolve(self, need: Need) -> Any:
+        return await self._fence.aresolve(need)
+
+    async def commit(self, entry: Entry) -> Held:
+        return await self._fence.acommit(entry)
+
+    async def post(self, item: Entry | Conclusion) -> None:
+        self._fence.post(item)
+
+    async def replay(self) -> Message:
+        """What was read, then what was not."""
+        return self._chunks.pop(0) if self._chunks else await self._receive()
+
+    def sealed_receive(self, sealed: Sealed) -> Receive:
+        """`replay` for whom the seal has let in; a layer that asks before gets no body."""
+
+        async def receive() -> Message:
+            if not sealed.fired:
+                msg = "a layer inside the fence reads the request body before the judged endpoint is reached"
+                raise SealBrokenError(msg)
+            return self._chunks.pop(0) if self._chunks else await self._receive()
+
+        return receive
+
+
+class _Exchange:
+    """The way back of an admitted request: its headers are added, its end is recorded once."""
+
+    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_send", "action", "status")
+
+    def __init__(self, fence: Fence, admission: Admission, send: Send, *, cross_origin: bool) -> None:
+        self._fence = fence
+        self._admission = admission
+        self._send = send
+        self._cross_origin = cross_origin
+        self._done = False
+        self.action = Action(admission)
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.status = message["status"]
+            extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        await self._send(message)
+        if kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False):
+            self.finish(End.OK)
+
+    def finish(self, end: End) -> None:
+        if not self._done:
+            self._done = True
+            self._fence.conclude(self._admission, self.action.outcome(self.status, end))
+
+
+class _Guarded:
+    """Refuses an answer that comes neither from the judged endpoint nor from the router itself."""
+
+    __slots__ = ("_routing", "_sealed", "_send")
+
+    def __init__(self, routing: Routing, sealed: Any, send: Send) -> None:
+        self._routing = routing
+        self._sealed = sealed
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._routing.unsealed(self._sealed, message["status"]):
+            msg = "a layer inside the fence answered although the judged endpoint was not reached through the router"
+            raise SealBrokenError(msg, entered=True)
+        await self._send(message)
+
+
+async def _answer(send: Send, answer: tuple[int, list[tuple[bytes, bytes]], bytes]) -> None:
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _unusable(fence: Fence, facts: HttpFacts, now: int) -> Refused:
+    verdict = refused("policy.unavailable", "The policy does not fit the application.", retry_after=60)
+    return Refused(id=fence.new_id(now), verdict=verdict, actor=anonymous(facts))
+
+
+def _cross_origin(facts: HttpFacts) -> bool:
+    return facts.first(b"origin") is not None

@@ -1,0 +1,145 @@
+"""Verdicts as HTTP: problems (RFC 9457), limit headers (draft-ietf-httpapi-ratelimit-headers-10), receipts.
+
+Nothing here shows a credential, another caller's numbers, the payload or the policy file's path; caps are shown only
+to callers above anonymous.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.grammar.amounts import to_major
+from afmiddleware.identity.challenge import challenge
+from afmiddleware.model.codes import CODES
+from afmiddleware.model.limit import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from afmiddleware.model.limit import Balance
+    from afmiddleware.model.receipt import ReceiptRef
+    from afmiddleware.model.verdict import Verdict
+    from afmiddleware.plan import Admission, Refused
+
+RawHeaders = list[tuple[bytes, bytes]]
+_SECOND = 1_000_000
+_EXPOSED = b"Agent-Receipt, Agent-Budget, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+_encode = msgspec.json.Encoder().encode
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The problem object of a refusal. Absent members are left out."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    decision_id: str
+    remediation: tuple[str, ...]
+    capability: str = ""
+    rule: str = ""
+    limit: str = ""
+    remaining: str = ""
+    resets_at: str = ""
+    retry_after: int = 0
+
+
+def problem(refused: Refused) -> Problem:
+    """The problem object that says why the action did not run, and what a machine can do about it."""
+    verdict = refused.verdict
+    code = CODES[verdict.code]
+    return Problem(
+        type=f"urn:afm:problem:{verdict.code}",
+        title=code.title,
+        status=code.status,
+        detail=verdict.reason,
+        instance=f"urn:afm:decision:{refused.id}",
+        code=verdict.code,
+        decision_id=refused.id,
+        remediation=code.remediation,
+        capability=verdict.capability,
+        rule=verdict.rule,
+        limit=verdict.limit,
+        remaining=verdict.remaining,
+        resets_at=_instant(verdict.resets_at),
+        retry_after=verdict.retry_after,
+    )
+
+
+def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> tuple[int, RawHeaders, bytes]:
+    """Status, headers and body of a refusal. `vary` names the request headers the decision read."""
+    told = problem(refused)
+    body = _encode(told)
+    headers: RawHeaders = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"vary", vary),
+    ]
+    asks = challenge(refused.verdict)
+    if asks:
+        headers.append((b"www-authenticate", asks.encode("ascii")))
+    if refused.verdict.retry_after:
+        headers.append((b"retry-after", str(refused.verdict.retry_after).encode()))
+    headers += limit_headers(refused.balances, now, shown=not refused.actor.anonymous)
+    if cross_origin:
+        headers.append((b"access-control-expose-headers", _EXPOSED))
+    return told.status, headers, body
+
+
+def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeaders:
+    """The headers that an admitted response carries besides the handler's own."""
+    headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
+    if admission.receipt is not None:
+        headers.append((b"agent-receipt", receipt_field(admission.receipt)))
+    if cross_origin:
+        headers.append((b"access-control-expose-headers", _EXPOSED))
+    return headers
+
+
+def receipt_field(receipt: ReceiptRef) -> bytes:
+    """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash."""
+    return b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, base64.b64encode(receipt.leaf))
+
+
+def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
+    """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the spends when `shown`."""
+    if not balances:
+        return []
+    headers: RawHeaders = []
+    rates = [balance for balance in balances if balance.limit.unit is Unit.RATE]
+    if rates:
+        headers.append((b"ratelimit-policy", _join(f'"{b.limit.name}";q={b.limit.cap};w={b.limit.window.seconds}' for b in rates)))
+        headers.append((b"ratelimit", _join(f'"{b.limit.name}";r={b.remaining}{_reset(b, now, "t")}' for b in rates)))
+    if shown and len(rates) < len(balances):
+        headers.append((b"agent-budget", _join(_budget(b, now) for b in balances if b.limit.unit is Unit.SPEND)))
+    return headers
+
+
+def _budget(balance: Balance, now: int) -> str:
+    limit = balance.limit
+    left = to_major(balance.remaining, limit.exponent)
+    return f'"{limit.name}";remaining="{left}";currency="{limit.currency}"{_reset(balance, now, "reset")}'
+
+
+def _reset(balance: Balance, now: int, name: str) -> str:
+    return f";{name}={max(-(-(balance.resets_at - now) // _SECOND), 0)}" if balance.resets_at else ""
+
+
+def _join(items: Iterable[str]) -> bytes:
+    return ", ".join(items).encode("ascii")
+
+
+def _instant(at: int) -> str:
+    return datetime.fromtimestamp(at / _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+
+
+def websocket_close_reason(verdict: Verdict) -> str:
+    """The reason of a refused WebSocket handshake: the code alone (at most 123 bytes, RFC 6455)."""
+    return verdict.code

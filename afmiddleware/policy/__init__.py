@@ -1,0 +1,1 @@
+"""The decision point: rules, conditions, demands. Pure: no I/O, no clock."""

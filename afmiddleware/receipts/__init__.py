@@ -1,0 +1,1 @@
+"""Receipts: canonical bytes, the chain through them, their keys, and checking a log of them. Pure."""

@@ -1,0 +1,1 @@
+"""Telemetry: what the fence did, as metrics, traces and logs."""

@@ -1,0 +1,1 @@
+"""Webhooks: signed delivery of the events that the ledger's outbox holds."""

@@ -1,0 +1,30 @@
+"""`python -m benchmarks overhead` and `python -m benchmarks throughput`."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.overhead import overhead
+from benchmarks.throughput import throughput
+
+
+def main() -> None:
+    """Run the measurement named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("overhead", help="CPU time per request, in process, interleaved")
+    one.add_argument("--rounds", type=int, default=15)
+    one.add_argument("--requests", type=int, default=400, help="requests per variant and round")
+    one.add_argument("--profile", action="store_true", help="show where the time of the fenced app goes")
+    two = commands.add_parser("throughput", help="requests per second under uvicorn with 64 connections")
+    two.add_argument("--seconds", type=float, default=4.0)
+    two.add_argument("--connections", type=int, default=64)
+    chosen = parser.parse_args()
+    if chosen.command == "overhead":
+        overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
+    else:
+        throughput(chosen.seconds, chosen.connections)
+
+
+if __name__ == "__main__":
+    main()

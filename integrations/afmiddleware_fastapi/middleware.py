@@ -1,0 +1,104 @@
+"""The fence for FastAPI and plain Starlette: the generic ASGI middleware with the framework's own router."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from afmiddleware.errors import ConfigError
+from afmiddleware.fence import Fence
+from afmiddleware.model.http import Target
+from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
+from afmiddleware_fastapi.audit import findings, inner_middlewares
+from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
+from afmiddleware_fastapi.seal import SealedScope, left_unsealed
+from starlette.middleware import Middleware
+
+if TYPE_CHECKING:
+    import os
+
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Scope
+
+
+class FenceMiddleware(AsgiFence):
+    """Put it on with `app.add_middleware(FenceMiddleware, policy="fence.yaml")`, before any other middleware.
+
+    The first one added stands innermost, so the application's own CORS and error layers dress refusals too;
+    `install` puts it there whatever was added before. Raises `ConfigError` with every problem of the policy. At the
+    start it also audits the application: a binding without an endpoint, or a layer between the fence and the handlers
+    that is neither known to be harmless nor named under `inner_middleware:`, stops it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        policy: str | os.PathLike[str] | None = None,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
+        super().__init__(app, fence if fence is not None else Fence.from_file(policy))
+
+    def make_router(self, scope: Scope) -> FastApiRouter:
+        """The router of the application in the scope, audited. Raises `ConfigError`."""
+        app = scope.get("app")
+        try:
+            resolver = Resolver(app)
+        except TypeError as error:
+            msg = f"the fence found no Starlette or FastAPI application to ask: {error}"
+            raise ConfigError([msg]) from error
+        fence = self.fence
+        allowed = fence.config.inner_middleware
+        problems = findings(app, fence.plan.bindings, allowed, type(self))
+        if problems:
+            raise ConfigError([f"{fence.config.source}: {problem}" for problem in problems])
+        return FastApiRouter(resolver, watched=bool(inner_middlewares(app, type(self))))
+
+
+class FastApiRouter:
+    """A FastAPI or Starlette application, as the fence asks it."""
+
+    def __init__(self, resolver: Resolver, *, watched: bool) -> None:
+        self.watched = watched
+        self._resolver = resolver
+
+    def begin(self, scope: Scope) -> _Routing:
+        """Look at one request."""
+        return _Routing(self._resolver, scope)
+
+
+class _Routing:
+    """One request: what the router will do with it, asked at most once."""
+
+    __slots__ = ("_found", "_resolver", "_scope")
+
+    def __init__(self, resolver: Resolver, scope: Scope) -> None:
+        self._resolver = resolver
+        self._scope = scope
+        self._found: Routed | Unrouted | None = None
+
+    def resolve(self) -> Target | None:
+        """The endpoint that will run."""
+        found = self._found = self._resolver.resolve(self._scope)
+        return found if isinstance(found, Routed) else None
+
+    def seal(self) -> SealedScope:
+        """The scope to hand inward."""
+        found = self._found
+        return SealedScope(self._scope, found if found is not None else self._resolver.resolve(self._scope))
+
+    def unsealed(self, sealed: SealedScope, status: int) -> bool:
+        """Whether an answer does not come from what was judged."""
+        return left_unsealed(sealed, status)
+
+
+def install(app: Starlette, policy: str | os.PathLike[str] | None = None, *, fence: Fence | None = None) -> None:
+    """Put the fence innermost, just outside the router, whatever middleware was added before.
+
+    Raises `ConfigError` with every problem of the policy, and `RuntimeError` once the application has started.
+    """
+    if app.middleware_stack is not None:
+        msg = "the application has started already: install the fence before"
+        raise RuntimeError(msg)
+    made = fence if fence is not None else Fence.from_file(policy)
+    entry: Any = Middleware(FenceMiddleware, fence=made)
+    app.user_middleware.append(entry)

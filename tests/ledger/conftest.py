@@ -1,0 +1,124 @@
+"""Every ledger, for one contract."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from afmiddleware.fence import undo
+from afmiddleware.ledger.memory import MemoryLedger
+from afmiddleware.ledger.sqlite import SqliteLedger
+from afmiddleware.ledger.sqlite_file import Location
+from afmiddleware.model import Charge, Conclusion, Draft, End, Entry, Limit, Money, Outcome, Settlement, Unit, Verdict, Window
+from afmiddleware.receipts.keys import ReceiptKeys
+from afmiddleware.receipts.record import outcome as outcome_draft
+from afmiddleware.testing import FrozenClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from afmiddleware.ledger.base import Ledger
+    from afmiddleware.model import Held
+
+SECRET = bytes(range(32))
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path, clock: FrozenClock) -> Iterator[Ledger]:
+    opened: Ledger
+    if request.param == "memory":
+        opened = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw())
+    else:
+        opened = sqlite(tmp_path, clock)
+    yield opened
+    opened.close()
+
+
+def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0) -> SqliteLedger:
+    return SqliteLedger(Location.of(folder / "fence.db"), clock, undo, secret=SECRET, deadline=deadline)
+
+
+def _draw() -> Callable[[int], bytes]:
+    count = iter(range(10**9))
+
+    def draw(size: int) -> bytes:
+        return hashlib.shake_256(str(next(count)).encode()).digest(size)
+
+    return draw
+
+
+def rate(cap: int, seconds: int = 60, name: str = "burst", per: str = "actor") -> Limit:
+    return Limit(name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), per=per, cell=f"{name}/r{seconds}")
+
+
+def spend(cap: int, window: Window, name: str = "budget", per: str = "actor") -> Limit:
+    cell = f"{name}/{window.kind}{window.seconds or ''}/USD"
+    return Limit(name=name, unit=Unit.SPEND, cap=cap, window=window, per=per, currency="USD", exponent=2, cell=cell)
+
+
+ALLOW = Verdict(authorized=True, code="policy.allowed", capability="payments.pay", rule="allow[1]")
+DENY = Verdict(authorized=False, code="policy.denied", capability="payments.pay", rule="deny[1]", reason="No.")
+
+
+def entry(
+    name: str,
+    *limits: Limit,
+    amount: int = 0,
+    owner: str = "key:a",
+    verdict: Verdict = ALLOW,
+    quiet: bool = False,
+    observe: bool = False,
+    dry: bool = False,
+) -> Entry:
+    """An entry by `owner` of `amount` cents under `limits`."""
+
+    def record(final: Verdict) -> Draft:
+        kind = "intent" if final.authorized or observe else "refusal"
+        return Draft(
+            kind=kind,
+            owner=owner,
+            body={"id": name, "capability": "payments.pay", "verdict": "allow" if final.authorized else "refuse", "code": final.code},
+            private={"actor": owner, "payload": None},
+        )
+
+    def key(limit: Limit) -> str:
+        return "global" if limit.per == "global" else f"actor:{owner}"
+
+    return Entry(
+        id=name,
+        owner=owner,
+        verdict=verdict,
+        record=record,
+        rates=tuple(Charge(limit, key(limit), 1) for limit in limits if limit.unit is Unit.RATE),
+        spends=tuple(Charge(limit, key(limit), amount) for limit in limits if limit.unit is Unit.SPEND),
+        money=Money(amount, "USD", 2),
+        quiet=quiet,
+        counted="POST /pay",
+        observe=observe,
+        dry=dry,
+    )
+
+
+def ending(
+    begun: Entry,
+    held: Held,
+    settlement: Settlement = Settlement.CAPTURE,
+    captured: int | None = None,
+    end: End = End.OK,
+) -> Conclusion:
+    """The conclusion of an admitted entry."""
+    receipt = held.receipt
+    assert receipt is not None
+    return Conclusion(
+        id=begun.id,
+        outcome=Outcome(settlement=settlement, end=end, status=200, captured=captured),
+        record=lambda booked: outcome_draft(begun.id, begun.owner, "payments.pay", receipt, begun.money, booked),
+    )
