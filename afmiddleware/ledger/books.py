@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.errors import AFError
-from afmiddleware.limits.charge import balance, count_rates, count_spends, first_full, give_back, overrun, refuse
+from afmiddleware.limits.charge import (
+    balance,
+    cells_of,
+    count_rates,
+    count_spends,
+    first_full,
+    give_back,
+    overrun,
+    refuse,
+)
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
 from afmiddleware.model.limit import Balance
@@ -25,6 +34,7 @@ from afmiddleware.receipts.verify import StoredReceipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from afmiddleware.limits.cells import Cell
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -110,37 +120,35 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        now, rows = self.now, self.rows
-        for charge in (*entry.rates, *entry.spends):
-            if charge.key not in rows:
-                rows[charge.key] = Row({})
-        verdict = self._final(entry)
+        rates = cells_of(entry.rates, self.rows, self.now)
+        spends = cells_of(entry.spends, self.rows, self.now)
+        verdict = self._final(entry, rates, spends)
         if entry.dry:
-            return Held(verdict=verdict, balances=self._balances(entry))
+            return Held(verdict=verdict, balances=_balances(entry, rates, spends))
         passes = verdict.authorized or entry.observe
         receipt: ReceiptRef | None = None
         if passes or not entry.quiet:
             receipt = self._append(entry.record(verdict), entry.owner)
         else:
             self._turn_away(entry, verdict)
-        count_rates(entry.rates, rows, now, over=entry.observe)
-        lines: list[Line] = []
+        count_rates(entry.rates, rates, over=entry.observe)
         if passes:
-            lines = count_spends(entry.spends, rows, now)
-            self._hold(entry, lines, receipt)
-        self.changed.update(charge.key for charge in entry.rates)
-        self.changed.update(line.key for line in lines)
-        return Held(verdict=verdict, receipt=receipt, balances=self._balances(entry))
+            self._hold(entry, count_spends(entry.spends, spends), receipt)
+            self.changed.update([charge.key for charge in entry.spends])
+        self.changed.update([charge.key for charge in entry.rates])
+        return Held(verdict=verdict, receipt=receipt, balances=_balances(entry, rates, spends))
 
-    def _final(self, entry: Entry) -> Verdict:
+    def _final(self, entry: Entry, rates: list[Cell], spends: list[Cell]) -> Verdict:
         """The policy's verdict, or the refusal by the first limit that is full: rates speak before anything else."""
         verdict = entry.verdict
-        full = first_full(entry.rates, self.rows, self.now)
-        if full is None and verdict.authorized:
-            full = first_full(entry.spends, self.rows, self.now)
-        if full is None:
-            return verdict
-        return refuse(verdict, full, self.rows, self.now, anonymous=entry.quiet)
+        full = first_full(entry.rates, rates)
+        if full >= 0:
+            return refuse(verdict, entry.rates[full], rates[full], self.now, anonymous=entry.quiet)
+        if verdict.authorized:
+            full = first_full(entry.spends, spends)
+            if full >= 0:
+                return refuse(verdict, entry.spends[full], spends[full], self.now, anonymous=entry.quiet)
+        return verdict
 
     def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
         money = entry.money
@@ -199,8 +207,12 @@ class Books:
         what = (verdict.code, entry.counted)
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
-    def _balances(self, entry: Entry) -> tuple[Balance, ...]:
-        return tuple(balance(charge, self.rows, self.now) for charge in (*entry.rates, *entry.spends))
+
+def _balances(entry: Entry, rates: list[Cell], spends: list[Cell]) -> tuple[Balance, ...]:
+    return tuple(
+        [balance(charge, cell) for charge, cell in zip(entry.rates, rates, strict=True)]
+        + [balance(charge, cell) for charge, cell in zip(entry.spends, spends, strict=True)],
+    )
 
 
 def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:

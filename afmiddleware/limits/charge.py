@@ -13,34 +13,45 @@ from afmiddleware.model.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from afmiddleware.limits.cells import Cell
+
 _SECOND = 1_000_000
 
 
-def first_full(charges: Sequence[Charge], rows: Mapping[str, Row], now: int) -> Charge | None:
-    """The first charge that does not fit under its cap, or `None`."""
+def cells_of(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> list[Cell]:
+    """The counter of each charge, moved to `now`; rows and counters that are missing are made empty."""
+    cells = []
     for charge in charges:
-        cell = cell_at(rows[charge.key], charge.limit, now)
-        if charge.amount > charge.limit.cap - cell.total:
-            return charge
-    return None
+        row = rows.get(charge.key)
+        if row is None:
+            row = rows[charge.key] = Row({})
+        cells.append(cell_at(row, charge.limit, now))
+    return cells
 
 
-def count_rates(charges: Sequence[Charge], rows: Mapping[str, Row], now: int, *, over: bool = False) -> None:
+def first_full(charges: Sequence[Charge], cells: Sequence[Cell]) -> int:
+    """The place of the first charge that does not fit under its cap, or -1."""
+    place = 0
+    for charge in charges:
+        if charge.amount > charge.limit.cap - cells[place].total:
+            return place
+        place += 1
+    return -1
+
+
+def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, over: bool = False) -> None:
     """Count a judged request under every rate that has room for it; with `over`, under the full ones too."""
-    for charge in charges:
-        cell = cell_at(rows[charge.key], charge.limit, now)
+    for charge, cell in zip(charges, cells, strict=True):
         if over or charge.amount <= charge.limit.cap - cell.total:
             add(cell, charge.amount)
 
 
-def count_spends(charges: Sequence[Charge], rows: Mapping[str, Row], now: int) -> list[Line]:
+def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
-    lines = []
-    for charge in charges:
-        limit = charge.limit
-        mark = add(cell_at(rows[charge.key], limit, now), charge.amount)
-        lines.append(Line(charge.key, limit.cell, mark, charge.amount, limit.window.zone))
-    return lines
+    return [
+        Line(charge.key, charge.limit.cell, add(cell, charge.amount), charge.amount, charge.limit.window.zone)
+        for charge, cell in zip(charges, cells, strict=True)
+    ]
 
 
 def give_back(lines: Sequence[Line], rows: Mapping[str, Row], kept: int = 0) -> None:
@@ -62,17 +73,16 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
             add(cell, extra)
 
 
-def balance(charge: Charge, rows: Mapping[str, Row], now: int) -> Balance:
-    """How a limit stands, and when what is used of it (or the charge's room) comes back."""
-    cell = cell_at(rows[charge.key], charge.limit, now)
-    room = min(max(charge.limit.cap - cell.total + 1, 1), charge.limit.cap)
-    return Balance(charge.limit, cell.total, resets_at(cell, room, charge.limit.cap))
+def balance(charge: Charge, cell: Cell) -> Balance:
+    """How a limit stands, and when some of what is used of it comes back."""
+    limit = charge.limit
+    room = limit.cap - cell.total + 1
+    return Balance(limit, cell.total, resets_at(cell, room if 0 < room <= limit.cap else min(limit.cap, 1), limit.cap))
 
 
-def refuse(verdict: Verdict, charge: Charge, rows: Mapping[str, Row], now: int, *, anonymous: bool) -> Verdict:
+def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:
     """The verdict when `charge` does not fit: which limit, what is left, when there is room again."""
     limit = charge.limit
-    cell = cell_at(rows[charge.key], limit, now)
     at = resets_at(cell, charge.amount, limit.cap)
     rate = limit.unit is Unit.RATE
     return Verdict(

@@ -6,6 +6,7 @@ of the same owner, so an owner can tell from its own receipts alone that one of 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -97,10 +98,19 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     SHA-256("afm/c1" || salt || u16 length of name || name || 0x01 || value), or with 0x00 and no value for an absent
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
-    label = name.encode()
+    absent, present = _labels(name)
+    if value is None:
+        return sha256(b"afm/c1" + salt + absent).hexdigest()
     try:
-        given = b"\0" if value is None else b"\1" + value.encode()
+        return sha256(b"afm/c1" + salt + present + value.encode()).hexdigest()
     except UnicodeEncodeError as error:
         msg = f"the value of {name} is not text that has a UTF-8 form"
         raise ReceiptError(msg) from error
-    return sha256(b"afm/c1" + salt + len(label).to_bytes(2, "big") + label + given).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _labels(name: str) -> tuple[bytes, bytes]:
+    """What stands between salt and value, for an absent value and for a present one."""
+    label = name.encode()
+    framed = len(label).to_bytes(2, "big") + label
+    return framed + b"\0", framed + b"\1"

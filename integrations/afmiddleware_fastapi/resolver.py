@@ -9,7 +9,7 @@ from starlette.routing import Match
 
 from afmiddleware.model.http import Target
 from afmiddleware_fastapi.index import route_path
-from afmiddleware_fastapi.tree import REST, Node, Table, Tree
+from afmiddleware_fastapi.tree import REST, Node, Table, Tree, router_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -53,6 +53,7 @@ class Resolver:
     """
 
     def __init__(self, app: Any) -> None:
+        router_of(app)
         self._app = app
         self._tree: Tree | None = None
 

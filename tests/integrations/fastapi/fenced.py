@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed, sealed_receive
 
@@ -73,7 +75,13 @@ async def ask(app: ASGIApp, method: str, path: str, *, body: bytes = b"", **more
     """Send one request through the application. What a handler raised is raised here."""
     seen = Seen()
 
+    asked = 0
+
     async def receive() -> Message:
+        nonlocal asked
+        asked += 1
+        if asked > 1:  # the client waits for its answer
+            await anyio.sleep_forever()
         if method == "WEBSOCKET":
             return {"type": "websocket.connect"}
         return {"type": "http.request", "body": body, "more_body": False}

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Host, Match, Mount, Route, Router, WebSocketRoute
 
 from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
-from fenced import Fence, ask, note, scope_of
+from tests.integrations.fastapi.fenced import Fence, ask, note, scope_of
 
 pytestmark = pytest.mark.anyio
 
