@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def _steps(folder: Path, policy: str | None) -> Iterator[Step]:
     from afmiddleware.cli.demo_agent import Agent  # noqa: PLC0415 (needs the demo's extras)
     from afmiddleware.cli.demo_shop import Shop  # noqa: PLC0415
 
-    with Shop(folder, policy) as shop, shop.client() as client:
+    with Shop(folder, policy) as shop, closing(shop.client()) as client:
         agent = Agent(client, shop.api_key, shop.token)
         yield from agent.steps()
         yield shop.budget_step(agent.budget)
@@ -76,7 +77,7 @@ def _verify_steps(policy: Path) -> Iterator[Step]:
         seq, body = database.execute(
             "SELECT seq, body FROM receipt WHERE capability = 'flights.book' AND kind = 'intent' ORDER BY seq LIMIT 1",
         ).fetchone() or (1, database.execute("SELECT body FROM receipt WHERE seq = 1").fetchone()[0])
-        forged = bytes(body).replace(b'"amount":"500"', b'"amount":"100"').replace(b'"kind":"intent"', b'"kind":"refusa"')
+        forged = re.sub(rb'"amount":"[0-9]*"', b'"amount":"1"', body, count=1)
         database.execute("UPDATE receipt SET body = ? WHERE seq = ?", (forged, seq))
     database.close()
     report = verify_policy(str(policy))

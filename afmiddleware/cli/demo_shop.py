@@ -17,13 +17,13 @@ import httpx
 import afmiddleware
 from afmiddleware.cli.common import policy_at
 from afmiddleware.cli.demo_agent import Step
+from afmiddleware.config.load import limits_of
 from afmiddleware.errors import AFError, ConfigError
 from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import new_key
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_tools
-from afmiddleware.limits.rows import Row
-from afmiddleware.limits.select import row_key
+from afmiddleware.ledger.open import open_for_reading, open_for_tools
+from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import mint_es256_issuer
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ class Shop:
 
     def budget_step(self, remaining: dict[str, int]) -> Step:
         """Whether the budget the agent was told is what the receipts add up to."""
-        config = self._config
         spent = self._spent()
-        told = {limit.name: limit.cap - remaining[limit.name] for limit in _spends(config) if limit.name in remaining}
+        told = {limit.name: limit.cap - remaining[limit.name] for limit in limits_of(self._config) if limit.name in remaining}
         wrong = {name: used for name, used in told.items() if used != spent}
         shown = ", ".join(f"{name} {remaining[name] / 100:.2f}" for name in told)
         return Step(
@@ -119,12 +118,19 @@ class Shop:
         )
 
     def _spent(self) -> int:
-        """What the log says was captured or is still held, in minor units, of actions by proven callers."""
-        ledger = open_for_tools(self._config, self._base)
+        """What the receipts add up to, in cents: captured, or reserved by an intent that has not ended."""
+        ledger = open_for_reading(self._config, self._base)
+        amounts: dict[str, int] = {}
         try:
-            return sum(hold.amount for state in ("held", "capture", "unknown") for _, hold in ledger.holds(state))
+            for stored in ledger.receipts(Filter()):
+                body = strict_parse(stored.receipt.body)
+                if body["kind"] == "intent":
+                    amounts[body["id"]] = int(body["amount"] or 0)
+                elif body["kind"] == "outcome":
+                    amounts[body["id"]] = int(body["captured"] or 0)
         finally:
             ledger.close()
+        return sum(amounts.values())
 
     def _make_key(self) -> str:
         ledger = open_for_tools(self._config, self._base)

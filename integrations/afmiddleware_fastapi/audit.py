@@ -147,7 +147,9 @@ def _of(node: Node) -> Iterator[Endpoint]:
     for under, methods in judged.items():
         key = f"{under} {node.template}"
         yield Endpoint(key=key, template=node.template, methods=tuple(methods), kind=node.kind, name=node.name)
-    if node.any_method and (node.refuses is None or not judged):
+    if node.kind == "unknown":
+        yield Endpoint(key=f"* {node.template}", template=node.template, methods=(), kind="unknown", name=node.name)
+    elif node.any_method and (node.refuses is None or not judged):
         yield Endpoint(
             key=f"* {node.template}", template=node.template, methods=(), kind=node.kind, name=node.name
         )

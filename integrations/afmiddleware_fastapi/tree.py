@@ -106,7 +106,7 @@ class Tree:
     def _node(self, original: Any, view: Any, prefix: str, above: tuple[Router, ...], *, included: bool) -> Node:
         if included and type(original).matches not in stock_matches():
             # The router asks this class's own `matches` in a way that cannot be repeated from outside.
-            return Node("unknown", view.matches, f"{prefix}<{dotted(type(original))}>", original)
+            return Node("unknown", view.matches, f"{prefix}<{dotted(type(original))}>", type(original))
         if isinstance(original, Mount):
             node = Node("mount", view.matches, prefix + view.path, view.app)
             node.shape = _shape(original, view, view.path + REST)
