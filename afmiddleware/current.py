@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from afmiddleware.grammar.amounts import to_minor
 from afmiddleware.model.outcome import End, Outcome, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
     from afmiddleware.model.receipt import ReceiptRef
@@ -97,24 +94,24 @@ class Action:
         return Settlement.RELEASE if kind == 4 else Settlement.UNKNOWN  # noqa: PLR2004 (a status class)
 
 
-_current: ContextVar[Action] = ContextVar("afmiddleware.action")
+_current: ContextVar[Action | None] = ContextVar("afmiddleware.action", default=None)
 """The action that runs in this context; set by the middleware around the handler."""
 
 
-@contextmanager
-def running(action: Action) -> Iterator[None]:
-    """Make `action` the current one for what runs inside."""
-    token = _current.set(action)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def enter(action: Action) -> None:
+    """Make `action` the current one of this context."""
+    _current.set(action)
+
+
+def leave() -> None:
+    """Let this context have no current action."""
+    _current.set(None)
 
 
 def current_action() -> Action:
     """The action the calling handler was admitted for. Raises `AFError` outside of one."""
-    try:
-        return _current.get()
-    except LookupError:
+    action = _current.get()
+    if action is None:
         msg = "no admitted action runs here: is the fence installed, and is this route public?"
-        raise AFError(msg) from None
+        raise AFError(msg)
+    return action

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from afmiddleware.assemble import assemble
 from afmiddleware.config.load import load
-from afmiddleware.current import Action, running
+from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError
 from afmiddleware.flow import admit_event, conclude
@@ -153,7 +153,6 @@ class ActionContext:
         self._event = event
         self._admission: Admission | None = None
         self._action: Action | None = None
-        self._running: Any = None
 
     def __enter__(self) -> Action:
         fence = self._fence
@@ -170,7 +169,7 @@ class ActionContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._running.__exit__(kind, error, traceback)
+        leave()
         if self._admission is not None and self._action is not None:
             outcome = self._action.outcome(200, End.OK if kind is None else End.ERROR)
             self._fence.conclude(self._admission, outcome)
@@ -188,8 +187,7 @@ class ActionContext:
             raise ActionRefusedError(passage.verdict)
         self._admission = passage
         self._action = Action(passage)
-        self._running = running(self._action)
-        self._running.__enter__()
+        enter(self._action)
         return self._action
 
 

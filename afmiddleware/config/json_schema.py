@@ -4,39 +4,60 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from afmiddleware.config.messages import OURS
 from afmiddleware.config.schema import Config
 
-_OURS: Final = ("line", "digest", "source")
+_SCALARS: Final = ["string", "number", "boolean"]
+_EITHER: Final = {
+    "Route": [["capability"], ["public"]],
+    "LimitEntry": [["rate"], ["spend", "window"]],
+    "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],
+}
+"""Of which groups of keys exactly one must be there."""
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema. A scalar may be written without quotes, so every text may also be a number or a boolean."""
+    """The schema. A scalar may be written without quotes, so what is a text may also be a number or a boolean."""
     schema = Config.model_json_schema(by_alias=True)
-    _widen(schema)
+    parts = schema["$defs"]
+    for part in (schema, *parts.values()):
+        for name in OURS:
+            part.get("properties", {}).pop(name, None)
+        part.pop("title", None)
+    for name, groups in _EITHER.items():
+        parts[name]["oneOf"] = [{"required": keys} for keys in groups]
     for name in ("Rule", "AllowRule"):
-        rule = schema["$defs"][name]
-        rule["properties"]["when"] = {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
-        schema["$defs"][name] = {"anyOf": [{"type": "string"}, rule]}
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "afmiddleware policy (fence.yaml)"
-    return schema
+        pattern = {"type": "string", "description": "A capability pattern."}
+        parts[name] = {"anyOf": [pattern, parts[name]]}
+    secret = {
+        "type": "string",
+        "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",
+        "description": "Read from the environment.",
+    }
+    parts["MacKey"] = {"anyOf": [secret, {**parts["MacKey"], "required": ["file"]}]}
+    tidy = _tidied(schema)
+    tidy["properties"]["metadata"] = {"type": "object", "description": "Free-form."}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "afmiddleware policy (fence.yaml)",
+        **tidy,
+    }
 
 
-def _widen(node: Any) -> None:
-    """Leave out what the loader fills in, and let editors' typed scalars pass for text."""
+def _tidied(node: Any) -> Any:
+    """Without what pydantic adds for itself (titles, a null for what may be left out), and with texts widened."""
     if isinstance(node, list):
-        for one in node:
-            _widen(one)
-        return
+        return [_tidied(one) for one in node]
     if not isinstance(node, dict):
-        return
-    if "properties" in node:
-        for name in _OURS:
-            node["properties"].pop(name, None)
-        on_outcome = node["properties"].get("on_outcome")
-        if on_outcome is not None:
-            on_outcome["anyOf"].append({"const": "keep"})
-    if node.get("type") == "string":
-        node["type"] = ["string", "number", "boolean"]
-    for value in node.values():
-        _widen(value)
+        return node
+    found = {key: _tidied(value) for key, value in node.items() if key != "default" or value is not None}
+    if isinstance(found.get("title"), str):
+        del found["title"]
+    choices = found.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        rest = [one for one in choices if one != {"type": "null"}]
+        del found["anyOf"]
+        found |= rest[0] if len(rest) == 1 else {"anyOf": rest}
+    if found.get("type") == "string" and "enum" not in found and "pattern" not in found:
+        found["type"] = _SCALARS
+    return found

@@ -1,8 +1,11 @@
-"""What the policy language has and this release does not: refused by name, never ignored."""
+"""What the policy language has and this version does not: refused by name, never ignored."""
 
 from __future__ import annotations
 
 from typing import Final
+
+NOT_SUPPORTED: Final = "is not supported yet by this version"
+"""How every refusal of such a thing reads."""
 
 NOT_YET: Final = frozenset(
     {
@@ -23,8 +26,12 @@ NOT_YET: Final = frozenset(
         "identity.limits",
         "identity.anonymous",
         "identity.order",
+        "identity.on_invalid",
         "identity.api_keys.prefix",
         "identity.api_keys.pepper_env",
+        "identity.api_keys.path",
+        "identity.api_keys.cache_s",
+        "identity.api_keys.tier",
         "identity.proxy.trusted_proxies",
         "identity.proxy.header",
         "identity.proxy.max_hops",
@@ -43,17 +50,21 @@ NOT_YET: Final = frozenset(
         "routes.*.refunds",
         "routes.*.risk",
         "routes.*.applies_to",
+        "routes.*.amount.table",
+        "routes.*.amount.prices",
         "rules.require_approval",
         "rules.risk",
         "rules.deny.*.applies_to",
+        "rules.deny.*.approval",
         "rules.allow.*.applies_to",
+        "rules.allow.*.approval",
         "rules.allow.*.roles",
         "rules.allow.*.currency",
-        "rules.*.*.approval",
         "limits.*.concurrent",
         "limits.*.style",
         "limits.*.on_exceed",
         "limits.*.counts",
+        "limits.*.week_start",
         "receipts.redact",
         "receipts.signing_key",
     },
@@ -62,6 +73,5 @@ NOT_YET: Final = frozenset(
 
 
 def not_yet(path: tuple[str | int, ...]) -> bool:
-    """Whether the key at `path` is one that a later release will know."""
-    name = ".".join("*" if isinstance(part, int) else part for part in path)
-    return name in NOT_YET or name.replace("rules.deny.", "rules.*.").replace("rules.allow.", "rules.*.") in NOT_YET
+    """Whether the key at `path` is one that a later version will know."""
+    return ".".join("*" if isinstance(part, int) else part for part in path) in NOT_YET

@@ -1,140 +1,74 @@
 """What fence.yaml may say. Field names are the file's own; every scalar arrives as text and is typed here.
 
-A validator's `ValueError` is the sentence that the author of the file reads, so it says what was expected.
+What only the whole file can tell (names that stand twice, currencies, keys that exclude each other) is in `checks.py`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretBytes, Tag, WithJsonSchema
 
+from afmiddleware.config.conditions import normal_when
+from afmiddleware.config.texts import (
+    SOME,
+    Boolean,
+    Checked,
+    Seconds,
+    Text,
+    Whole,
+    Word,
+    check_currency,
+    check_header,
+    check_ledger,
+    check_name,
+    check_route,
+    check_url,
+    check_window,
+    check_zone,
+    list_of,
+    one_of,
+    some_of,
+    text_of,
+)
 from afmiddleware.grammar.capability import check_capability, check_pattern
-from afmiddleware.grammar.durations import parse_duration, parse_rate
+from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.grammar.paths import parse_source, parse_template
 from afmiddleware.model.tier import Tier
 
-NOT_SUPPORTED: Final = "is not supported yet by this version"
-_ALGORITHMS: Final = {"RS256": "RS", "RS384": "RS", "RS512": "RS", "PS256": "RS", "PS384": "RS", "PS512": "RS", "ES256": "EC"}
-_ALGORITHMS.update({"ES384": "EC", "EdDSA": "EdDSA"})
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "WEBSOCKET")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
-_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
-_ROUTE = re.compile(r"([A-Z]+) (/\S*)")
-_ASSET = re.compile(r"[A-Z0-9.]{2,12}", re.ASCII)
+FAMILIES: Final = {
+    "RS256": "RS and PS",
+    "RS384": "RS and PS",
+    "RS512": "RS and PS",
+    "PS256": "RS and PS",
+    "PS384": "RS and PS",
+    "PS512": "RS and PS",
+    "ES256": "ES",
+    "ES384": "ES",
+    "EdDSA": "EdDSA",
+}
+"""The algorithms of tokens, and which go together: an issuer's keys are of one kind."""
 
-T = TypeVar("T")
+PER_LATER: Final = ("principal", "tenant", "session", "address", "recipient", "category", "network", "capability")
+OUTCOMES: Final = {"4xx": ("release", "keep"), "5xx": ("unknown", "keep")}
+"""What may become of the money by the class of the answer's status, the usual first."""
+
+_MAC_SECRET = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class Model(BaseModel):
     """The base of everything in the file: unknown keys are errors, and nothing changes once read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        msg = "a text is expected here, not " + _kind(value)
-        raise ValueError(msg)  # noqa: TRY004 (pydantic collects ValueError)
-    return value
-
-
-def _kind(value: Any) -> str:
-    return {dict: "a map", list: "a list", type(None): "nothing"}.get(type(value), "this")
-
-
-def _items(value: Any) -> Any:
-    if not isinstance(value, list):
-        msg = "a list is expected here, not " + (f"the text {value!r}" if isinstance(value, str) else _kind(value))
-        raise ValueError(msg)  # noqa: TRY004
-    return value
-
-
-def _checked(check: Any) -> AfterValidator:
-    """A validator from a function that raises `ValueError` (as `GrammarError` is) or returns something else."""
-
-    def run(value: T) -> T:
-        check(value)
-        return value
-
-    return AfterValidator(run)
-
-
-def _boolean(value: Any) -> bool:
-    if value in (True, "true"):
-        return True
-    if value in (False, "false"):
-        return False
-    msg = "write true or false"
-    raise ValueError(msg)
-
-
-def _whole(value: Any) -> int:
-    text = _text(value)
-    if not re.fullmatch(r"0|[1-9][0-9]{0,11}", text):
-        msg = f"{text[:40]!r} is not a whole number"
-        raise ValueError(msg)
-    return int(text)
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-
-
-def _one_of(*words: str, later: tuple[str, ...] = ()) -> AfterValidator:
-    def check(value: str) -> None:
-        if value in later:
-            msg = f"{value} {NOT_SUPPORTED}"
-            raise ValueError(msg)
-        if value not in words:
-            msg = f"{value[:40]!r} is not known here: use {', '.join(words)}"
-            raise ValueError(msg)
-
-    return _checked(check)
-
-
-def _name(value: str) -> None:
-    if _NAME.fullmatch(value) is None:
-        msg = f"{value[:40]!r} is not a name: a-z, 0-9, - and _, at most 64 characters"
-        raise ValueError(msg)
-
-
-def _header(value: str) -> None:
-    if _HEADER.fullmatch(value) is None:
-        msg = f"{value[:40]!r} is not a header name"
-        raise ValueError(msg)
-
-
-def _url(value: str) -> None:
-    parts = urlsplit(value)
-    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    if not secure or not parts.hostname or parts.username is not None or parts.fragment:
-        msg = f"{value[:80]!r} is not an https URL (plain http is for loopback only)"
-        raise ValueError(msg)
-
-
-def _zone(value: str) -> None:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        msg = f"{value[:40]!r} is not an IANA time zone such as Europe/Amsterdam"
-        raise ValueError(msg) from None
-
-
-def _duration(value: Any) -> int:
-    return value if isinstance(value, int) else parse_duration(_text(value))
-
-
-Seconds = Annotated[int, BeforeValidator(_duration), Field(json_schema_extra={"type": "string", "examples": ["10s"]})]
+Line = Annotated[int, Field(exclude=True)]
+"""The line in the file, from 1; the loader fills it in."""
 
 
 class Asset(Model):
-    """A currency beyond ISO 4217."""
+    """A currency beyond ISO 4217. `exponent` is how many digits its minor unit has."""
 
     exponent: Annotated[Whole, Field(le=18)]
 
@@ -142,47 +76,42 @@ class Asset(Model):
 class ApiKeys(Model):
     """API keys are accepted, and kept in the ledger."""
 
-    store: Annotated[Text, _one_of("ledger")] = "ledger"
-    header: Annotated[Text, _checked(_header)] = "X-API-Key"
+    store: Annotated[Word, one_of("ledger")] = "ledger"
+    header: Annotated[Word, Checked(check_header)] = "x-api-key"
 
 
 class Issuer(Model):
     """An issuer of JSON Web Tokens, and where its keys are."""
 
-    issuer: Annotated[Text, _checked(_url)]
-    audience: Annotated[Text, Field(min_length=1)]
-    algorithms: Annotated[tuple[Annotated[Text, _one_of(*_ALGORITHMS)], ...], BeforeValidator(_items), Field(min_length=1)]
+    line: Line = 0
+    issuer: Annotated[Word, Checked(check_url)]
+    audience: Text
+    algorithms: Annotated[
+        tuple[Annotated[Word, one_of(*FAMILIES)], ...],
+        BeforeValidator(some_of),
+        SOME,
+    ]
     jwks: dict[str, Any] | None = None
     jwks_file: Text | None = None
-    jwks_uri: Annotated[Text, _checked(_url)] | None = None
-    discovery: Annotated[Text, _one_of("oidc", "rfc8414")] | None = None
-    typ: Annotated[tuple[Text, ...], BeforeValidator(_items)] = ()
-    require: Annotated[tuple[Text, ...], BeforeValidator(_items)] = ("exp", "iat", "iss", "aud", "sub")
+    jwks_uri: Annotated[Word, Checked(check_url)] | None = None
+    discovery: Annotated[Word, one_of("oidc", "rfc8414")] | None = None
+    typ: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    require: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ("exp", "iat", "iss", "aud", "sub")
     leeway_s: Annotated[Whole, Field(le=300)] = 10
     max_lifetime_s: Annotated[Whole, Field(ge=1)] = 86400
     allow_private: Boolean = False
-
-    def problem(self) -> str:
-        """What is wrong with the issuer as a whole; empty when nothing is."""
-        sources = [name for name in ("jwks", "jwks_file", "jwks_uri", "discovery") if getattr(self, name) is not None]
-        if len(sources) != 1:
-            found = f"it has {' and '.join(sources)}" if sources else "it has none"
-            return f"an issuer has one source of keys, jwks, jwks_file, jwks_uri or discovery: {found}"
-        if len({_ALGORITHMS[name] for name in self.algorithms}) > 1:
-            return "algorithms of one issuer are of one family: RS and PS, ES, or EdDSA"
-        return ""
 
 
 class Jwt(Model):
     """JSON Web Tokens are accepted."""
 
-    issuers: Annotated[tuple[Issuer, ...], BeforeValidator(_items), Field(min_length=1)]
+    issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
 
 
 class Proxy(Model):
     """Who says where a request comes from."""
 
-    mode: Annotated[Text, _one_of("direct", later=("server", "trusted"))] = "direct"
+    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
 
 
 class Identity(Model):
@@ -196,67 +125,77 @@ class Identity(Model):
 class From(Model):
     """A value taken from the request."""
 
-    from_: Annotated[Text, _checked(parse_source), Field(alias="from")]
+    from_: Annotated[Word, Checked(parse_source, examples=["body.price", "query.amount"]), Field(alias="from")]
 
 
 class AmountFrom(From):
     """An amount taken from the request, in major units (12.50) or minor ones (1250)."""
 
-    unit: Annotated[Text, _one_of("major", "minor")] = "major"
+    unit: Annotated[Word, one_of("major", "minor")] = "major"
 
 
 def _shape(value: Any) -> str:
-    return "map" if isinstance(value, dict) else "text"
+    return "map" if isinstance(value, dict | BaseModel) else "text"
 
 
-def _template(value: str) -> None:
-    parse_template(value)
-
-
-Amount = Annotated[Annotated[Text, Tag("text")] | Annotated[AmountFrom, Tag("map")], Discriminator(_shape)]
+Price = Annotated[Text, Field(examples=["500 USD"])]
+Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountFrom, Tag("map")], Discriminator(_shape)]
+Code = Annotated[
+    Annotated[Word, Checked(check_currency), Tag("text")] | Annotated[From, Tag("map")],
+    Discriminator(_shape),
+]
 Value = Annotated[
-    Annotated[Text, _checked(_template), Tag("text")] | Annotated[From, Tag("map")],
+    Annotated[Text, Checked(parse_template), Tag("text")] | Annotated[From, Tag("map")],
     Discriminator(_shape),
 ]
 
 
 def _on_outcome(value: Any) -> Any:
-    if value == "keep":
-        return {"4xx": "keep", "5xx": "keep"}
-    if not isinstance(value, dict):
-        msg = "write keep, or a map such as {4xx: release, 5xx: unknown}"
-        raise ValueError(msg)  # noqa: TRY004
-    for status, what in value.items():
-        if status not in ("2xx", "3xx", "4xx", "5xx"):
-            msg = f"{status!r} is not a class of statuses: use 2xx, 3xx, 4xx or 5xx"
-            raise ValueError(msg)
-        if what not in ("capture", "release", "unknown", "keep"):
-            msg = f"{what!r} is not known here: use capture, release, unknown or keep"
-            raise ValueError(msg)
-    return value
-
-
-def _route(value: str) -> None:
-    match = _ROUTE.fullmatch(value)
-    if match is None or match.group(1) not in _METHODS:
-        msg = f"{value[:80]!r} is not a route: a method and the framework's template, such as POST /v1/bookings/{{id}}"
+    chosen = dict.fromkeys(OUTCOMES, "keep") if value == "keep" else value
+    if not isinstance(chosen, dict) or not chosen:
+        msg = "this is not an outcome; write keep, or a map such as {4xx: release, 5xx: unknown}"
         raise ValueError(msg)
+    for status, what in chosen.items():
+        if status not in OUTCOMES:
+            msg = f"{status!r} is not a class of statuses that can be chosen for; use 4xx or 5xx"
+            raise ValueError(msg)
+        if what not in OUTCOMES[status]:
+            msg = f"{what!r} is not known for {status}; use {' or '.join(OUTCOMES[status])}"
+            raise ValueError(msg)
+    return chosen
+
+
+_OUTCOME_SCHEMA: Final = {
+    "anyOf": [
+        {"const": "keep"},
+        {
+            "type": "object",
+            "properties": {status: {"enum": list(words)} for status, words in OUTCOMES.items()},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+    ],
+}
 
 
 class Route(Model):
-    """One endpoint, and what capability a request to it is."""
+    """One endpoint, and what capability a request to it is.
 
-    line: Annotated[int, Field(exclude=True)] = 0
-    route: Annotated[Text, _checked(_route)]
+    `on_outcome` says what becomes of the reserved money, by the class of the answer's status; `None` is the usual:
+    4xx releases it, and after 5xx its outcome is unknown.
+    """
+
+    line: Line = 0
+    route: Annotated[Word, Checked(check_route, examples=["POST /v1/bookings/{id}"])]
     public: Boolean = False
-    capability: Annotated[Text, _checked(check_capability)] | None = None
+    capability: Annotated[Word, Checked(check_capability)] | None = None
     resource: Value | None = None
     amount: Amount | None = None
-    currency: Value | None = None
+    currency: Code | None = None
     recipient: Value | None = None
     category: Value | None = None
     network: Value | None = None
-    on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome)] | None = None
+    on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)] | None = None
 
     @property
     def method(self) -> str:
@@ -268,167 +207,91 @@ class Route(Model):
         """The template, as the framework spells it."""
         return self.route.partition(" ")[2]
 
-    def problem(self) -> str:
-        """What is wrong with the route as a whole; empty when nothing is."""
-        if self.public == (self.capability is not None):
-            return "a route is either public: true or has a capability"
-        if self.method == "WEBSOCKET" and not self.public:
-            return "a WebSocket can only be public: its messages are not judged"
-        read = [name for name in ("resource", "amount", "currency", "recipient", "category", "network")]
-        if self.public and any(getattr(self, name) is not None for name in read):
-            return "a public route is not judged, so it reads no amount, resource or the like"
-        return ""
-
-
-_FIELDS: Final = (
-    "amount", "currency", "resource", "recipient", "network", "category", "environment", "method", "route", "actor.id",
-    "actor.tier", "actor.scopes", "actor.depth",
-)  # fmt: skip
-_LATER_FIELDS: Final = ("time", "risk", "actor.tenant", "actor.roles")
-_OPERATORS: Final = (
-    "eq", "ne", "in", "not_in", "gt", "gte", "lt", "lte", "contains", "starts_with", "ends_with", "under", "exists",
-)  # fmt: skip
-
-
-def _when(value: Any) -> Any:
-    """Conditions as a list of maps of field to operators; a bare value is `eq`."""
-    alternatives = [value] if isinstance(value, dict) else value
-    if not isinstance(alternatives, list) or not alternatives or not all(isinstance(one, dict) for one in alternatives):
-        msg = "write a map of fields, or a list of such maps (or)"
-        raise ValueError(msg)
-    return [{field: _test(field, test) for field, test in one.items()} for one in alternatives]
-
-
-def _test(field: str, test: Any) -> Any:
-    if field in _LATER_FIELDS:
-        msg = f"the field {field} {NOT_SUPPORTED}"
-        raise ValueError(msg)
-    if field not in _FIELDS and not field.startswith("payload."):
-        msg = f"{field!r} is not a field of conditions: use {', '.join(_FIELDS)} or payload.<path>"
-        raise ValueError(msg)
-    if not isinstance(test, dict):
-        return {"eq": _text(test)}
-    for operator, literal in test.items():
-        if operator == "matches":
-            msg = f"the operator matches {NOT_SUPPORTED}"
-            raise ValueError(msg)
-        if operator not in _OPERATORS:
-            msg = f"{operator!r} is not an operator: use {', '.join(_OPERATORS)}"
-            raise ValueError(msg)
-        if operator in ("in", "not_in") and any(str(one).startswith("$") for one in _items(literal)):
-            msg = f"a list by name ($...) {NOT_SUPPORTED}; write its values"
-            raise ValueError(msg)
-    return test
-
 
 def _rule(value: Any) -> Any:
     return {"capability": value} if isinstance(value, str) else value
 
 
-class Rule(Model):
-    """A deny rule."""
+_CONDITION: Final = {"type": "object", "minProperties": 1}
+_WHEN_SCHEMA: Final = {"anyOf": [_CONDITION, {"type": "array", "minItems": 1, "items": _CONDITION}]}
 
-    line: Annotated[int, Field(exclude=True)] = 0
-    id: Annotated[Text, Field(min_length=1, max_length=64)] = ""
-    capability: Annotated[Text, _checked(check_pattern)]
-    when: Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(_when)] | None = None
+
+When = Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(normal_when), WithJsonSchema(_WHEN_SCHEMA)]
+
+
+class Rule(Model):
+    """A deny rule. `id` is its place, `deny[1]`, where the file names none; `when` is alternatives of conditions."""
+
+    line: Line = 0
+    id: Annotated[Text, Field(max_length=64)] = ""
+    capability: Annotated[Word, Checked(check_pattern)]
+    when: When | None = None
     reason: Annotated[Text, Field(max_length=300)] | None = None
 
 
 class AllowRule(Rule):
     """An allow rule, with what it demands."""
 
-    identity: Annotated[Text, _checked(Tier.parse)] | None = None
-    scopes: Annotated[tuple[Text, ...], BeforeValidator(_items), Field(min_length=1)] | None = None
-    max_amount: Text | None = None
-
-
-_Deny = Annotated[Rule, BeforeValidator(_rule)]
-_Allow = Annotated[AllowRule, BeforeValidator(_rule)]
+    identity: Annotated[Word, one_of(*(tier.label for tier in Tier))] | None = None
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(some_of), SOME] | None = None
+    max_amount: Price | None = None
 
 
 class Rules(Model):
     """What is denied and what is allowed; a deny wins, and what no rule allows is denied."""
 
-    deny: Annotated[tuple[_Deny, ...], BeforeValidator(_items)] = ()
-    allow: Annotated[tuple[_Allow, ...], BeforeValidator(_items)] = ()
+    deny: Annotated[tuple[Annotated[Rule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
+    allow: Annotated[tuple[Annotated[AllowRule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
 
 
-_WINDOWS_LATER: Final = ("minute", "hour", "week", "month", "year", "session")
-
-
-def _window(value: str) -> None:
-    if value in _WINDOWS_LATER:
-        msg = f"window: {value} {NOT_SUPPORTED}"
-        raise ValueError(msg)
-    if value in ("day", "total"):
-        return
-    word, _, length = value.partition(" ")
-    if word != "rolling":
-        msg = f"{value[:40]!r} is not a window: use day, total or rolling 60m"
-        raise ValueError(msg)
-    parse_duration(length)
-
-
-_PER_LATER: Final = ("principal", "tenant", "session", "address", "recipient", "category", "network", "capability")
+def _pattern_or_empty(value: str) -> None:
+    if value:
+        check_pattern(value)
 
 
 class LimitEntry(Model):
-    """How often, or how much, in which window, for whom."""
+    """How often (`rate`), or how much (`spend`) in which `window`, for whom. An empty `capability` means every one."""
 
-    line: Annotated[int, Field(exclude=True)] = 0
-    name: Annotated[Text, _checked(_name)]
-    rate: Annotated[Text, _checked(parse_rate)] | None = None
-    spend: Text | None = None
-    window: Annotated[Text, _checked(_window)] | None = None
-    per: Annotated[Text, _one_of("actor", "global", later=_PER_LATER)] = "actor"
-    capability: Annotated[Text, _checked(check_pattern)] | None = None
-
-    def problem(self) -> str:
-        """What is wrong with the limit as a whole; empty when nothing is."""
-        if (self.rate is None) == (self.spend is None):
-            return "a limit has either a rate or a spend"
-        if self.rate is not None and self.window is not None:
-            return "a rate names its own window, such as 30/minute; leave window out"
-        if self.spend is not None and self.window is None:
-            return "a spend needs a window: day, total or rolling 60m"
-        return ""
+    line: Line = 0
+    name: Annotated[Word, Checked(check_name)]
+    rate: Annotated[Word, Checked(parse_rate, examples=["30/minute"])] | None = None
+    spend: Price | None = None
+    window: Annotated[Word, Checked(check_window, examples=["day", "total", "rolling 60m"])] | None = None
+    per: Annotated[Word, one_of("actor", "global", later=PER_LATER)] = "actor"
+    capability: Annotated[Word, Checked(_pattern_or_empty)] = ""
 
 
-class KeyFile(Model):
-    """A secret in a file."""
+class MacKey(Model):
+    """The secret that authenticates receipts: a file that holds it, or the bytes themselves, read by the loader."""
 
-    file: Annotated[Text, Field(min_length=1)]
+    file: Text | None = None
+    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
 
 
 class AnchorEntry(Model):
-    """Where the mark of the log is kept, and how often it is written."""
+    """Where the mark of the log is kept, and how often it is written, in seconds."""
 
-    file: Annotated[Text, Field(min_length=1)]
+    file: Text
     every: Seconds = 10
 
 
 class Receipts(Model):
     """What receipts keep of a request, and what they are authenticated with."""
 
-    payload: Annotated[Text, _one_of("none", "hash", "fields", later=("full",))] = "fields"
-    mac_key: KeyFile | None = None
+    payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
+    mac_key: MacKey | None = None
     anchor: AnchorEntry | None = None
 
 
-def _ledger(value: str) -> None:
-    if value.startswith("postgresql://"):
-        msg = f"a PostgreSQL ledger {NOT_SUPPORTED}"
-        raise ValueError(msg)
-    if value not in ("memory", "memory:") and not (value.startswith("sqlite:///") and len(value) > len("sqlite:///")):
-        msg = f"{value[:60]!r} is not a ledger: use memory or sqlite:///path/to/fence.db"
-        raise ValueError(msg)
-
-
-def _currency(value: str) -> None:
-    if _ASSET.fullmatch(value) is None:
-        msg = f"{value[:20]!r} is not a currency code"
-        raise ValueError(msg)
+def _version(value: Any) -> int:
+    text = str(value) if isinstance(value, int) else text_of(value)
+    if text == "1":
+        return 1
+    if text.isascii() and text.isdecimal() and text.lstrip("0") != "":
+        msg = f"{text[:10]} is newer than this afmiddleware, which reads version 1; install a newer afmiddleware"
+    else:
+        msg = f"{text[:20]!r} is not a version of policy files; write 1"
+    raise ValueError(msg)
 
 
 class Config(Model):
@@ -436,21 +299,21 @@ class Config(Model):
 
     digest: Annotated[str, Field(exclude=True)] = ""
     source: Annotated[str, Field(exclude=True)] = ""
-    version: Annotated[Text, _one_of("1")]
-    service: Annotated[Text, Field(min_length=1)]
-    environment: Text = ""
-    timezone: Annotated[Text, _checked(_zone)] = "UTC"
-    currency: Annotated[Text, _checked(_currency)] = "USD"
-    mode: Annotated[Text, _one_of("enforce", "observe")] = "enforce"
-    assets: dict[str, Asset] = Field(default_factory=dict)
+    version: Annotated[Literal[1], BeforeValidator(_version), WithJsonSchema({"enum": [1, "1"]})]
+    service: Text
+    environment: Word = ""
+    timezone: Annotated[Word, Checked(check_zone)] = "UTC"
+    currency: Annotated[Word, Checked(check_currency)] = "USD"
+    mode: Annotated[Word, one_of("enforce", "observe")] = "enforce"
+    assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
-    ledger: Annotated[Text, _checked(_ledger)] = "sqlite:///fence.db"
+    ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"
     identity: Identity = Identity()
-    routes: Annotated[tuple[Route, ...], BeforeValidator(_items)] = ()
-    unmapped: Annotated[Text, _one_of("deny", later=("allow", "observe"))] = "deny"
-    inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(_items)] = ()
+    routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
+    unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
+    inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
     rules: Rules = Rules()
-    limits: Annotated[tuple[LimitEntry, ...], BeforeValidator(_items)] = ()
+    limits: Annotated[tuple[LimitEntry, ...], BeforeValidator(list_of)] = ()
     receipts: Receipts = Receipts()
 
     @property
@@ -459,3 +322,9 @@ class Config(Model):
         return {name: asset.exponent for name, asset in self.assets.items()}
 
 
+def mac_secret(text: str) -> bytes:
+    """Read the secret of receipts from the text of an environment variable. Raises `ValueError`, never showing it."""
+    if _MAC_SECRET.fullmatch(text.strip()) is None:
+        msg = "does not hold 64 hexadecimal digits; make them with: openssl rand -hex 32"
+        raise ValueError(msg)
+    return bytes.fromhex(text.strip())

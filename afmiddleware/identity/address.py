@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ def anonymous(facts: HttpFacts) -> Actor:
     return Actor(id=f"address:{address_key(facts.peer)}", tier=Tier.ANONYMOUS)
 
 
+@lru_cache(maxsize=4096)
 def address_key(peer: str) -> str:
     """The prefix that stands for an address: all of an IPv4 one, the first 64 bits of an IPv6 one.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.books import Books, keys_of
+from afmiddleware.ledger.books import Books, Written, keys_of
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.receipts.chain import Head
 
@@ -49,7 +49,7 @@ class MemoryLedger:
         self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
         self._max_rows = max_rows
         self._swept_at = 0
-        self._kept: deque[StoredReceipt] = deque(maxlen=kept)
+        self._kept: deque[Written] = deque(maxlen=kept)
         self._api_keys: dict[str, ApiKeyRecord] = {}
         self._lock = threading.RLock()
 
@@ -61,7 +61,7 @@ class MemoryLedger:
             if len(books.rows) >= self._max_rows:
                 self._make_room(item)
             answer = books.perform(item)
-            self._kept.extend(written.stored() for written in books.written)
+            self._kept.extend(books.written)
             self._forget(books)
         if isinstance(answer, AFError):
             raise answer
@@ -82,7 +82,7 @@ class MemoryLedger:
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """The receipts that are kept, in order."""
         with self._lock:
-            kept = list(self._kept)
+            kept = [written.stored() for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
 
     def rows(self, keys: list[str]) -> dict[str, Row]:

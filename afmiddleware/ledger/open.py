@@ -36,12 +36,19 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
 
     Raises `ConfigError` for another kind of URL or a memory ledger under several workers, and what the ledger raises.
     """
+    secret = secret or receipt_secret(receipts)
     if url in MEMORY:
         _one_process_only()
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom)
     mark = receipts.anchor
     anchor = AnchorFile(base / mark.file, mark.every * 1_000_000) if mark is not None else None
     return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, anchor=anchor)
+
+
+def receipt_secret(receipts: Receipts) -> bytes | None:
+    """The secret of the receipts that the policy read from the environment, `None` where a file holds it."""
+    secret = receipts.mac_key.secret if receipts.mac_key is not None else None
+    return secret.get_secret_value() if secret is not None else None
 
 
 def locate(url: str, base: Path, receipts: Receipts | None = None) -> Location:
@@ -68,7 +75,7 @@ def open_for_tools(config: Config, base: Path) -> SqliteLedger:
 
     It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
     """
-    return SqliteLedger(_on_disk(config, base), _no_clock, _no_undo)
+    return SqliteLedger(_on_disk(config, base), _no_clock, _no_undo, secret=receipt_secret(config.receipts))
 
 
 def open_for_reading(config: Config, base: Path) -> SqliteReader:

@@ -90,6 +90,9 @@ def resets_at(cell: Cell, room: int, cap: int) -> int:
     if not cell.slots:
         return cell.at + cell.span if cell.span else 0
     excess = cell.total + room - cap
+    if cell.total == cell.slots[cell.at % len(cell.slots)]:
+        # All of it stands in the newest sub-window, as after any idle time.
+        return (cell.at + len(cell.slots)) * cell.span if excess > 0 else cell.at * cell.span
     size = len(cell.slots)
     slot = cell.at - size + 1
     while excess > 0 and slot < cell.at:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from afmiddleware.current import Action, running
+from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
 from afmiddleware.flow import admit, refused
@@ -128,8 +128,8 @@ class FenceMiddleware:
         exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts))
         outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
         try:
-            with running(exchange.action):
-                await self.app(sealed, io.sealed_receive(sealed), outward)
+            enter(exchange.action)
+            await self.app(sealed, io.sealed_receive(sealed), outward)
         except SealBrokenError as error:
             # Before the seal has fired the handler was not entered; a layer that answered without it may have been.
             exchange.finish(End.NOT_REACHED if not error.entered else End.ERROR)
@@ -146,6 +146,8 @@ class FenceMiddleware:
         else:
             # The last byte was not sent, and nobody raised: the client has left a stream.
             exchange.finish(End.CLIENT_GONE)
+        finally:
+            leave()
 
     async def _observed(self, passage: Pass | Admission, scope: Scope, io: _Io, send: Send) -> None:
         """Nothing blocks: no seal, and the outcome of what was recorded is recorded."""
@@ -154,11 +156,13 @@ class FenceMiddleware:
             return
         exchange = _Exchange(self.fence, passage, send, cross_origin=_cross_origin(io.facts))
         try:
-            with running(exchange.action):
-                await self.app(scope, io.replay, exchange.send)
+            enter(exchange.action)
+            await self.app(scope, io.replay, exchange.send)
         except BaseException as error:
             exchange.finish(End.CLIENT_GONE if isinstance(error, asyncio.CancelledError) else End.ERROR)
             raise
+        finally:
+            leave()
         exchange.finish(End.CLIENT_GONE)
 
     async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:
@@ -229,7 +233,7 @@ def facts_of(scope: Scope, method: str = "") -> HttpFacts:
         path=scope["path"],
         raw_path=scope.get("raw_path"),
         query=scope.get("query_string", b""),
-        headers=tuple((name, value) for name, value in scope["headers"]),
+        headers=tuple(scope["headers"]),
         scheme=scope.get("scheme", "http"),
         peer=client[0] if client else "",
     )

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import hmac
+from hashlib import sha256
 from typing import Final
 
-import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from afmiddleware.errors import ReceiptError
 
 _MIN_SECRET: Final = 32
+_REMEMBERED: Final = 4096
+_BLOCK: Final = 64
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-class ReceiptKeys(msgspec.Struct, frozen=True):
+class ReceiptKeys:
     """What authenticates receipts (HMAC-SHA-256) and hides their owners.
 
     `kid` names the secret without telling it: 16 hexadecimal digits.
     """
 
-    kid: str
-    mac_key: bytes
-    owner_key: bytes
+    def __init__(self, kid: str, mac_key: bytes, owner_key: bytes) -> None:
+        self.kid = kid
+        # HMAC (RFC 2104) with both padded keys hashed beforehand; a copy of each is all that a receipt costs.
+        padded = mac_key.ljust(_BLOCK, b"\0")
+        self._inner = sha256(padded.translate(_INNER))
+        self._outer = sha256(padded.translate(_OUTER))
+        self._owner_key = owner_key
+        self._pseudonyms: dict[str, str] = {}
 
     @classmethod
     def derive(cls, secret: bytes) -> ReceiptKeys:
@@ -38,11 +47,21 @@ class ReceiptKeys(msgspec.Struct, frozen=True):
 
     def mac(self, leaf: bytes) -> bytes:
         """The HMAC-SHA-256 of a leaf hash."""
-        return hmac.digest(self.mac_key, leaf, "sha256")
+        inner = self._inner.copy()
+        inner.update(leaf)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
 
     def pseudonym(self, owner: str) -> str:
         """The name an owner has in the log: stable, and not to be turned back without the key."""
-        return hmac.digest(self.owner_key, owner.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+        known = self._pseudonyms.get(owner)
+        if known is None:
+            known = hmac.digest(self._owner_key, owner.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+            if len(self._pseudonyms) >= _REMEMBERED:
+                self._pseudonyms.clear()
+            self._pseudonyms[owner] = known
+        return known
 
 
 def _expand(secret: bytes, label: bytes, length: int) -> bytes:

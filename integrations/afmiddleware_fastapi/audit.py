@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware  # noqa: TID251 (recognised here, never used)
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -83,9 +83,7 @@ def inner_middlewares(app: Any, fence_class: type) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def findings(
-    app: Any, bindings: Iterable[str], allowed_inner: Collection[str], fence_class: type
-) -> list[str]:
+def findings(app: Any, bindings: Iterable[str], allowed_inner: Collection[str], fence_class: type) -> list[str]:
     """What must stop the start: one text a problem, in the order found; empty when the application can be fenced.
 
     `bindings` are the keys of the policy's routes, `allowed_inner` the names under `inner_middleware:`.
@@ -150,9 +148,7 @@ def _of(node: Node) -> Iterator[Endpoint]:
     if node.kind == "unknown":
         yield Endpoint(key=f"* {node.template}", template=node.template, methods=(), kind="unknown", name=node.name)
     elif node.any_method and (node.refuses is None or not judged):
-        yield Endpoint(
-            key=f"* {node.template}", template=node.template, methods=(), kind=node.kind, name=node.name
-        )
+        yield Endpoint(key=f"* {node.template}", template=node.template, methods=(), kind=node.kind, name=node.name)
 
 
 def _layers(table: Table) -> Iterator[object]:
@@ -181,10 +177,9 @@ def _is(kind: object, fence_class: type) -> bool:
 
 def _name(layer: object) -> str:
     if isinstance(layer, Middleware):
-        dispatch = layer.kwargs.get("dispatch") or (layer.args[0] if layer.args else None)
-        if layer.cls is BaseHTTPMiddleware and callable(dispatch):
-            return dotted(dispatch)
-        return dotted(layer.cls)
+        cls: object = layer.cls
+        dispatch: Any = layer.kwargs.get("dispatch") or (layer.args[0] if layer.args else None)
+        return dotted(dispatch if cls is BaseHTTPMiddleware and callable(dispatch) else cls)
     if type(layer) is BaseHTTPMiddleware:
         return dotted(layer.dispatch_func)
     return dotted(type(layer))
@@ -192,4 +187,3 @@ def _name(layer: object) -> str:
 
 def _near(key: str, offers: list[str]) -> list[str]:
     return difflib.get_close_matches(key, offers, n=2, cutoff=0.6)
-

@@ -59,7 +59,7 @@ class SealedScope(dict[str, Any]):
         if "endpoint" in more or (others and "endpoint" in others[0]):
             self._entered()
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
         self.update(other)
         return self
 

@@ -92,7 +92,8 @@ async def ask(app: ASGIApp, method: str, path: str, *, body: bytes = b"", **more
         elif message["type"] == "websocket.close":
             seen.status = 403
 
-    await app({**scope_of(method, path, **more), "seen": seen}, receive, send)
+    with anyio.fail_after(20):
+        await app({**scope_of(method, path, **more), "seen": seen}, receive, send)
     return seen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fastapi.routing
 import pytest
 from fastapi import APIRouter, FastAPI, Request, WebSocket
 from hypothesis import given
@@ -107,14 +108,15 @@ def build() -> FastAPI:
     app.mount("/default", Router([Route("/known", handler("known"))], default=opaque))
     app.router.routes.append(Host("{sub}.partner.example", Router([Route("/v1/items/{item}", handler("hosted"))])))
     app.add_route("/starlette/{name}", handler("starlette"), methods=["GET"])
-    app.add_route("/things", Things)
-    app.add_route("/whole/{rest:path}", Whole())
+    app.router.routes.append(Route("/things", Things))
+    app.router.routes.append(Route("/whole/{rest:path}", Whole()))
     app.router.routes.append(WebSocketRoute("/chat/{room}", chat))
     app.add_route("/v1/items/special", handler("shadowed"), methods=["GET", "POST"])
     app.add_route("/slashed/", handler("slashed"))
     return app
 
 
+LIVE_INCLUDES = hasattr(fastapi.routing, "iter_route_contexts")
 UUID = "12345678-1234-5678-1234-567812345678"
 ROUTED = [
     ("GET", "/v1/items/7", "GET /v1/items/{item}", {"item": "7"}),
@@ -151,6 +153,8 @@ ROUTED = [
 async def test_the_router_enters_what_was_resolved(
     method: str, path: str, key: str, params: dict[str, Any] | None
 ) -> None:
+    if path.startswith(("/v2/orders/bare", "/v2/orders/mounted")) and not LIVE_INCLUDES:
+        pytest.skip("this FastAPI puts plain routes of included routers elsewhere, or leaves them out")
     seen = await ask(build(), method, path)
     assert isinstance(seen.target, Routed)
     assert seen.target.key == key
@@ -251,15 +255,24 @@ async def test_frontend_files_are_an_endpoint_of_their_own(tmp_path: Any) -> Non
 
 def test_routes_added_later_are_seen() -> None:
     app = FastAPI()
-    included = APIRouter(prefix="/in")
-    app.include_router(included)
+    included = APIRouter()
+    app.include_router(included, prefix="/in")
     resolver = Resolver(app)
     assert isinstance(resolver.resolve(scope_of("GET", "/late")), Unrouted)
     app.add_route("/late", handler("late"))
     assert isinstance(resolver.resolve(scope_of("GET", "/late")), Routed)
     included.add_route("/late", handler("later"))
     served = any(r.matches(scope_of("GET", "/in/late"))[0] is Match.FULL for r in app.router.routes)
+    assert served == LIVE_INCLUDES
     assert isinstance(resolver.resolve(scope_of("GET", "/in/late")), Routed if served else Unrouted)
+
+
+async def test_a_router_that_redirects_no_slashes() -> None:
+    app = Starlette(routes=[Route("/a", handler("a"))], middleware=[Middleware(Fence)])
+    app.router.redirect_slashes = False
+    seen = await ask(app, "GET", "/a/")
+    assert isinstance(seen.target, Unrouted)
+    assert (seen.target.kind, seen.status) == ("not_found", 404)
 
 
 def test_an_application_that_mounts_itself() -> None:
@@ -270,7 +283,9 @@ def test_an_application_that_mounts_itself() -> None:
     assert target.key == "GET /again/{path:path}"
 
 
-SEGMENT = st.sampled_from(["a", "b", "v1", "{p}", "{n:int}", "{r:path}", "x{q}", "{f:float}.json", "{u:uuid}", "", "a.b"])
+SEGMENT = st.sampled_from(
+    ["a", "b", "v1", "{p}", "{n:int}", "{r:path}", "x{q}", "{f:float}.json", "{u:uuid}", "", "a.b"]
+)
 PIECE = st.sampled_from(["a", "b", "v1", "7", "xa", "1.5.json", "1.5", UUID, "", "a.b", "aXb", "a\n", "%2F", "é"])
 
 

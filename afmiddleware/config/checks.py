@@ -1,0 +1,231 @@
+"""What no single value of the file can tell: names that stand twice, keys that exclude each other, currencies.
+
+It looks at the plain tree and not at a `Config`, so that its findings stand beside those of the schema. What is of the
+wrong type is passed over here: the schema reports it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from afmiddleware.config.conditions import faults, money_fault
+from afmiddleware.config.schema import FAMILIES
+from afmiddleware.config.texts import check_currency
+from afmiddleware.config.tree import Path, Problem, Tree, spelled
+from afmiddleware.errors import GrammarError, MoneyError
+from afmiddleware.grammar.currencies import ISO_4217
+from afmiddleware.grammar.paths import Source, parse_source, parse_template
+from afmiddleware.model.money import exponent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
+_READ: Final = ("resource", "amount", "currency", "recipient", "category", "network", "on_outcome")
+_NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
+_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
+_REGEX_GROUP = re.compile(r"\(\?P<")
+_PRIVATE: Final = frozenset({"d", "k", "p", "q"})
+"""Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
+_MAX_DIGITS: Final = 18
+
+
+def check(tree: Tree) -> None:
+    """Note in `tree.problems` all that is wrong with the file as a whole."""
+    checks = _Checks(tree)
+    checks.assets()
+    checks.routes()
+    checks.rules()
+    checks.limits()
+    checks.issuers()
+
+
+def entries(tree: Tree, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The maps of the list at `path`, each with its own path. Nothing where there is no list."""
+    value = tree.value
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        for place, entry in enumerate(value):
+            if isinstance(entry, dict):
+                yield (*path, place), entry
+
+
+class _Checks:
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._exponents = self._declared()
+
+    def _declared(self) -> dict[str, int]:
+        """The currencies of the file. One whose digits are wrong counts as known: that is said once, by the schema."""
+        found = self._tree.value.get("assets")
+        known: dict[str, int] = {}
+        for name, asset in found.items() if isinstance(found, dict) else ():
+            digits = asset.get("exponent") if isinstance(asset, dict) else None
+            plain = isinstance(digits, str) and digits.isascii() and digits.isdecimal() and len(digits) < 3  # noqa: PLR2004
+            known[name] = min(int(digits), _MAX_DIGITS) if plain and digits else _MAX_DIGITS
+        return known
+
+    def _say(self, path: Path, text: str) -> None:
+        self._tree.problems.append(Problem(*self._tree.place(path), f"{spelled(path)}: {text}"))
+
+    def _say_key(self, path: Path, text: str) -> None:
+        """Note a problem at a key and not at its value."""
+        place = self._tree.keys.get(path) or self._tree.place(path)
+        self._tree.problems.append(Problem(*place, f"{spelled(path)}: {text}"))
+
+    def _money(self, path: Path, value: Any) -> None:
+        if isinstance(value, str) and value and path not in self._tree.broken:
+            fault = money_fault(value, self._exponents)
+            if fault:
+                self._say(path, fault)
+
+    def _code(self, path: Path, value: Any) -> None:
+        if not isinstance(value, str):
+            return
+        try:
+            check_currency(value)
+            exponent_of(value, self._exponents)
+        except MoneyError as error:
+            self._say(path, str(error))
+        except ValueError:
+            return  # The schema says what a code looks like.
+
+    def _twice(self, path: Path, name: Any, seen: dict[str, int], what: str) -> None:
+        if not isinstance(name, str) or not name:
+            return
+        if name in seen:
+            self._say(path, f"{what} {name[:80]!r} stands already on line {seen[name]}; keep one of them")
+        else:
+            seen[name] = self._tree.place(path)[0]
+
+    def assets(self) -> None:
+        for name, digits in self._exponents.items():
+            path: Path = ("assets", name)
+            if ISO_4217.get(name, digits) != digits:
+                text = f"{name} is an ISO 4217 currency with {ISO_4217[name]} digits; leave it out, or use another name"
+                self._say_key(path, text)
+        self._code(("currency",), self._tree.value.get("currency"))
+
+    def routes(self) -> None:
+        seen: dict[str, int] = {}
+        for path, route in entries(self._tree, ("routes",)):
+            self._route(path, route)
+            self._twice((*path, "route"), route.get("route"), seen, "the endpoint")
+
+    def _route(self, path: Path, route: dict[str, Any]) -> None:
+        public, text = route.get("public") == "true", route.get("route")
+        method, template = text.partition(" ")[::2] if isinstance(text, str) else ("", "")
+        if public and "capability" in route:
+            self._say_key((*path, "capability"), "a public route has no capability; remove it, or public")
+        elif route.get("public", "false") == "false" and "capability" not in route:
+            self._say(path, "a route needs a capability; name one, or write public: true")
+        if method == "WEBSOCKET" and not public:
+            self._say(
+                (*path, "route"), "a WebSocket can only be public, for its messages are not judged; write public: true"
+            )
+        for name in _READ if public else ():
+            if name in route:
+                self._say_key((*path, name), f"a public route is not judged, so it has no {name}; remove it")
+        self._amount(path, route)
+        for name in ("resource", "amount", "currency", "recipient", "category", "network"):
+            if template:
+                self._parameters((*path, name), route.get(name), template)
+
+    def _amount(self, path: Path, route: dict[str, Any]) -> None:
+        amount, currency = route.get("amount"), route.get("currency")
+        self._money((*path, "amount"), amount)
+        self._code((*path, "currency"), currency)
+        if currency is not None and amount is None:
+            self._say_key((*path, "currency"), "a currency without an amount means nothing; add amount, or remove it")
+        elif currency is not None and isinstance(amount, str):
+            self._say_key((*path, "currency"), "a fixed amount names its currency itself; remove this one")
+
+    def _parameters(self, path: Path, value: Any, template: str) -> None:
+        """Whether what is read from the path stands in the template."""
+        if _REGEX_GROUP.search(template):
+            known = set(re.findall(r"\(\?P<([^>]*)>", template))
+        else:
+            known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
+        text = value.get("from") if isinstance(value, dict) else value
+        try:
+            parts = (
+                ()
+                if not isinstance(text, str)
+                else (parse_source(text),)
+                if text is not value
+                else parse_template(text)
+            )
+        except GrammarError:
+            return
+        for part in parts:
+            if isinstance(part, Source) and part.kind == "path" and part.name not in known:
+                self._say(path, f"{part.label} names no parameter of {template}; use one of its own names")
+
+    def rules(self) -> None:
+        seen: dict[str, int] = {}
+        for kind in ("deny", "allow"):
+            for path, rule in entries(self._tree, ("rules", kind)):
+                name = rule.get("id")
+                self._twice((*path, "id"), name, seen, "a rule with the id")
+                if isinstance(name, str) and "[" in name:
+                    text = f"{name[:60]!r} is like the ids of rules without one, {kind}[1]; write one without brackets"
+                    self._say((*path, "id"), text)
+                if "max_amount" in rule and kind == "allow":
+                    self._money((*path, "max_amount"), rule["max_amount"])
+                if "when" in rule and (*path, "when") not in self._tree.broken:
+                    for where, text in faults(rule["when"], self._exponents):
+                        here = (*path, "when", *where)
+                        if here not in self._tree.broken:
+                            self._say(here, text)
+
+    def limits(self) -> None:
+        seen: dict[str, int] = {}
+        for path, limit in entries(self._tree, ("limits",)):
+            self._twice((*path, "name"), limit.get("name"), seen, "a limit with the name")
+            rate, spend, window = "rate" in limit, "spend" in limit, "window" in limit
+            self._money((*path, "spend"), limit.get("spend"))
+            if rate and spend:
+                self._say_key((*path, "spend"), "a limit has a rate or a spend, not both; write two limits")
+            elif not rate and not spend and "concurrent" not in limit:
+                self._say(path, "a limit needs a rate or a spend; write one, such as rate: 30/minute")
+            elif rate and window:
+                self._say_key((*path, "window"), "a rate names its own window, such as 30/minute; remove window")
+            elif spend and not window:
+                self._say(path, "a spend needs a window; write day, total or rolling 60m")
+
+    def issuers(self) -> None:
+        seen: dict[str, int] = {}
+        for path, issuer in entries(self._tree, ("identity", "jwt", "issuers")):
+            self._twice((*path, "issuer"), issuer.get("issuer"), seen, "the issuer")
+            sources = [name for name in _SOURCES if name in issuer]
+            for name in sources[1:]:
+                self._say_key(
+                    (*path, name), f"an issuer has one source of keys, and this one has {sources[0]}; keep one"
+                )
+            if not sources:
+                self._say(path, f"an issuer needs a source of keys; write one of {', '.join(_SOURCES)}")
+            self._public_keys((*path, "jwks"), issuer.get("jwks"))
+            self._algorithms((*path, "algorithms"), issuer.get("algorithms"))
+            required = issuer.get("require")
+            missing = [claim for claim in _NEEDED_CLAIMS if isinstance(required, list) and claim not in required]
+            if missing:
+                self._say((*path, "require"), f"tokens are judged by {', '.join(missing)} too; add what is missing")
+
+    def _public_keys(self, path: Path, jwks: Any) -> None:
+        keys = jwks.get("keys") if isinstance(jwks, dict) else None
+        if isinstance(jwks, dict) and (not isinstance(keys, list) or not keys):
+            self._say(path, "a key set has a list of keys; write {keys: [...]}")
+        for place, key in enumerate(keys if isinstance(keys, list) else ()):
+            if isinstance(key, dict) and not _PRIVATE.isdisjoint(key):
+                self._say((*path, "keys", place), "this key is a secret; remove it, and write the public key only")
+
+    def _algorithms(self, path: Path, names: Any) -> None:
+        families = [FAMILIES[name] for name in names if name in FAMILIES] if _texts(names) else []
+        if len(set(families)) > 1:
+            self._say(path, "the algorithms are of several families; use only RS and PS, only ES, or only EdDSA")
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

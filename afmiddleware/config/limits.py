@@ -1,0 +1,53 @@
+"""The limits of a checked policy as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from afmiddleware.grammar.durations import parse_duration, parse_rate
+from afmiddleware.model.limit import Limit, Unit, Window
+from afmiddleware.model.money import Money
+
+if TYPE_CHECKING:
+    from afmiddleware.config.schema import Config, LimitEntry
+
+
+def limits_of(config: Config) -> tuple[Limit, ...]:
+    """Every entry under `limits:` in the order of the file.
+
+    A counter's name changes with the shape of its window and with its currency, and not with the cap alone: a raised
+    cap keeps what was counted.
+    """
+    return tuple(_rate(entry) if entry.rate is not None else _spend(entry, config) for entry in config.limits)
+
+
+def _rate(entry: LimitEntry) -> Limit:
+    cap, seconds = parse_rate(entry.rate or "")
+    return Limit(
+        name=entry.name,
+        unit=Unit.RATE,
+        cap=cap,
+        window=Window("rolling", seconds),
+        per=entry.per,
+        capability=entry.capability,
+        cell=f"{entry.name}/r{seconds}",
+        line=entry.line,
+    )
+
+
+def _spend(entry: LimitEntry, config: Config) -> Limit:
+    money = Money.parse(entry.spend or "", config.exponents)
+    kind, _, length = (entry.window or "").partition(" ")
+    seconds = parse_duration(length) if length else 0
+    return Limit(
+        name=entry.name,
+        unit=Unit.SPEND,
+        cap=money.minor,
+        window=Window(kind, seconds, config.timezone),
+        per=entry.per,
+        capability=entry.capability,
+        currency=money.currency,
+        exponent=money.exponent,
+        cell=f"{entry.name}/{kind}{seconds or ''}/{money.currency}",
+        line=entry.line,
+    )

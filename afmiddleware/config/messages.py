@@ -1,0 +1,110 @@
+"""What pydantic finds, in the words of the file's author and with the place in the file."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from afmiddleware.config.later import not_yet
+from afmiddleware.config.schema import AllowRule, Config
+from afmiddleware.config.tree import Path, Problem, Tree, later, spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import ValidationError
+
+OURS = frozenset({"line", "digest", "source", "secret"})
+"""Fields that the loader fills in; in a file they are unknown keys."""
+
+_WHEN = 3
+_DEMANDS = frozenset(AllowRule.model_fields) - frozenset(AllowRule.__mro__[1].model_fields)  # type: ignore[attr-defined]
+
+
+def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
+    """Every error as a problem, but for those that the tree or its checks have noted already."""
+    for one in error.errors(include_url=False, include_context=True):
+        path = _known_path(one["loc"], tree)
+        said = len(path) if one["type"] == "extra_forbidden" else len(path) + 1
+        if any(path[:size] in tree.broken for size in range(said)):
+            continue
+        if path[:1] == ("rules",) and path[_WHEN : _WHEN + 1] == ("when",):
+            continue
+        if one["type"] == "extra_forbidden":
+            yield unknown(path, tree)
+        elif one["type"] == "missing":
+            name = str(one["loc"][-1])
+            where = f"{spelled(path)}: " if path else ""
+            if name != "from" or (*path, "table") not in tree.keys:
+                yield Problem(*tree.place(path), f"{where}the key {name!r} is missing; add it")
+        elif one["loc"][-1] == "[key]":
+            yield Problem(*(tree.keys.get(path) or tree.place(path)), f"{spelled(path)}: {_sentence(one)}")
+        else:
+            yield Problem(*tree.place(path), f"{spelled(path)}: {_sentence(one)}")
+
+
+def unknown(path: Path, tree: Tree) -> Problem:
+    """The problem of a key that is not known, or not yet."""
+    line, column = tree.keys.get(path) or tree.place(path)
+    if not_yet(path):
+        return Problem(line, column, later(path))
+    name, known = str(path[-1]), _siblings(path[:-1])
+    if path[:2] == ("rules", "deny") and name in _DEMANDS:
+        text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"
+        return Problem(line, column, text)
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    where = f" in {spelled(path[:-1])}" if len(path) > 1 else ""
+    return Problem(line, column, f"unknown key {name[:60]!r}{where}; {hint}")
+
+
+def _sentence(one: Any) -> str:
+    kind, context = one["type"], one.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in {"model_type", "model_attributes_type", "dict_type"}:
+        found = f"the text {str(one['input'])[:40]!r}" if isinstance(one["input"], str) else "a list"
+        return f"{found} stands here; write a map of keys and values"
+    if kind == "string_too_long":
+        return f"the text is longer than {context['max_length']} characters; shorten it"
+    if kind == "less_than_equal":
+        return f"the number is more than {context['le']}; write less"
+    if kind == "greater_than_equal":
+        return f"the number is less than {context['ge']}; write more"
+    return "this is not what is expected here; look at the schema"
+
+
+def _siblings(path: Path) -> list[str]:
+    """The keys that are known in the map at `path`."""
+    model: type[BaseModel] | None = Config
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        field = next((one for name, one in model.model_fields.items() if (one.alias or name) == part), None)
+        # Inside `assets` a name is the file's own, and the model is that of its value.
+        model = _model_in(field.annotation, path) if field is not None else model if path[0] == "assets" else None
+    if model is None:
+        return []
+    return [field.alias or name for name, field in model.model_fields.items() if name not in OURS]
+
+
+def _model_in(annotation: Any, path: Path) -> type[BaseModel] | None:
+    """The model inside an annotation such as `tuple[Annotated[Route, ...], ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _model_in(inner, path)
+        if found is not None:
+            return found
+    return None
+
+
+def _known_path(loc: tuple[int | str, ...], tree: Tree) -> Path:
+    """The part of a pydantic location that is in the file: union tags and what is missing fall out."""
+    path: Path = ()
+    for part in loc:
+        if (*path, part) in tree.places:
+            path = (*path, part)
+    return path

@@ -1,0 +1,64 @@
+"""What an editor accepts and the loader accepts are the same, as far as a schema can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from afmiddleware.config.json_schema import json_schema
+
+jsonschema = pytest.importorskip("jsonschema")
+
+FULL = Path(__file__).with_name("full.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def validator():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.BaseLoader], ids=["typed scalars", "texts"])
+def test_the_full_example_is_valid(validator, loader):
+    document = yaml.load(FULL, loader)  # noqa: S506 (both make plain values only)
+    document["metadata"].pop("reviewed")
+    assert [error.json_path for error in validator.iter_errors(document)] == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("servise", "a"),
+        ("version", 2),
+        ("mode", "block"),
+        ("line", 1),
+        ("digest", "a"),
+        ("rates", "redis://x"),
+        ("routes", [{"capability": "a.b"}]),
+        ("routes", [{"route": "GET /a"}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "line": 1}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": {"5xx": "release"}}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "amount": {"unit": "major"}}]),
+        ("rules", {"require_approval": []}),
+        ("rules", {"deny": [{"capability": "a.b", "identity": "token"}]}),
+        ("rules", {"allow": [{"capability": "a.b", "when": {}}]}),
+        ("rules", {"allow": [{"capability": "a.b", "scopes": []}]}),
+        ("limits", [{"name": "a"}]),
+        ("limits", [{"name": "a", "spend": "1 USD"}]),
+        ("limits", [{"name": "a", "rate": "1/day", "spend": "1 USD", "window": "day"}]),
+        ("receipts", {"mac_key": "secret"}),
+        ("receipts", {"mac_key": {"secret": "a"}}),
+        ("receipts", {"anchor": {"file": "a", "every": 10}}),
+        ("identity", {"jwt": {"issuers": []}}),
+        ("identity", {"jwt": {"issuers": [{"issuer": "https://a", "audience": "a", "algorithms": ["HS256"]}]}}),
+    ],
+)
+def test_a_mistake_is_marked_in_the_editor(validator, place, value):
+    assert not validator.is_valid({"version": 1, "service": "s", place: value})
+
+
+def test_numbers_may_be_written_without_quotes(validator):
+    assert validator.is_valid({"version": "1", "service": 42, "environment": True})

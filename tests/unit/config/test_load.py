@@ -1,0 +1,302 @@
+"""A policy file is read whole or not at all, and says the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afmiddleware.config.conditions import OPERATORS, PAYLOAD_OPERATORS
+from afmiddleware.config.load import limits_of, load
+from afmiddleware.errors import ConfigError
+from afmiddleware.model.limit import Unit, Window
+
+FULL = Path(__file__).with_name("full.yaml").read_text(encoding="utf-8")
+KEY = "00ff" * 16
+ENV = {"AFM_RECEIPT_KEY": KEY}
+START = "version: 1\nservice: s\n"
+
+
+@pytest.fixture(scope="module")
+def full():
+    return load(FULL, "full.yaml", ENV)
+
+
+def line_of(text: str) -> int:
+    return next(number for number, line in enumerate(FULL.splitlines(), 1) if text in line)
+
+
+def test_the_smallest_policy_denies_everything():
+    config = load(START)
+    assert (config.routes, config.rules.allow, config.unmapped, config.mode) == ((), (), "deny", "enforce")
+    assert (config.timezone, config.currency, config.ledger) == ("UTC", "USD", "sqlite:///fence.db")
+
+
+def test_scalars_mean_what_they_say(full):
+    assert full.metadata["draft"] == "NO"
+    assert full.metadata["reviewed"] == "2026-11-01"
+    assert load(START + "environment: 0x12\n").environment == "0x12"
+    assert load(START + "environment: 10:00\n").environment == "10:00"
+    assert full.rules.allow[2].when == [{"payload.count": {"lte": "2.50"}, "recipient": {"eq": "acme"}}]
+
+
+def test_every_entry_knows_its_line(full):
+    assert [route.line for route in full.routes][:4] == [
+        line_of("/health"),
+        line_of("/live"),
+        line_of("/v1/flights"),
+        49,
+    ]
+    assert full.rules.deny[1].line == line_of("no-wipe")
+    assert full.rules.allow[0].line == line_of("- flights.search")
+    assert full.limits[-1].line == line_of("name: lifetime")
+    assert full.identity.jwt.issuers[0].line == line_of("issuer: https://as.example.com")
+
+
+def test_rules_without_an_id_are_called_by_their_place(full):
+    assert [rule.id for rule in full.rules.deny] == ["deny[1]", "no-wipe", "deny[3]"]
+    assert [rule.id for rule in full.rules.allow] == ["allow[1]", "allow[2]", "small", "allow[4]"]
+
+
+def test_routes_say_their_method_and_template(full):
+    route = full.routes[3]
+    assert (route.method, route.template) == ("POST", "/v1/bookings/{id}")
+    assert (route.amount.from_, route.amount.unit) == ("body.items[0].price", "major")
+    assert full.routes[4].on_outcome == {"4xx": "keep", "5xx": "keep"}
+    assert full.routes[5].on_outcome is None
+
+
+def test_limits_become_values(full):
+    rate, hourly, daily, total = (limits_of(full)[place] for place in (0, 3, 4, 5))
+    assert (rate.unit, rate.cap, rate.window.seconds, rate.cell) == (Unit.RATE, 30, 60, "burst/r60")
+    assert (hourly.cap, hourly.cell) == (50000, "hourly/rolling3600/USD")
+    assert hourly.window == Window("rolling", 3600, "Europe/Amsterdam")
+    assert (daily.cap, daily.window.kind, daily.per, daily.cell) == (250050, "day", "global", "daily/day/USD")
+    assert (total.cap, total.exponent, total.cell) == (100000_000000, 6, "lifetime/total/USDC")
+    assert [limit.line for limit in limits_of(full)] == [entry.line for entry in full.limits]
+
+
+def test_a_raised_cap_keeps_its_counter_and_another_window_does_not():
+    def cell(text):
+        return limits_of(load(START + f"limits: [{{name: a, {text}}}]\n"))[0].cell
+
+    assert cell("rate: 1/minute") == cell("rate: 9/minute") != cell("rate: 1/hour")
+    assert cell("spend: 1 USD, window: day") == cell("spend: 2 USD, window: day")
+    cells = [cell(f"spend: 1 {code}, window: {window}") for code in ("USD", "EUR") for window in ("day", "rolling 1d")]
+    assert len(set(cells)) == len(cells)
+
+
+def test_the_digest_is_that_of_the_exact_text(full):
+    assert full.digest == hashlib.sha256(FULL.encode()).hexdigest()
+    assert full.source == "full.yaml"
+    assert load(FULL + "# more\n", env=ENV).digest != full.digest
+
+
+def test_json_and_yaml_are_the_same_policy(full):
+    document = yaml.load(FULL, yaml.BaseLoader)  # noqa: S506 (it makes texts, lists and maps only)
+    document["metadata"]["smile"] = "\N{GRINNING FACE}"
+    text = json.dumps(document, indent=1)
+    assert "\\ud83d" in text
+    read = load(text, "full.yaml", ENV)
+    assert read.metadata.pop("smile") == "\N{GRINNING FACE}"
+    without = {"digest", "line"}
+    assert _plain(read, without) == _plain(full, without)
+
+
+def _plain(value, without):
+    if hasattr(value, "model_fields_set"):
+        fields = type(value).model_fields
+        return {name: _plain(getattr(value, name), without) for name in fields if name not in without}
+    if isinstance(value, tuple):
+        return [_plain(one, without) for one in value]
+    return value
+
+
+def test_bytes_are_read_as_utf_8():
+    assert load("version: 1\nservice: caf\u00e9\n".encode()).service == "caf\u00e9"
+    with pytest.raises(ConfigError, match=r"^x.yaml:2:11: the text is not UTF-8; save the file as UTF-8$"):
+        load(b"version: 1\nservice: a\xff\n", "x.yaml")
+
+
+def test_a_file_is_bounded():
+    with pytest.raises(ConfigError, match="1:1: the file is larger than 1048576 bytes"):
+        load(START + "# " + "x" * (1 << 20))
+    for text in ("[" * 100_000, "a: " * 100_000, "{a: " * 100_000, "- " * 100_000):
+        with pytest.raises(ConfigError):
+            load(text)
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file():
+    text = """version: 1
+currency: USX
+currency: EUR
+timezone: Mars/Olympus
+routes:
+  - {route: get /a, capability: A, amount: {unit: cents}}
+  - {route: GET /b, public: true, amount: *x}
+rules:
+  require_approval: []
+  allow:
+    - {capability: a.b, max_amount: 5 FOO, when: {amount: {gt: 5}, recipiant: x}}
+limits:
+  - {name: A, rate: often}
+  - {name: b, spend: 1 USD}
+nonsense: !tag x
+"""
+    with pytest.raises(ConfigError) as caught:
+        load(text, "f")
+    places = [tuple(map(int, one.split(":")[1:3])) for one in caught.value.problems]
+    assert places == sorted(places)
+    told = [re.sub(r"^f:\d+:\d+: ", "", one) for one in caught.value.problems]
+    for part in (
+        "the key 'service' is missing",
+        "unknown currency 'USX'",
+        "stands here twice",
+        "not an IANA time zone",
+        "'get' is not a method",
+        "'A' is not a capability",
+        "the key 'from' is missing",
+        "'cents'",
+        "a public route is not judged",
+        "the alias *x",
+        "rules.require_approval is not supported yet",
+        "unknown currency 'FOO'",
+        "'5' has no currency",
+        "'recipiant' is not a field",
+        "'A' is not a name",
+        "'often' is not a rate",
+        "a spend needs a window",
+        "unknown key 'nonsense'",
+        "the tag !tag",
+    ):
+        assert any(part in one for one in told), part
+    assert len(told) == 19
+
+
+def test_problems_speak_of_the_file_and_not_of_the_parser():
+    mistakes = Path(__file__).with_name("mistakes.txt").read_text(encoding="utf-8").lower()
+    for word in (
+        "pydantic",
+        "input should",
+        "validation error",
+        "nonetype",
+        "traceback",
+        "http://errors",
+        "value error",
+    ):
+        assert word not in mistakes
+
+
+def test_a_secret_comes_from_the_environment_and_is_never_shown(full):
+    assert full.receipts.mac_key.secret.get_secret_value() == bytes.fromhex(KEY)
+    assert full.receipts.mac_key.file is None
+    assert KEY not in repr(full)
+    assert "secret" not in full.model_dump()["receipts"]["mac_key"]
+    with pytest.raises(ConfigError) as caught:
+        load(FULL, env={"AFM_RECEIPT_KEY": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    in_a_file = load(START + "receipts: {mac_key: {file: keys/mac}}\n").receipts.mac_key
+    assert in_a_file is not None
+    assert (in_a_file.file, in_a_file.secret) == ("keys/mac", None)
+
+
+def test_what_is_not_supported_may_be_absent_in_words():
+    assert load(START + "rates: null\n").service == "s"
+
+
+@pytest.mark.parametrize("ledger", ["memory", '"memory:"', "sqlite:///a.db", "sqlite:////var/a.db"])
+def test_ledgers(ledger):
+    assert load(START + f"ledger: {ledger}\n").ledger == ledger.strip('"')
+
+
+@pytest.mark.parametrize(
+    ("field", "operator"),
+    [(field, operator) for field, operators in OPERATORS.items() for operator in operators]
+    + [("payload.a", operator) for operator in PAYLOAD_OPERATORS],
+)
+def test_every_operator_that_is_offered_is_one_that_rules_can_be_compiled_with(field, operator):
+    from afmiddleware.policy.compiled import compile_policy
+
+    literal = {"amount": "5 USD", "actor.tier": "token"}.get(field, "5")
+    text = "true" if operator == "exists" else f"[{literal}]" if operator in {"in", "not_in"} else literal
+    config = load(START + f"rules: {{deny: [{{capability: a.b, when: {{{field}: {{{operator}: {text}}}}}}}]}}\n")
+
+    source = SimpleNamespace(rules=config.rules, assets=config.exponents)
+    assert compile_policy(source).reads_payload("a.b") is field.startswith("payload.")
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text):
+    _read_or_refused(text)
+
+
+@given(st.binary())
+def test_any_bytes_are_read_or_refused(data):
+    _read_or_refused(data)
+
+
+@given(st.text(alphabet="{}[]:,-?&*!|>'\"%@`#~ \n\tab1$", max_size=60))
+def test_any_punctuation_is_read_or_refused(text):
+    _read_or_refused(START + text)
+
+
+@st.composite
+def changed(draw):
+    """The full example with a few pieces cut out, doubled or replaced."""
+    text = FULL
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 12)))
+        piece = draw(
+            st.sampled_from(["", text[start:end] * 2, "null", "[]", "{}", "- ", ": ", "\n", "  ", "&a ", "*a", "!t "])
+        )
+        text = text[:start] + piece + text[end:]
+    return text
+
+
+@given(changed())
+def test_a_changed_policy_is_read_or_refused(text):
+    _read_or_refused(text)
+
+
+_VALUES = st.recursive(
+    st.sampled_from(["x", "1", "true", "5 USD", "day", "", "a.b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["from", "file", "line", "id"]), inner),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+def test_a_value_of_any_shape_in_any_place_is_read_or_refused(data):
+    document = yaml.load(FULL, yaml.BaseLoader)  # noqa: S506
+    here = document
+    while True:
+        step = data.draw(st.sampled_from(sorted(here) if isinstance(here, dict) else list(range(len(here)))))
+        inner = here[step]
+        if not isinstance(inner, (dict, list)) or not inner or data.draw(st.booleans()):
+            here[step] = data.draw(_VALUES)
+            break
+        here = inner
+    _read_or_refused(json.dumps(document))
+
+
+def _read_or_refused(text):
+    for problem in _problems(text):
+        assert re.match(r"fence\.yaml:[1-9]\d*:[1-9]\d*: ", problem)
+        assert "not what is expected here" not in problem
+
+
+def _problems(text) -> tuple[str, ...]:
+    """What is wrong with a text; its limits are made when nothing is."""
+    try:
+        limits_of(load(text, env=ENV))
+    except ConfigError as error:
+        return error.problems or ("refused without a word",)
+    return ()
