@@ -63,6 +63,7 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
         tokens = Tokens(issuers, time.monotonic, threading.Lock())
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
+    authenticators = Authenticators(api_keys, header, tokens)
     return Plan(
         digest=config.digest,
         environment=config.environment,
@@ -70,7 +71,8 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         bindings=bindings,
         policy=policy,
         limits=Limits(limits_of(config)),
-        identify=Authenticators(api_keys, header, tokens).identify,
+        identify=authenticators.identify,
+        recall=authenticators.recall,
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )

@@ -16,7 +16,7 @@ from afmiddleware.config.load import load
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError
-from afmiddleware.flow import admit_event, conclude
+from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.model.entry import Conclusion, Entry, Held
@@ -66,6 +66,7 @@ class Fence:
         self.plan, self._keys = assemble(config, base)
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
+        self.inline = self.ledger.inline
         self._io = _Io(self)
         weakself = weakref.ref(self)
         self._at_exit = atexit.register(lambda: (fence := weakself()) and fence.close())
@@ -133,8 +134,11 @@ class Fence:
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
         try:
-            run(conclude(self.plan, admission, outcome), self._io)
+            self.ledger.post(item)
         except LedgerUnavailableError as error:
             _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
 from afmiddleware.identity.address import anonymous
@@ -46,24 +44,25 @@ def admit(
     `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
     endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
     """
-    asked = Asked(id=decision, actor=anonymous(facts), method=facts.method, peer=facts.peer)
     fault = screen(facts)
     if fault is not None:
-        return (yield from _turn_away(plan, asked, refused(fault.code, fault.detail)))
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer)
+        return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
         return Pass(target=target)
-    found = yield from _identify(plan, facts, now)
-    if isinstance(found, Ok):
-        asked = msgspec.structs.replace(asked, actor=found.actor)
-    asked = msgspec.structs.replace(asked, route=target.key)
+    found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
+    actor = found.actor if isinstance(found, Ok) else anonymous(facts)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer)
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
-    return (yield from _judge(plan, asked, facts, target, binding, _identity_verdict(found, binding)))
+    asked.capability = binding.capability
+    unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
+    return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
 def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
@@ -73,18 +72,21 @@ def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = Fa
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
 
-def conclude(plan: Plan, admission: Admission, outcome: Outcome) -> Flow[None]:
-    """Settle what was reserved and record the outcome, without waiting for either."""
+def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
+    """The end of an admission, to be handed to the ledger without waiting; `None` when nothing was recorded."""
     receipt, event = admission.receipt, admission.event
     if receipt is None:
-        return
-    owner, capability = owner_of(admission.actor), admission.capability
-    money = event.amount if event is not None else None
-    yield from Post(
-        Conclusion(
-            id=admission.id,
-            outcome=outcome,
-            record=lambda booked: outcome_draft(admission.id, owner, capability, receipt, money, booked),
+        return None
+    return Conclusion(
+        id=admission.id,
+        outcome=outcome,
+        record=lambda booked: outcome_draft(
+            admission.id,
+            owner_of(admission.actor),
+            admission.capability,
+            receipt,
+            event.amount if event is not None else None,
+            booked,
         ),
     )
 
@@ -133,7 +135,6 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     unproven: Verdict | None,
 ) -> Flow[Refused | Admission]:
     """Read, extract and decide a request whose binding is known."""
-    asked = msgspec.structs.replace(asked, capability=binding.capability)
     # What may pass although it is refused has to be read all the same, or it could not be charged.
     verdict = unproven or (None if plan.observe else plan.policy.may_refuse_early(binding.capability, asked.actor))
     body, event, spends = None, None, ()
@@ -146,7 +147,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
         else:
             verdict, spends = _decide(plan, event, verdict)
-    asked = msgspec.structs.replace(asked, request=request_digest(facts, target, body))
+    asked.request = request_digest(facts, target, body)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 

@@ -38,21 +38,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     limits: Limits
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
+    recall: Callable[[HttpFacts, int], Ok | None]
+    """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
     """What receipts keep of the body, if anything."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of who asks for what, as far as a decision has come.
+class Asked(msgspec.Struct, kw_only=True, gc=False):
+    """What is known of who asks for what; it fills up as a decision proceeds.
 
     `request` is the hex SHA-256 that binds the receipt to the exact request.
     """
 
     id: str
     actor: Actor
-    method: str = ""
     route: str = ""
     capability: str = ""
     peer: str = ""
@@ -103,20 +104,8 @@ def admission_draft(
 ) -> Draft:
     """The receipt of a decision: an intent when the handler is about to run, else a refusal."""
     actor = asked.actor
-    private: dict[str, str | None] = {
-        "actor": actor.id,
-        "credential": actor.credential or None,
-        "on_behalf_of": actor.on_behalf_of or None,
-        "peer": asked.peer or None,
-        "request": asked.request or None,
-    }
-    if event is not None and plan.keeps_fields:
-        private["category"] = event.category
-        private["network"] = event.network
-        private["recipient"] = event.recipient
-        private["resource"] = event.resource
-    if event is not None and plan.payload_hash is not None:
-        private["payload"] = plan.payload_hash(event)
+    kept = event if event is not None and plan.keeps_fields else None
+    hashed = plan.payload_hash
     passes = final.authorized or plan.observe
     return decision(
         id=asked.id,
@@ -131,7 +120,18 @@ def admission_draft(
         policy=plan.digest,
         mode="observe" if plan.observe else "enforce",
         environment=plan.environment,
-        private=private,
+        category=(kept.category if kept is not None else None) or "",
+        network=(kept.network if kept is not None else None) or "",
+        private={
+            "actor": actor.id,
+            "credential": actor.credential or None,
+            "on_behalf_of": actor.on_behalf_of or None,
+            "payload": hashed(event) if hashed is not None and event is not None else None,
+            "peer": asked.peer or None,
+            "recipient": kept.recipient if kept is not None else None,
+            "request": asked.request or None,
+            "resource": kept.resource if kept is not None else None,
+        },
     )
 
 

@@ -85,7 +85,9 @@ def read_tree(text: str) -> Tree:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         _stop(tree, (1, 1), f"this is not YAML: {str(error).splitlines()[0]}")
     else:
-        if not tree.unread and not isinstance(tree.value, dict) and () not in tree.broken:
+        if () in tree.broken and not isinstance(tree.value, dict):
+            tree.unread = True
+        elif not tree.unread and not isinstance(tree.value, dict):
             empty = tree.value is None
             _stop(tree, (1, 1), "the file is empty; start with: version: 1" if empty else _NO_MAP)
     return tree
@@ -207,7 +209,8 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             self._note(_at(event), f"the alias *{event.anchor} is not accepted; write the value out", path)
             return ""
-        self._plain(event, path)
+        # What a marked list or map holds can be read all the same, so its own problems are told too.
+        self._plain(event, path if hasattr(event, "value") else None)
         if isinstance(event, yaml.MappingStartEvent):
             return {}
         if isinstance(event, yaml.SequenceStartEvent):

@@ -44,9 +44,12 @@ def to_major(minor: int, exponent: int) -> str:
     """Write minor units in major units: 1250 at exponent 2 is `12.50`."""
     if exponent == 0:
         return str(minor)
-    digits = str(abs(minor)).rjust(exponent + 1, "0")
-    sign = "-" if minor < 0 else ""
-    return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"
+    if minor < 0:
+        return "-" + to_major(-minor, exponent)
+    digits = str(minor)
+    if len(digits) <= exponent:
+        digits = digits.rjust(exponent + 1, "0")
+    return f"{digits[:-exponent]}.{digits[-exponent:]}"
 
 
 def _bounded(minor: int, text: str) -> int:

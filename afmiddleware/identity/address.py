@@ -34,15 +34,16 @@ def address_key(peer: str) -> str:
     except ValueError:
         return "unknown"
     if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or _nat64(address)
+        inner = embedded(address)
         if inner is None:
             return f"{IPv6Address(int(address) >> 64 << 64)}/64"
         return f"{inner}/32"
     return f"{address}/32"
 
 
-def _nat64(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address inside the well-known NAT64 prefix 64:ff9b::/96 (RFC 6052)."""
-    if int(address) >> 32 == 0x64FF9B << 64:  # noqa: PLR2004 (the prefix)
+def embedded(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address an IPv6 one leads to: mapped (RFC 4291), 6to4 (RFC 3056), NAT64 at 64:ff9b::/96 (RFC 6052)."""
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and int(address) >> 32 == 0x64FF9B << 64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
-    return None
+    return inner

@@ -30,6 +30,7 @@ _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _KEY = re.compile(r"afk_live_([0-9A-Za-z]{10})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _REMEMBERED: Final = 10_000
+_NEVER: Final = 2**63
 _LENGTH: Final = 69
 _ID: Final = slice(9, 19)
 
@@ -47,7 +48,7 @@ class ApiKeyRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revoked: int = 0
 
 
-def new_key(
+def new_key(  # noqa: PLR0913 (what a record holds)
     account: str,
     draw: Callable[[int], bytes],
     *,
@@ -79,11 +80,11 @@ def new_key(
 
 
 class _Known(NamedTuple):
-    """A key that was good a moment ago; one that `ends` is looked up again each time."""
+    """A key that was good a moment ago, and when it `ends` (microseconds since the epoch)."""
 
     digest: bytes
     ok: Ok
-    ends: bool
+    ends: int
 
 
 class ApiKeys:
@@ -96,16 +97,20 @@ class ApiKeys:
         self._known: TTLCache[str, _Known] = TTLCache(_REMEMBERED, FRESH_SECONDS, timer)
         self._lock = lock
 
+    def recall(self, text: str, now: int) -> Ok | None:
+        """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
+        with self._lock:
+            known = self._known.get(text[_ID])
+        if known is None or len(text) != _LENGTH or not text.isascii() or now >= known.ends:
+            return None
+        return known.ok if hmac.compare_digest(known.digest, _digest(text)) else None
+
     def check(self, text: str, now: int) -> Generator[Need, Any, Identified]:
         """Whose key this is. Asks for its record when it was not seen lately."""
+        recalled = self.recall(text, now)
+        if recalled is not None:
+            return recalled
         key_id = text[_ID]
-        with self._lock:
-            known = self._known.get(key_id)
-        if known is not None and len(text) == _LENGTH and not known.ends:
-            # The usual case: a key that was seen within the last seconds and does not end.
-            if hmac.compare_digest(known.digest, _digest(text)):
-                return known.ok
-            return Invalid(f"the API key {key_id} is not known")
         match = _KEY.fullmatch(text)
         if match is None or match.group(3) != _check(text[:-6]):
             return Invalid("the API key is malformed")
@@ -127,7 +132,7 @@ class ApiKeys:
             ),
         )
         with self._lock:
-            self._known[key_id] = _Known(record.digest, ok, ends=bool(record.expires))
+            self._known[key_id] = _Known(record.digest, ok, ends=record.expires or _NEVER)
         return ok
 
 

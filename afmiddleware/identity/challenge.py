@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from afmiddleware.model.verdict import Verdict
 
-_ERRORS = {"identity.invalid": "invalid_token", "identity.tier": "insufficient_scope", "identity.scope": "insufficient_scope"}
+_ERRORS = {
+    "identity.invalid": "invalid_token",
+    "identity.tier": "insufficient_scope",
+    "identity.scope": "insufficient_scope",
+}
 
 
 def challenge(verdict: Verdict) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes
 
 from afmiddleware.identity.api_keys import PREFIX, ApiKeys
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MAX_CREDENTIAL: Final = 8192
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")
 _ABSENT: Final = Absent()
-_QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
+_KEY_PREFIX: Final = PREFIX.encode("ascii")
 
 
 class Authenticators:
@@ -32,6 +33,23 @@ class Authenticators:
         self._key_header = key_header
         self._tokens = tokens
 
+    def recall(self, facts: HttpFacts, now: int) -> Ok | None:
+        """Who makes a request, when its one credential was good a moment ago; `None` says nothing."""
+        bearer: bytes | None = None
+        for name, value in facts.headers:
+            if name == b"authorization":
+                if bearer is not None:
+                    return None
+                bearer = value
+            elif name == self._key_header:
+                return None
+        if bearer is None or facts.query or bearer[:7] != b"Bearer " or len(bearer) > MAX_CREDENTIAL:
+            return None
+        text = bearer[7:].decode("latin-1")
+        if text.startswith(PREFIX):
+            return self._api_keys.recall(text, now) if self._api_keys is not None else None
+        return self._tokens.recall(text, now) if self._tokens is not None else None
+
     def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         """Who makes a request. Absent is anonymous; present but bad is never anonymous."""
         bearer, key = None, None
@@ -44,13 +62,15 @@ class Authenticators:
                 if key is not None:
                     return Invalid("two API key headers", "request.ambiguous")
                 key = value
-        if facts.query and _QUERY_TOKEN.search(facts.query):
+        if facts.query and _holds_credential(facts.query):
             return Invalid("a credential in the query string", "request.ambiguous")
         found: Identified = _ABSENT
         if bearer is not None:
             found = yield from self._bearer(bearer, now)
         if key is None or isinstance(found, (Invalid, Unavailable)):
             return found
+        if b"," in key:
+            return Invalid("two API keys in one header", "request.ambiguous")
         second = yield from self._api_key(key.decode("latin-1"), now)
         if isinstance(found, Ok) and isinstance(second, Ok) and found.actor.id != second.actor.id:
             return Invalid("two credentials that disagree", "request.ambiguous")
@@ -78,3 +98,15 @@ class Authenticators:
         if len(text) > MAX_CREDENTIAL:
             return Invalid("the API key is too long")
         return (yield from self._api_keys.check(text, now))
+
+
+def _holds_credential(query: bytes) -> bool:
+    """Whether a credential stands in a query string, where every log on the way would keep it."""
+    plain = unquote_to_bytes(query) if b"%" in query else query
+    if b"access_token" not in plain and _KEY_PREFIX not in plain:
+        return False
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if unquote_to_bytes(name) == b"access_token" or unquote_to_bytes(value).startswith(_KEY_PREFIX):
+            return True
+    return False

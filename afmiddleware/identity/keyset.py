@@ -52,11 +52,10 @@ def read_keyset(document: object, algorithms: Collection[str], generation: int =
     twice: set[str] = set()
     dropped: list[str] = []
     for place, jwk in enumerate(listed):
-        kid = jwk.get("kid") if isinstance(jwk, dict) else None
         found = "there are more than 32 keys" if place >= MAX_KEYS else _usable(jwk, algorithms)
         if isinstance(found, str):
             dropped.append(f"key {place + 1}: {found}")
-        elif kid in keys or kid in twice:
+        elif (kid := jwk["kid"]) in keys or kid in twice:
             twice.add(kid)
             keys.pop(kid, None)
             dropped.append(f"key {place + 1}: its id stands twice")
@@ -74,7 +73,8 @@ def _usable(jwk: Any, algorithms: Collection[str]) -> Key | str:
         return "no usable kid"
     if jwk.get("kty") == "oct" or any(member in jwk for member in _SECRET_MEMBERS):
         return "it is secret: only public keys belong in a JWKS"
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return "it is not for verifying signatures"
     algorithm = _algorithm(jwk, algorithms)
     if algorithm is None:

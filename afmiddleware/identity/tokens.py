@@ -74,19 +74,24 @@ class Tokens:
             for issuer in issuers
         }
 
+    def recall(self, text: str, now: int) -> Ok | None:
+        """Whose token this is when it was good within the last minute, under the same keys; else `None`."""
+        with self._lock:
+            known = self._known.get(_mark(text))
+        if known is None:
+            return None
+        ok, end, name, generation = known
+        keys = self._issuers[name].snapshot()
+        return ok if now < end and keys is not None and keys.generation == generation else None
+
     def check(self, text: str, now: int) -> Generator[Need, Any, Identified]:
         """Whose token this is. Asks for keys only when those at hand do not have the token's."""
-        mark = sha256(text.encode()).digest()
-        with self._lock:
-            known = self._known.get(mark)
-        if known is not None:
-            ok, end, name, generation = known
-            keys = self._issuers[name].snapshot()
-            if now < end and keys is not None and keys.generation == generation:
-                return ok
+        recalled = self.recall(text, now)
+        if recalled is not None:
+            return recalled
         try:
             issuer, kid = self._route(text)
-        except _BadToken as bad:
+        except _BadTokenError as bad:
             return Invalid(str(bad))
         keys = issuer.snapshot()
         if keys is None or kid not in keys.keys:
@@ -95,37 +100,37 @@ class Tokens:
             except IdentityUnavailableError as error:
                 return Unavailable(str(error), error.retry_after)
         try:
-            return self._verified(text, mark, issuer, kid, keys, now)
-        except _BadToken as bad:
+            return self._verified(text, issuer, kid, keys, now)
+        except _BadTokenError as bad:
             return Invalid(str(bad))
 
     def _route(self, text: str) -> tuple[Issuer, str]:
         """Which issuer and key a token claims, from parts that are not believed yet."""
         if len(text) > MAX_TOKEN:
-            raise _BadToken("too long")
+            raise _BadTokenError("too long")
         parts = text.split(".")
         if len(parts) != 3 or not all(_SEGMENT.fullmatch(part) for part in parts):  # noqa: PLR2004 (a JWS)
-            raise _BadToken("not three parts of base64url")
+            raise _BadTokenError("not three parts of base64url")
         header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
         refused = _REFUSED_HEADERS & header.keys()
         if refused:
-            raise _BadToken(f"its header has {min(refused)}")
+            raise _BadTokenError(f"its header has {min(refused)}")
         issuer = self._issuers.get(claims["iss"]) if isinstance(claims.get("iss"), str) else None
         if issuer is None:
-            raise _BadToken("not of a configured issuer")
+            raise _BadTokenError("not of a configured issuer")
         if header.get("alg") not in issuer.algorithms:
-            raise _BadToken("an algorithm that its issuer may not use")
+            raise _BadTokenError("an algorithm that its issuer may not use")
         if issuer.typ and _media(header.get("typ")) not in issuer.typ:
-            raise _BadToken("not of the demanded type")
+            raise _BadTokenError("not of the demanded type")
         kid = header.get("kid")
         if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
-            raise _BadToken("no usable kid")
+            raise _BadTokenError("no usable kid")
         return issuer, kid
 
-    def _verified(self, text: str, mark: bytes, issuer: Issuer, kid: str, keys: KeySet, now: int) -> Ok:  # noqa: PLR0913
+    def _verified(self, text: str, issuer: Issuer, kid: str, keys: KeySet, now: int) -> Ok:  # noqa: PLR0913
         key = keys.keys.get(kid)
         if key is None:
-            raise _BadToken("signed with an unknown key")
+            raise _BadTokenError("signed with an unknown key")
         try:
             claims: dict[str, Any] = self._jwt[issuer.name].decode(
                 text,
@@ -137,16 +142,21 @@ class Tokens:
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise _BadToken(type(error).__name__) from None
+            raise _BadTokenError(type(error).__name__) from None
         end = _times(claims, issuer, now)
         _shapes(claims)
         ok = Ok(_actor(claims, issuer))
         with self._lock:
-            self._known[mark] = (ok, end, issuer.name, keys.generation)
+            self._known[_mark(text)] = (ok, end, issuer.name, keys.generation)
         return ok
 
 
-class _BadToken(Exception):
+def _mark(text: str) -> bytes:
+    """What a token is remembered under: not the token."""
+    return sha256(text.encode()).digest()
+
+
+class _BadTokenError(Exception):
     """Why a token is not good; for the log, not for the caller."""
 
 
@@ -156,9 +166,9 @@ def _object(part: str, what: str) -> dict[str, Any]:
         data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
         found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError, binascii.Error) as error:
-        raise _BadToken(f"its {what} cannot be read ({type(error).__name__})") from None
+        raise _BadTokenError(f"its {what} cannot be read ({type(error).__name__})") from None
     if not isinstance(found, dict):
-        raise _BadToken(f"its {what} is no object")
+        raise _BadTokenError(f"its {what} is no object")
     return found
 
 
@@ -184,37 +194,43 @@ def _times(claims: Mapping[str, Any], issuer: Issuer, now: int) -> int:
     for name in ("exp", "iat", "nbf"):
         value = claims.get(name)
         if value is not None and (type(value) is not int or not 0 <= value < 2**40):
-            raise _BadToken(f"{name} is no whole number of seconds")
+            raise _BadTokenError(f"{name} is no whole number of seconds")
     leeway = issuer.leeway * _SECOND
     exp, issued = claims.get("exp"), claims.get("iat")
     if exp is None:
-        raise _BadToken("it never ends")
+        raise _BadTokenError("it never ends")
     if now >= exp * _SECOND + leeway:
-        raise _BadToken("expired")
+        raise _BadTokenError("expired")
     if claims.get("nbf") is not None and now < claims["nbf"] * _SECOND - leeway:
-        raise _BadToken("not valid yet")
-    if issued is not None:
-        if now < issued * _SECOND - leeway:
-            raise _BadToken("issued in the future")
-        if exp - issued > issuer.max_lifetime:
-            raise _BadToken("it lives longer than its issuer may let it")
+        raise _BadTokenError("not valid yet")
+    if issued is not None and now < issued * _SECOND - leeway:
+        raise _BadTokenError("issued in the future")
+    # Without `iat` what is left of its life is all that can be measured.
+    life = (exp - issued) * _SECOND if issued is not None else exp * _SECOND - now - leeway
+    if life > issuer.max_lifetime * _SECOND:
+        raise _BadTokenError("it lives longer than its issuer may let it")
     return int(exp * _SECOND + leeway)
 
 
 def _shapes(claims: Mapping[str, Any]) -> None:
     """What the claims must look like before anything is keyed by them."""
-    sub, audience, scope = claims.get("sub"), claims.get("aud"), claims.get("scope", "")
-    if not isinstance(sub, str) or not 0 < len(sub) <= MAX_TEXT or not sub.isprintable():
-        raise _BadToken("sub is not 1 to 256 printable characters")
+    audience, scope = claims.get("aud"), claims.get("scope", "")
+    if not _is_name(claims.get("sub")):
+        raise _BadTokenError("sub is not 1 to 256 printable characters")
     if isinstance(audience, list) and len(audience) > MAX_AUDIENCES:
-        raise _BadToken("for too many audiences")
-    if not isinstance(scope, str):
-        raise _BadToken("scope is no text")
+        raise _BadTokenError("for too many audiences")
+    if not isinstance(scope, str) or not scope.isprintable():
+        raise _BadTokenError("scope is no printable text")
     if "cnf" in claims:
-        raise _BadToken("bound to a key, and presented as a plain bearer")
-    jti = claims.get("jti", "")
-    if not isinstance(jti, str) or len(jti) > MAX_TEXT or not (jti.isprintable() or not jti):
-        raise _BadToken("jti is not printable text")
+        raise _BadTokenError("bound to a key, and presented as a plain bearer")
+    for name in ("jti", "sid"):
+        if claims.get(name, "") != "" and not _is_name(claims[name]):
+            raise _BadTokenError(f"{name} is not printable text of at most 256 characters")
+
+
+def _is_name(value: object) -> bool:
+    """Whether a claim can name somebody or something in limits, receipts and logs."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
 
 
 def _actor(claims: Mapping[str, Any], issuer: Issuer) -> Actor:
@@ -223,11 +239,11 @@ def _actor(claims: Mapping[str, Any], issuer: Issuer) -> Actor:
     act = claims.get("act")
     while act is not None:
         depth += 1
-        if not isinstance(act, dict) or not isinstance(act.get("sub"), str) or depth > MAX_DEPTH:
-            raise _BadToken("act is no chain of subjects")
+        if not isinstance(act, dict) or not _is_name(act.get("sub")) or depth > MAX_DEPTH:
+            raise _BadTokenError("act is no chain of subjects")
         agent = agent or act["sub"]
         act = act.get("act")
-    sub, jti, session = claims["sub"], claims.get("jti", ""), claims.get("sid", "")
+    sub, jti = claims["sub"], claims.get("jti", "")
     return Actor(
         id=f"jwt:{issuer.name}|{sub}",
         tier=Tier.VERIFIED,
@@ -236,7 +252,7 @@ def _actor(claims: Mapping[str, Any], issuer: Issuer) -> Actor:
         account=sub,
         agent=agent,
         on_behalf_of=sub if agent else "",
-        session=session if isinstance(session, str) else "",
+        session=claims.get("sid", ""),
         credential=f"jti:{jti}" if jti else "",
         depth=depth,
     )

@@ -12,19 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.errors import AFError
-from afmiddleware.limits.charge import (
-    balance,
-    cells_of,
-    count_rates,
-    count_spends,
-    first_full,
-    give_back,
-    overrun,
-    refuse,
-)
+from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
-from afmiddleware.model.limit import Balance
 from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -120,11 +110,24 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        rates = cells_of(entry.rates, self.rows, self.now)
-        spends = cells_of(entry.spends, self.rows, self.now)
-        verdict = self._final(entry, rates, spends)
-        if entry.dry:
-            return Held(verdict=verdict, balances=_balances(entry, rates, spends))
+        rates, full_rate = weigh(entry.rates, self.rows, self.now)
+        spends, full_spend = weigh(entry.spends, self.rows, self.now)
+        verdict = entry.verdict
+        # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
+        if full_rate >= 0:
+            verdict = refuse(verdict, entry.rates[full_rate], rates[full_rate], self.now, anonymous=entry.quiet)
+        elif full_spend >= 0 and verdict.authorized:
+            verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
+        receipt: ReceiptRef | None = None
+        if not entry.dry:
+            receipt = self._book(entry, verdict, rates, spends)
+        standing = balances(entry.rates, rates)
+        if spends:
+            standing += balances(entry.spends, spends)
+        return Held(verdict=verdict, receipt=receipt, balances=tuple(standing))
+
+    def _book(self, entry: Entry, verdict: Verdict, rates: list[Cell], spends: list[Cell]) -> ReceiptRef | None:
+        """Record the verdict, then count what it charges."""
         passes = verdict.authorized or entry.observe
         receipt: ReceiptRef | None = None
         if passes or not entry.quiet:
@@ -132,23 +135,11 @@ class Books:
         else:
             self._turn_away(entry, verdict)
         count_rates(entry.rates, rates, over=entry.observe)
+        self.changed.update([charge.key for charge in entry.rates])
         if passes:
             self._hold(entry, count_spends(entry.spends, spends), receipt)
             self.changed.update([charge.key for charge in entry.spends])
-        self.changed.update([charge.key for charge in entry.rates])
-        return Held(verdict=verdict, receipt=receipt, balances=_balances(entry, rates, spends))
-
-    def _final(self, entry: Entry, rates: list[Cell], spends: list[Cell]) -> Verdict:
-        """The policy's verdict, or the refusal by the first limit that is full: rates speak before anything else."""
-        verdict = entry.verdict
-        full = first_full(entry.rates, rates)
-        if full >= 0:
-            return refuse(verdict, entry.rates[full], rates[full], self.now, anonymous=entry.quiet)
-        if verdict.authorized:
-            full = first_full(entry.spends, spends)
-            if full >= 0:
-                return refuse(verdict, entry.spends[full], spends[full], self.now, anonymous=entry.quiet)
-        return verdict
+        return receipt
 
     def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
         money = entry.money
@@ -171,13 +162,16 @@ class Books:
         settlement = item.outcome.settlement
         asked = item.outcome.captured
         captured = 0 if settlement is Settlement.RELEASE else hold.amount if asked is None else asked
-        booked = Outcome(settlement=settlement, end=item.outcome.end, status=item.outcome.status, captured=captured)
+        booked = item.outcome
+        if asked is None:
+            booked = Outcome(settlement=settlement, end=booked.end, status=booked.status, captured=captured)
         receipt = self._append(item.record(booked), hold.owner)
         if captured < hold.amount:
             give_back(hold.lines, self.rows, kept=captured)
         elif captured > hold.amount:
             overrun(hold.lines, self.rows, captured - hold.amount, self.now)
-        self.changed.update(line.key for line in hold.lines)
+        if captured != hold.amount:
+            self.changed.update([line.key for line in hold.lines])
         hold.state = str(settlement)
         hold.amount = captured
         self.changed_holds.add(item.id)
@@ -206,13 +200,6 @@ class Books:
             self.turned_away_since = self.now
         what = (verdict.code, entry.counted)
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
-
-
-def _balances(entry: Entry, rates: list[Cell], spends: list[Cell]) -> tuple[Balance, ...]:
-    return tuple(
-        [balance(charge, cell) for charge, cell in zip(entry.rates, rates, strict=True)]
-        + [balance(charge, cell) for charge, cell in zip(entry.spends, spends, strict=True)],
-    )
 
 
 def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afmiddleware.grammar.amounts import to_major
-from afmiddleware.limits.cells import add, credit, resets_at, roll
-from afmiddleware.limits.rows import Line, Row, cell_at
+from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
+from afmiddleware.limits.rows import Line, Row
 from afmiddleware.model.limit import Balance, Charge, Limit, Unit
 from afmiddleware.model.verdict import Verdict
 
@@ -18,25 +18,27 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000
 
 
-def cells_of(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> list[Cell]:
-    """The counter of each charge, moved to `now`; rows and counters that are missing are made empty."""
-    cells = []
+def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[list[Cell], int]:
+    """The counter of each charge, moved to `now`, and the place of the first that has no room for it, or -1.
+
+    Rows and counters that are missing are made empty.
+    """
+    cells: list[Cell] = []
+    full = -1
     for charge in charges:
+        limit = charge.limit
         row = rows.get(charge.key)
         if row is None:
             row = rows[charge.key] = Row({})
-        cells.append(cell_at(row, charge.limit, now))
-    return cells
-
-
-def first_full(charges: Sequence[Charge], cells: Sequence[Cell]) -> int:
-    """The place of the first charge that does not fit under its cap, or -1."""
-    place = 0
-    for charge in charges:
-        if charge.amount > charge.limit.cap - cells[place].total:
-            return place
-        place += 1
-    return -1
+        cell = row.cells.get(limit.cell)
+        if cell is None:
+            cell = row.cells[limit.cell] = new_cell(limit, now)
+        elif cell.span:
+            roll(cell, now, limit.window.zone)
+        if full < 0 and charge.amount > limit.cap - cell.total:
+            full = len(cells)
+        cells.append(cell)
+    return cells, full
 
 
 def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, over: bool = False) -> None:
@@ -73,11 +75,16 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
             add(cell, extra)
 
 
-def balance(charge: Charge, cell: Cell) -> Balance:
-    """How a limit stands, and when some of what is used of it comes back."""
-    limit = charge.limit
-    room = limit.cap - cell.total + 1
-    return Balance(limit, cell.total, resets_at(cell, room if 0 < room <= limit.cap else min(limit.cap, 1), limit.cap))
+def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Balance]:
+    """How the limits stand, and when some of what is used of each comes back."""
+    found = []
+    for charge, cell in zip(charges, cells, strict=True):
+        limit = charge.limit
+        cap = limit.cap
+        room = cap - cell.total + 1
+        at = resets_at(cell, room if 0 < room <= cap else min(cap, 1), cap) if cell.span else 0
+        found.append(Balance(limit, cell.total, at))
+    return found
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from afmiddleware.limits.cells import Cell, expired, new_cell, roll
-from afmiddleware.model.limit import Limit
+from afmiddleware.limits.cells import Cell, expired
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -60,16 +59,6 @@ def unpack_row(data: bytes) -> Row:
 def unpack_hold(data: bytes) -> Hold:
     """A reservation from its bytes. Raises `msgspec.MsgspecError` when they are none."""
     return _hold(data)
-
-
-def cell_at(row: Row, limit: Limit, now: int) -> Cell:
-    """The counter of `limit` in `row`, moved to `now`; made empty when there is none."""
-    cell = row.cells.get(limit.cell)
-    if cell is None:
-        cell = row.cells[limit.cell] = new_cell(limit, now)
-    else:
-        roll(cell, now, limit.window.zone)
-    return cell
 
 
 def forgettable(row: Row, now: int) -> bool:

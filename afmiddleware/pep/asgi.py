@@ -274,7 +274,8 @@ class _Io:
         return await self._fence.aresolve(need)
 
     async def commit(self, entry: Entry) -> Held:
-        return await self._fence.acommit(entry)
+        fence = self._fence
+        return fence.commit(entry) if fence.inline else await fence.acommit(entry)
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)

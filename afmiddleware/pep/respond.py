@@ -6,8 +6,9 @@ to callers above anonymous.
 
 from __future__ import annotations
 
-import base64
+import binascii
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from afmiddleware.model.codes import CODES
 from afmiddleware.model.limit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from afmiddleware.model.limit import Balance
     from afmiddleware.model.receipt import ReceiptRef
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
+_RATE = Unit.RATE
 _EXPOSED = b"Agent-Receipt, Agent-Budget, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
 _encode = msgspec.json.Encoder().encode
 
@@ -105,35 +107,38 @@ def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeader
 
 def receipt_field(receipt: ReceiptRef) -> bytes:
     """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash."""
-    return b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, base64.b64encode(receipt.leaf))
+    leaf = binascii.b2a_base64(receipt.leaf, newline=False)
+    return b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
 
 
 def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
     """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the spends when `shown`."""
-    if not balances:
-        return []
+    policies, rates, budgets = [], [], []
+    for balance in balances:
+        limit = balance.limit
+        seconds = -(-(balance.resets_at - now) // _SECOND) if balance.resets_at else -1
+        if limit.unit is _RATE:
+            policies.append(_policy(limit.name, limit.cap, limit.window.seconds))
+            left = limit.cap - balance.used
+            reset = f";t={seconds}" if seconds > 0 else ";t=0" if balance.resets_at else ""
+            rates.append(f'"{limit.name}";r={left if left > 0 else 0}{reset}')
+        elif shown:
+            left = limit.cap - balance.used
+            reset = f";reset={seconds}" if seconds > 0 else ";reset=0" if balance.resets_at else ""
+            amount = to_major(left if left > 0 else 0, limit.exponent)
+            budgets.append(f'"{limit.name}";remaining="{amount}";currency="{limit.currency}"{reset}')
     headers: RawHeaders = []
-    rates = [balance for balance in balances if balance.limit.unit is Unit.RATE]
     if rates:
-        headers.append((b"ratelimit-policy", _join(f'"{b.limit.name}";q={b.limit.cap};w={b.limit.window.seconds}' for b in rates)))
-        headers.append((b"ratelimit", _join(f'"{b.limit.name}";r={b.remaining}{_reset(b, now, "t")}' for b in rates)))
-    if shown and len(rates) < len(balances):
-        headers.append((b"agent-budget", _join(_budget(b, now) for b in balances if b.limit.unit is Unit.SPEND)))
+        headers.append((b"ratelimit-policy", ", ".join(policies).encode("ascii")))
+        headers.append((b"ratelimit", ", ".join(rates).encode("ascii")))
+    if budgets:
+        headers.append((b"agent-budget", ", ".join(budgets).encode("ascii")))
     return headers
 
 
-def _budget(balance: Balance, now: int) -> str:
-    limit = balance.limit
-    left = to_major(balance.remaining, limit.exponent)
-    return f'"{limit.name}";remaining="{left}";currency="{limit.currency}"{_reset(balance, now, "reset")}'
-
-
-def _reset(balance: Balance, now: int, name: str) -> str:
-    return f";{name}={max(-(-(balance.resets_at - now) // _SECOND), 0)}" if balance.resets_at else ""
-
-
-def _join(items: Iterable[str]) -> bytes:
-    return ", ".join(items).encode("ascii")
+@lru_cache(maxsize=1024)
+def _policy(name: str, cap: int, seconds: int) -> str:
+    return f'"{name}";q={cap};w={seconds}'
 
 
 def _instant(at: int) -> str:

@@ -76,8 +76,10 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     if draft.private:
         salts = draw(SALT_BYTES * len(draft.private))
         commitments: dict[str, Value] = {}
-        for place, (name, value) in enumerate(draft.private.items()):
-            salt = salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
+        at = 0
+        for name, value in draft.private.items():
+            salt = salts[at : at + SALT_BYTES]
+            at += SALT_BYTES
             disclosed[name] = (salt, value)
             commitments[name] = commitment(name, salt, value)
         body["c"] = commitments

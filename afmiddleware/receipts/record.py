@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.model.receipt import Draft
+from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,20 +18,10 @@ if TYPE_CHECKING:
     from afmiddleware.model.receipt import ReceiptRef, Value
     from afmiddleware.model.verdict import Verdict
 
-PRIVATE: Final = (
-    "actor",
-    "category",
-    "credential",
-    "network",
-    "on_behalf_of",
-    "payload",
-    "peer",
-    "recipient",
-    "request",
-    "resource",
-)
+PRIVATE: Final = ("actor", "credential", "on_behalf_of", "payload", "peer", "recipient", "request", "resource")
 """The private members of `intent` and `refusal`; all are always there, so that presence tells nothing."""
 
+_TIERS: Final = tuple(tier.label for tier in Tier)
 _NONE: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
@@ -48,12 +39,14 @@ def decision(  # noqa: PLR0913 (one argument a member)
     policy: str,
     mode: str,
     environment: str,
-    private: Mapping[str, str | None],
+    category: str,
+    network: str,
+    private: dict[str, str | None],
 ) -> Draft:
     """An `intent` (the handler is about to run) or a `refusal` (it does not).
 
-    `money` is what the action asks for; `policy` the hex digest of the policy that decided. `private` may leave
-    members out, they count as absent.
+    `money` is what the action asks for; `policy` the hex digest of the policy that decided. `private` has every
+    member of `PRIVATE`.
     """
     body: dict[str, Value] = {
         "id": id,
@@ -63,23 +56,27 @@ def decision(  # noqa: PLR0913 (one argument a member)
         "code": verdict.code,
         "rule": verdict.rule,
         "limit": verdict.limit,
-        "tier": actor.tier.label,
+        "tier": _TIERS[actor.tier],
         "proof": actor.proof,
         "policy": policy,
         "mode": mode,
         "environment": environment,
         "flags": list(verdict.flags),
+        "category": category,
+        "network": network,
         "charges": [
-            {"limit": charge.limit.name, "unit": charge.limit.unit.value, "n": str(charge.amount)} for charge in charges
+            {
+                "limit": charge.limit.name,
+                "unit": "spend" if charge.limit.currency else "rate",
+                "n": str(charge.amount),
+            }
+            for charge in charges
         ],
-        **_money(money),
+        "amount": "" if money is None else str(money.minor),
+        "currency": "" if money is None else money.currency,
+        "exponent": 0 if money is None else money.exponent,
     }
-    return Draft(
-        kind="intent" if passes else "refusal",
-        owner=owner,
-        body=body,
-        private={name: private.get(name) for name in PRIVATE},
-    )
+    return Draft(kind="intent" if passes else "refusal", owner=owner, body=body, private=private)
 
 
 def outcome(  # noqa: PLR0913 (one argument a member)
@@ -109,9 +106,3 @@ def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str
     """How many requests of unproven callers were refused between two times, by reason code and route."""
     listed: list[Value] = [{"code": code, "route": route, "n": n} for (code, route), n in sorted(counts.items())]
     return Draft(kind="aggregate", owner=owner, body={"since": since, "until": until, "counts": listed}, private=_NONE)
-
-
-def _money(money: Money | None) -> dict[str, Value]:
-    if money is None:
-        return {"amount": "", "currency": "", "exponent": 0}
-    return {"amount": str(money.minor), "currency": money.currency, "exponent": money.exponent}

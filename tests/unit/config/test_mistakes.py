@@ -18,6 +18,11 @@ WHOLE = {
     "only-null": ("---\n~\n", ["1:1: the file is empty; start with: version: 1"]),
     "root-list": ("- a\n- b\n", ["1:1: a policy is a map of keys and values; start with: version: 1"]),
     "root-text": ("hello\n", ["1:1: a policy is a map of keys and values; start with: version: 1"]),
+    "root-tag": ("!\n", ["1:1: the tag ! is not accepted; every value is read as text"]),
+    "root-tagged-map": (
+        "!x {version: 1}\n",
+        ["1:1: the key 'service' is missing; add it", "1:1: the tag !x is not accepted; every value is read as text"],
+    ),
     "bom": ("\ufeffversion: 1\n", ["1:1: the file starts with a byte order mark; save it as UTF-8 without one"]),
     "control-character": (
         "version: 1\nservice: a\u0007b\n",
