@@ -16,7 +16,15 @@ from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.limits.select import Limits
-from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, KeySources, discovery_url, fetcher, fixed_keys, keys_from_file
+from afmiddleware.lookups.jwks import (
+    FetchedKeys,
+    FixedKeys,
+    KeySources,
+    discovery_url,
+    fetcher,
+    fixed_keys,
+    keys_from_file,
+)
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.plan import Plan
 from afmiddleware.policy.compiled import Policy, compile_policy
@@ -47,12 +55,16 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     sources = _Sources(config.routes, config.rules, config.currency, config.exponents)
     problems: list[str] = []
     policy = _collect(problems, lambda: compile_policy(sources))
-    reads = policy.reads_payload if policy is not None else lambda _capability: False
+    reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
     keys = _collect(problems, lambda: _key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     return _plan(config, policy, bindings, keys), keys
+
+
+def _reads_nothing(_capability: str) -> bool:
+    return False
 
 
 def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources) -> Plan:

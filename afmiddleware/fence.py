@@ -8,11 +8,13 @@ import logging
 import os
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from afmiddleware.assemble import assemble
 from afmiddleware.config.load import load
+from afmiddleware.config.texts import check_ledger
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError
@@ -67,9 +69,9 @@ class Fence:
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
         self.inline = self.ledger.inline
-        self._io = _Io(self)
-        weakself = weakref.ref(self)
-        self._at_exit = atexit.register(lambda: (fence := weakself()) and fence.close())
+        self.io = _Io(self)
+        self._at_exit = partial(_close_if_alive, weakref.ref(self))
+        atexit.register(self._at_exit)
         _log.info("policy %s, ledger %s, mode %s", config.digest[:16], config.ledger, config.mode)
 
     @classmethod
@@ -91,7 +93,7 @@ class Fence:
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
-        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self._io).verdict
+        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self.io).verdict
 
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
@@ -160,7 +162,7 @@ class ActionContext:
 
     def __enter__(self) -> Action:
         fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence._io))
+        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence.io))
 
     async def __aenter__(self) -> Action:
         fence = self._fence
@@ -211,6 +213,12 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
     if changes.get("mode", "enforce") not in ("enforce", "observe"):
         msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
         raise ConfigError([msg])
+    if "ledger" in changes:
+        try:
+            check_ledger(changes["ledger"])
+        except ValueError as error:
+            msg = f"AFM_LEDGER: {error}"
+            raise ConfigError([msg]) from None
     return config.model_copy(update=changes), place.resolve().parent
 
 
@@ -239,6 +247,12 @@ class _AsyncIo:
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)
+
+
+def _close_if_alive(fence: weakref.ref[Fence]) -> None:
+    alive = fence()
+    if alive is not None:
+        alive.close()
 
 
 def undo(entry: Entry, held: Held) -> Conclusion:

@@ -137,7 +137,9 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     """Read, extract and decide a request whose binding is known."""
     # What may pass although it is refused has to be read all the same, or it could not be charged.
     verdict = unproven or (None if plan.observe else plan.policy.may_refuse_early(binding.capability, asked.actor))
-    body, event, spends = None, None, ()
+    body: bytes | None = None
+    event: ActionEvent | None = None
+    spends: tuple[Charge, ...] = ()
     if verdict is None or plan.observe:
         try:
             if binding.needs_body:

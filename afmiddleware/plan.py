@@ -67,7 +67,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler does not run. """
+    """The handler does not run."""
 
     id: str
     verdict: Verdict

@@ -100,7 +100,7 @@ async def _drive(app: ASGIApp, head: dict[str, Any], count: int) -> None:
         return message
 
     async def send(sent: Any) -> None:
-        if sent["type"] == "http.response.start" and sent["status"] != 200:  # noqa: PLR2004
+        if sent["type"] == "http.response.start" and sent["status"] != 200:
             raise AssertionError(sent)
 
     for _ in range(count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +13,12 @@ from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.receipts import receipts_group
 from afmiddleware.errors import AFError, ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="afmiddleware")
+@click.version_option(package_name="afmiddleware", prog_name="afmiddleware")
 def cli() -> None:
     """An action firewall for APIs that AI agents call."""
 
@@ -26,10 +30,13 @@ cli.add_command(keys_group)
 cli.add_command(receipts_group)
 
 
-def main() -> None:
-    """Run the command line. Errors of this package are one clear text on stderr and exit 2, without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with `arguments`, by default those of the process.
+
+    Errors of this package are one clear text on stderr and exit 2, without a traceback.
+    """
     try:
-        cli()
+        cli(arguments)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

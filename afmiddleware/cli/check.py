@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
+from afmiddleware.assemble import assemble
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.config.json_schema import json_schema
+from afmiddleware.config.schema import Config
 from afmiddleware.errors import ConfigError
 
 
@@ -16,18 +19,22 @@ from afmiddleware.errors import ConfigError
 @policy_option
 @json_option
 def check_command(policy: str, *, as_json: bool) -> None:
-    """Read the policy file and report every error in it, each with its line. Exit 1 when there are any."""
+    """Read the policy file and report every error in it, each with its line. Exit 1 for errors, 2 without a file."""
     problems: tuple[str, ...] = ()
+    config: Config | None = None
     try:
-        config, _ = policy_at(policy)
+        config, base = policy_at(policy)
+        assemble(config, base)
     except ConfigError as error:
+        if not Path(policy).is_file():
+            raise
         problems = error.problems
     if as_json:
         echo_json({"policy": policy, "ok": not problems, "problems": problems})
     elif problems:
         for problem in problems:
             click.echo(problem, err=True)
-    else:
+    elif config is not None:
         routes, rules = len(config.routes), len(config.rules.deny) + len(config.rules.allow)
         click.echo(f"{policy}: {routes} routes, {rules} rules, {len(config.limits)} limits; no errors.")
     if problems:
@@ -35,6 +42,8 @@ def check_command(policy: str, *, as_json: bool) -> None:
 
 
 @click.command("schema")
-def schema_command() -> None:
-    """Print the JSON Schema of the policy file, for editors."""
+@json_option
+def schema_command(*, as_json: bool) -> None:
+    """Print the JSON Schema of the policy file, for editors. It is JSON with and without --json."""
+    del as_json
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

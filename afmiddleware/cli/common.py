@@ -33,7 +33,7 @@ def policy_option(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """`--json`: one JSON document on stdout instead of text for people."""
+    """`--json`: JSON on stdout instead of text for people."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 import sys
 import tempfile
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,13 @@ from rich.table import Table
 
 from afmiddleware.cli.common import echo_json
 from afmiddleware.cli.demo_agent import Step
-from afmiddleware.cli.receipts import verify_policy
+from afmiddleware.cli.receipts import verify_ledger
 from afmiddleware.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+
+    from afmiddleware.config.schema import Config
 
 _MISSING = "the demo needs a web server and an HTTP client: pip install 'afmiddleware[demo]'"
 
@@ -37,11 +39,8 @@ def demo_command(policy: str | None, keep: str | None, *, as_json: bool) -> None
     Everything is real: uvicorn on a free loopback port, HTTP requests, an SQLite ledger in a temporary folder. Exit 1
     when any step is not what a good fence would do.
     """
-    try:
-        import httpx  # noqa: F401, PLC0415 (extras of the demo)
-        import uvicorn  # noqa: F401, PLC0415
-    except ImportError:
-        raise ConfigError([_MISSING]) from None
+    if not all(find_spec(module) for module in ("fastapi", "httpx", "uvicorn")):
+        raise ConfigError([_MISSING])
     with _folder(keep) as folder:
         steps = _shown(lambda: _steps(folder, policy), plain=as_json or not sys.stdout.isatty(), silent=as_json)
     good = all(step.ok for step in steps)
@@ -53,19 +52,19 @@ def demo_command(policy: str | None, keep: str | None, *, as_json: bool) -> None
 
 
 def _steps(folder: Path, policy: str | None) -> Iterator[Step]:
-    from afmiddleware.cli.demo_agent import Agent  # noqa: PLC0415 (needs the demo's extras)
-    from afmiddleware.cli.demo_shop import Shop  # noqa: PLC0415
+    from afmiddleware.cli.demo_agent import Agent
+    from afmiddleware.cli.demo_shop import Shop
 
     with Shop(folder, policy) as shop, closing(shop.client()) as client:
         agent = Agent(client, shop.api_key, shop.token)
         yield from agent.steps()
         yield shop.budget_step(agent.budget)
-    yield from _verify_steps(folder / "fence.yaml")
+    yield from _verify_steps(shop.config, folder)
 
 
-def _verify_steps(policy: Path) -> Iterator[Step]:
+def _verify_steps(config: Config, folder: Path) -> Iterator[Step]:
     """Verify the log as it is, then with one row changed behind the fence's back."""
-    report = verify_policy(str(policy))
+    report = verify_ledger(config, folder)
     yield Step(
         name="verify the receipts",
         request="afmiddleware receipts verify",
@@ -73,14 +72,14 @@ def _verify_steps(policy: Path) -> Iterator[Step]:
         seen=report.status,
         note=f"{report.checked} receipts",
     )
-    with sqlite3.connect(policy.with_name("fence.db")) as database:
+    with sqlite3.connect(folder / "fence.db") as database:
         seq, body = database.execute(
             "SELECT seq, body FROM receipt WHERE capability = 'flights.book' AND kind = 'intent' ORDER BY seq LIMIT 1",
         ).fetchone() or (1, database.execute("SELECT body FROM receipt WHERE seq = 1").fetchone()[0])
         forged = re.sub(rb'"amount":"[0-9]*"', b'"amount":"1"', body, count=1)
         database.execute("UPDATE receipt SET body = ? WHERE seq = ?", (forged, seq))
     database.close()
-    report = verify_policy(str(policy))
+    report = verify_ledger(config, folder)
     yield Step(
         name="edit one row, verify again",
         request=f"UPDATE receipt ... WHERE seq = {seq}",
@@ -138,7 +137,7 @@ def _told(step: Step) -> dict[str, object]:
 
 
 @contextmanager
-def _folder(keep: str | None) -> Iterator[Path]:
+def _folder(keep: str | None) -> Generator[Path]:
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="afmiddleware-demo-") as temporary:
             yield Path(temporary)
@@ -153,6 +152,8 @@ def _folder(keep: str | None) -> Iterator[Path]:
         yield folder
     except ConfigError:
         # Nothing has run: leave nothing behind.
+        for left in folder.iterdir():
+            left.unlink()
         if created:
-            shutil.rmtree(folder)
+            folder.rmdir()
         raise

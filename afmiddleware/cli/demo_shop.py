@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 import afmiddleware
+from afmiddleware.assemble import assemble
 from afmiddleware.cli.common import policy_at
 from afmiddleware.cli.demo_agent import Step
 from afmiddleware.config.load import limits_of
@@ -29,7 +30,6 @@ from afmiddleware.testing import mint_es256_issuer
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from afmiddleware.config.schema import Config
 
 _PATIENCE = 15.0
 _LEDGER = "sqlite:///fence.db"
@@ -44,13 +44,14 @@ class Shop:
         self._socket: socket.socket | None = None
         sample = sample_folder()
         chosen = Path(policy) if policy else sample / "fence.yaml"
-        policy_at(str(chosen))
+        read, _ = policy_at(str(chosen))
         shutil.copyfile(chosen, folder / "fence.yaml")
         issuer = mint_es256_issuer("https://agents.example.com", "https://shop.example.com")
         (folder / "jwks.json").write_text(json.dumps(issuer.jwks), encoding="utf-8")
         self._issuer = issuer
-        config, self._base = policy_at(str(folder / "fence.yaml"))
-        self._config = config.model_copy(update={"ledger": _LEDGER})
+        assemble(read, folder)
+        self._base = folder
+        self.config = read.model_copy(update={"ledger": _LEDGER})
         self.api_key = self._make_key()
         self._app = sample
 
@@ -61,6 +62,7 @@ class Shop:
         command = [sys.executable, "-m", "uvicorn", "--factory", "app:create_from_env", "--app-dir", str(self._app)]
         command += ["--fd", str(fd), "--log-level", "warning"]
         environment = {**os.environ, "AFM_POLICY": str(self._folder / "fence.yaml"), "AFM_LEDGER": _LEDGER}
+        environment.pop("AFM_MODE", None)
         log = (self._folder / "server.log").open("wb")
         with log:
             self._server = subprocess.Popen(command, env=environment, pass_fds=[fd], stdout=log, stderr=log)  # noqa: S603
@@ -106,7 +108,9 @@ class Shop:
     def budget_step(self, remaining: dict[str, int]) -> Step:
         """Whether the budget the agent was told is what the receipts add up to."""
         spent = self._spent()
-        told = {limit.name: limit.cap - remaining[limit.name] for limit in limits_of(self._config) if limit.name in remaining}
+        told = {
+            limit.name: limit.cap - remaining[limit.name] for limit in limits_of(self.config) if limit.name in remaining
+        }
         wrong = {name: used for name, used in told.items() if used != spent}
         shown = ", ".join(f"{name} {remaining[name] / 100:.2f}" for name in told)
         return Step(
@@ -119,7 +123,7 @@ class Shop:
 
     def _spent(self) -> int:
         """What the receipts add up to, in cents: captured, or reserved by an intent that has not ended."""
-        ledger = open_for_reading(self._config, self._base)
+        ledger = open_for_reading(self.config, self._base)
         amounts: dict[str, int] = {}
         try:
             for stored in ledger.receipts(Filter()):
@@ -133,7 +137,7 @@ class Shop:
         return sum(amounts.values())
 
     def _make_key(self) -> str:
-        ledger = open_for_tools(self._config, self._base)
+        ledger = open_for_tools(self.config, self._base)
         try:
             text, record = new_key("acct_demo", secrets.token_bytes, now=system_clock())
             ledger.put_api_key(record)

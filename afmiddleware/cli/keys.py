@@ -29,9 +29,12 @@ def keys_group() -> None:
 @json_option
 def new_command(account: str, label: str, scopes: tuple[str, ...], policy: str, *, as_json: bool) -> None:
     """Make a key for ACCOUNT and show it. It cannot be shown again."""
-    ledger = _ledger(policy)
     try:
         text, record = new_key(account, secrets.token_bytes, now=system_clock(), label=label, scopes=scopes)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="ACCOUNT") from None
+    ledger = _ledger(policy)
+    try:
         ledger.put_api_key(record)
     finally:
         ledger.close()
@@ -63,19 +66,25 @@ def list_command(policy: str, *, as_json: bool) -> None:
 @keys_group.command("revoke")
 @click.argument("key_id")
 @policy_option
-def revoke_command(key_id: str, policy: str) -> None:
+@json_option
+def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     """Revoke the key with this id (or the key itself). Exit 1 when there is none."""
     ledger = _ledger(policy)
     wanted = key_id.split("_")[2] if key_id.count("_") == 3 else key_id  # noqa: PLR2004 (a whole key was pasted)
     try:
         record = ledger.api_key(wanted)
         if record is None:
-            click.echo(f"there is no key {wanted}", err=True)
+            # No longer than an id, for what was pasted may be a part of a key.
+            click.echo(f"there is no key {wanted[:10]}", err=True)
             sys.exit(1)
         if not record.revoked:
-            ledger.put_api_key(msgspec.structs.replace(record, revoked=system_clock()))
+            record = msgspec.structs.replace(record, revoked=system_clock())
+            ledger.put_api_key(record)
     finally:
         ledger.close()
+    if as_json:
+        echo_json(_told(record))
+        return
     click.echo(f"Key {wanted} of account {record.account} is revoked; running processes refuse it within 5 seconds.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
-from afmiddleware.errors import AFError, ReceiptError
+from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.anchor import read_anchor
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.open import open_for_reading, receipt_secret
 from afmiddleware.ledger.sqlite_file import read_keys
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import Report, verify
@@ -25,9 +26,11 @@ from afmiddleware.receipts.verify import Report, verify
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from afmiddleware.config.schema import Config
     from afmiddleware.receipts.verify import StoredReceipt
 
 _UNREADABLE = 5
+_HEADING = f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code"
 
 
 @click.group("receipts")
@@ -42,25 +45,23 @@ def receipts_group() -> None:
 @click.option("--capability", default="", help="Only this capability.")
 @click.option("--verdict", default="", help="Only allow or refuse.")
 @click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
-def list_command(policy: str, kind: str, capability: str, verdict: str, last: int | None, *, as_json: bool) -> None:
-    """List receipts in the order of the log."""
-    config, base = policy_at(policy)
-    ledger = open_for_reading(config, base)
-    after = max(ledger.head().size - last, 0) if last else 0
-    wanted = Filter(kind=kind, capability=capability, verdict=verdict, after=after)
-    if not as_json:
-        click.echo(f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code")
-    for stored in ledger.receipts(wanted):
-        body = strict_parse(stored.receipt.body)
-        if as_json:
-            click.echo(msgspec.json.encode(_told(stored, body)))
-            continue
-        columns = stored.columns
-        line = (
-            f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
-            f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or body.get('settlement', '')}"
-        )
-        click.echo(line.rstrip())
+def list_command(  # noqa: PLR0913 (options)
+    policy: str,
+    kind: str,
+    capability: str,
+    verdict: str,
+    last: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """List receipts in the order of the log. As JSON, one receipt a line."""
+    with closing(open_for_reading(*policy_at(policy))) as ledger:
+        after = max(ledger.head().size - last, 0) if last else 0
+        if not as_json:
+            click.echo(_HEADING)
+        for stored in ledger.receipts(Filter(kind=kind, capability=capability, verdict=verdict, after=after)):
+            body = strict_parse(stored.receipt.body)
+            click.echo(msgspec.json.encode(_told(stored, body)) if as_json else _line(stored, body))
 
 
 @receipts_group.command("show")
@@ -69,20 +70,19 @@ def list_command(policy: str, kind: str, capability: str, verdict: str, last: in
 @json_option
 def show_command(which: str, policy: str, *, as_json: bool) -> None:
     """Show the receipts of one decision id, or the one with this sequence number. Exit 1 when there is none."""
-    config, base = policy_at(policy)
-    ledger = open_for_reading(config, base)
-    if which.isdigit() and len(which) < 16:  # noqa: PLR2004 (a decision id has 32 digits)
-        found = _first(ledger.receipts(Filter(after=int(which) - 1)), int(which))
-    else:
-        found = list(ledger.receipts(Filter(decision=which.removeprefix("urn:afm:decision:"))))
+    with closing(open_for_reading(*policy_at(policy))) as ledger:
+        if which.isascii() and which.isdecimal() and len(which) < 16:  # noqa: PLR2004 (a decision id has 32 digits)
+            found = _first(ledger.receipts(Filter(after=int(which) - 1)), int(which))
+        else:
+            found = list(ledger.receipts(Filter(decision=which.removeprefix("urn:afm:decision:"))))
     if not found:
         click.echo(f"there is no receipt {which}", err=True)
         sys.exit(1)
-    for stored in found:
-        told = _told(stored, strict_parse(stored.receipt.body))
-        if as_json:
-            echo_json(told)
-            continue
+    shown = [(stored, _told(stored, strict_parse(stored.receipt.body))) for stored in found]
+    if as_json:
+        echo_json([told for _, told in shown])
+        return
+    for stored, told in shown:
         click.echo(f"receipt {stored.receipt.seq}, {_time(int(stored.columns['ts']))} UTC")
         for name, value in told.items():
             click.echo(f"  {name:14} {value}")
@@ -105,6 +105,9 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
                     anchor,
                     lambda done, size: progress.update(task, completed=done, total=size),
                 )
+    except ConfigError:
+        # A policy that cannot be read says nothing of the log.
+        raise
     except AFError as error:
         if as_json:
             echo_json({"status": "unreadable", "reason": str(error)})
@@ -125,19 +128,34 @@ def verify_policy(
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
-    config, base = policy_at(policy)
-    ledger = open_for_reading(config, base)
-    try:
+    return verify_ledger(*policy_at(policy), anchor, progress)
+
+
+def verify_ledger(
+    config: Config,
+    base: Path,
+    anchor: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """`verify_policy` for a policy that is read already."""
+    with closing(open_for_reading(config, base)) as ledger:
         mark = config.receipts.anchor
         place = Path(anchor) if anchor else base / mark.file if mark is not None else None
         if anchor and not Path(anchor).is_file():
             msg = f"there is no anchor at {anchor}"
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
-        keys = read_keys(ledger.location)
+        keys = read_keys(ledger.location, receipt_secret(config.receipts))
         return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress)
-    finally:
-        ledger.close()
+
+
+def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
+    columns = stored.columns
+    line = (
+        f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
+        f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or body.get('settlement', '')}"
+    )
+    return line.rstrip()
 
 
 def _told(stored: StoredReceipt, body: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ events of PyYAML's own safe loader are read, not libyaml's, so that a file means
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,6 +22,9 @@ MAX_DEPTH: Final = 64
 
 _SURROGATES: Final = (0xD800, 0xDFFF)
 _EMPTY: Final = ("", "~", "null", "Null", "NULL")
+
+_MEMORY: Final = re.compile(r"[\s{,]*ledger:\s+memory:")
+"""A ledger in memory as other URLs are written, which YAML takes for a key."""
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
@@ -78,7 +82,7 @@ def read_tree(text: str) -> Tree:
         place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         # A text that breaks off leaves an empty value behind, which is not what is wrong.
         tree.problems = [one for one in tree.problems if (one.line, one.column) != place]
-        _stop(tree, place, f"this is not YAML: {_said(error)}")
+        _stop(tree, place, f"this is not YAML: {_said(error, text)}")
     except yaml.reader.ReaderError as error:
         code = f"U+{ord(text[error.position]):04X}"
         _stop(tree, _place_of(text, error.position), f"the character {code} may not stand here; remove it")
@@ -118,11 +122,14 @@ def _stop(tree: Tree, place: Place, text: str) -> None:
     tree.unread = True
 
 
-def _said(error: yaml.MarkedYAMLError) -> str:
+def _said(error: yaml.MarkedYAMLError, text: str) -> str:
     problem = error.problem or "it cannot be read"
     if "'\\t'" in problem:
         return "a tab cannot stand here; indent with spaces"
     if problem.startswith("mapping values"):
+        mark = error.problem_mark
+        if mark is not None and _MEMORY.match(text.splitlines()[mark.line]):
+            return "the colon after memory has no quotes around it; write ledger: memory"
         return "a text holds a colon at its end or before a space; put it in quotes"
     return f"{error.context}: {problem}" if error.context else problem
 

@@ -14,9 +14,9 @@ _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,14})(?:\.([0-9]{1,15}))?", re.ASCII)
 
 
 def to_minor(text: str, exponent: int) -> int:
-    """Read a major-unit amount such as `12.5` as minor units (1250 at exponent 2).
+    r"""Read a major-unit amount such as `12.5` as minor units (1250 at exponent 2).
 
-    The grammar is `(0|[1-9][0-9]{0,14})(\\.[0-9]{1,N})?`, ASCII only, N being the currency's digits. Zero is legal.
+    The grammar is `(0|[1-9][0-9]{0,14})(\.[0-9]{1,N})?`, ASCII only, N being the currency's digits. Zero is legal.
     Raises `GrammarError` for a sign, an exponent, spaces, a leading zero, or more digits than the currency has
     (trailing zeros included: they would claim a precision the currency has not).
     """

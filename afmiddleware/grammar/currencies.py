@@ -16,9 +16,9 @@ _ZERO = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
 _THREE = "BHD IQD JOD KWD LYD OMR TND"
 
 ISO_4217: Final = MappingProxyType(
-    {code: 2 for code in _TWO.split()}
-    | {code: 0 for code in _ZERO.split()}
-    | {code: 3 for code in _THREE.split()}
+    dict.fromkeys(_TWO.split(), 2)
+    | dict.fromkeys(_ZERO.split(), 0)
+    | dict.fromkeys(_THREE.split(), 3)
     | {"CLF": 4, "UYW": 4},
 )
 """Currency code to the number of digits after the decimal point."""

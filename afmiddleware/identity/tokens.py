@@ -127,7 +127,7 @@ class Tokens:
             raise _BadTokenError("no usable kid")
         return issuer, kid
 
-    def _verified(self, text: str, issuer: Issuer, kid: str, keys: KeySet, now: int) -> Ok:  # noqa: PLR0913
+    def _verified(self, text: str, issuer: Issuer, kid: str, keys: KeySet, now: int) -> Ok:
         key = keys.keys.get(kid)
         if key is None:
             raise _BadTokenError("signed with an unknown key")

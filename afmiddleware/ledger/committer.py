@@ -152,10 +152,11 @@ class Committer:
 
     def _undo_if_admitted(self, ticket: Ticket) -> None:
         entry, held = ticket.item, ticket.answer
-        if isinstance(entry, Entry) and isinstance(held, Held) and held.receipt is not None:
-            if held.verdict.authorized or entry.observe:
-                self._waiting.append(Ticket(self._undo(entry, held), None, None))
-                self._wake.notify()
+        if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
+            return
+        if held.verdict.authorized or entry.observe:
+            self._waiting.append(Ticket(self._undo(entry, held), None, None))
+            self._wake.notify()
 
     def _take(self) -> list[Ticket] | None:
         """The next batch, or `None` when there is nothing more to come."""
@@ -187,7 +188,7 @@ class Committer:
             answers = writer.write([ticket.item for ticket in batch])
         except AFError as error:
             self._fail(batch, error)
-        except Exception as error:  # the thread must outlive a fault in one batch; nothing of it was committed
+        except Exception as error:  # noqa: BLE001 (the thread must outlive a fault in one batch; nothing of it was committed)
             _log.exception("the ledger's writer failed")
             self._fail(batch, LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}"))
         else:

@@ -34,13 +34,13 @@ def _first(database: Database) -> None:
         "CREATE TABLE hold (id TEXT PRIMARY KEY, state TEXT NOT NULL, created INTEGER NOT NULL, data BLOB NOT NULL)"
         " STRICT, WITHOUT ROWID",
     )
-    database["head"].create(
+    database.table("head").create(
         {"id": int, "log": str, "size": int, "leaf": bytes, "ts": int, "kid": str},
         pk="id",
         not_null={"log", "size", "leaf", "ts", "kid"},
         strict=True,
     )
-    database["receipt"].create(
+    database.table("receipt").create(
         {
             "seq": int,
             "body": bytes,
@@ -58,8 +58,8 @@ def _first(database: Database) -> None:
         not_null={"body", "leaf", "mac", "kind", "decision", "capability", "verdict", "code", "ts"},
         strict=True,
     )
-    database["receipt"].create_index(["decision"])
-    database["api_key"].create(
+    database.table("receipt").create_index(["decision"])
+    database.table("api_key").create(
         {"id": str, "account": str, "created": int, "data": bytes},
         pk="id",
         not_null={"account", "created", "data"},

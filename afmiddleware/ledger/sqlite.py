@@ -23,7 +23,7 @@ from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
 
@@ -80,7 +80,9 @@ class SqliteReader:
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""
         with self._read() as connection:
-            found = connection.execute("SELECT id, data FROM hold WHERE state = ? ORDER BY created", (state,)).fetchall()
+            found = connection.execute(
+                "SELECT id, data FROM hold WHERE state = ? ORDER BY created", (state,)
+            ).fetchall()
         return ((name, unpack_hold(data)) for name, data in found)
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
@@ -102,7 +104,7 @@ class SqliteReader:
             self._local.connection = None
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def _read(self) -> Generator[sqlite3.Connection]:
         """This thread's connection in this process. Raises `LedgerUnavailableError` for any fault of the file."""
         local = self._local
         try:

@@ -22,7 +22,7 @@ except ImportError:  # Windows: SQLite's own lock is enough for correctness, the
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 BUSY_MS: Final = 1500
 KEY_BYTES: Final = 32
@@ -64,7 +64,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """One write transaction: committed at the end, rolled back whole on any exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -83,7 +83,7 @@ class Queue:
         self._fd = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> Generator[None]:
         """Wait for the turn of this process, and end it."""
         if fcntl is not None:
             fcntl.flock(self._fd, fcntl.LOCK_EX)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import json
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+from afmiddleware.identity.address import embedded
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MAX_BYTES: Final = 64 * 1024
 TIMEOUT: Final = 3.0
@@ -27,35 +31,28 @@ class FetchError(Exception):
 def fetch_json(url: str, *, allow_private: bool, timer: Callable[[], float] = time.monotonic) -> Any:
     """GET a JSON document: HTTPS (plain HTTP from loopback only), no redirects, 64 KiB, three seconds in all.
 
-    The name is resolved once and the address that was checked is the one connected to. Raises `FetchError`.
+    The name is resolved once, before the seconds count, and only addresses that were checked are connected to. Raises
+    `FetchError`.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("https", "http") or not host or parts.username is not None:
-        msg = "not an http or https URL"
-        raise FetchError(msg)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    end = timer() + TIMEOUT
     try:
-        address = _checked_address(host, port, plain=parts.scheme == "http", allow_private=allow_private)
-        connection = _Connection(host, port, address, secure=parts.scheme == "https")
-        try:
-            target = parts.path or "/"
+        parts = urlsplit(url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        if parts.scheme not in ("https", "http") or not host or parts.username is not None:
+            msg = "not an http or https URL"
+            raise FetchError(msg)
+        port = parts.port or (443 if secure else 80)
+        addresses = _checked_addresses(host, port, plain=not secure, allow_private=allow_private)
+        left = _Left(timer() + TIMEOUT, timer)
+        target = parts.path or "/"
+        with closing(_Connection(host, port, addresses, left, secure=secure)) as connection:
             connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=_HEADERS)
-            answer = connection.getresponse()
-            if answer.status != _OK:
-                msg = f"the server answered {answer.status}"
-                raise FetchError(msg)
-            media = answer.headers.get_content_type()
-            if media not in _JSON_TYPES and not media.endswith("+json"):
-                msg = f"the answer is {media[:60]}, not JSON"
-                raise FetchError(msg)
-            if answer.headers.get("content-encoding", "identity") != "identity":
-                msg = "the answer is compressed"
-                raise FetchError(msg)
-            data = _read(answer, connection, end, timer)
-        finally:
-            connection.close()
+            # A server that closes after its answer leaves the answer as the one owner of the socket.
+            with connection.getresponse() as answer:
+                _check_head(answer)
+                data = answer.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            msg = f"the answer is larger than {MAX_BYTES} bytes"
+            raise FetchError(msg)
         return json.loads(data.decode("utf-8"))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         msg = f"{type(error).__name__} while fetching"
@@ -65,52 +62,104 @@ def fetch_json(url: str, *, allow_private: bool, timer: Callable[[], float] = ti
 _HEADERS: Final = {"accept": "application/json", "user-agent": "afmiddleware", "accept-encoding": "identity"}
 
 
-def _read(answer: http.client.HTTPResponse, connection: _Connection, end: float, timer: Callable[[], float]) -> bytes:
-    """The body, within the size and the time that are left; a server that drips does not hold us longer."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        left = end - timer()
+def _check_head(answer: http.client.HTTPResponse) -> None:
+    if answer.status != _OK:
+        msg = f"the server answered {answer.status}"
+        raise FetchError(msg)
+    media = answer.headers.get_content_type()
+    if media not in _JSON_TYPES and not media.endswith("+json"):
+        msg = "the answer is not JSON by its content type"
+        raise FetchError(msg)
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        msg = "the answer is compressed"
+        raise FetchError(msg)
+
+
+class _Left:
+    """The seconds that are left for a fetch, however slowly its parts drip in."""
+
+    def __init__(self, end: float, timer: Callable[[], float]) -> None:
+        self._end = end
+        self._timer = timer
+
+    def __call__(self) -> float:
+        left = self._end - self._timer()
         if left <= 0:
             msg = "the answer took too long"
             raise FetchError(msg)
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
-        part = answer.read1(8192)
-        if not part:
-            return b"".join(parts)
-        size += len(part)
-        if size > MAX_BYTES:
-            msg = f"the answer is larger than {MAX_BYTES} bytes"
-            raise FetchError(msg)
-        parts.append(part)
+        return left
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to one address, speaking to the server under its name."""
+    """A connection to one of the checked addresses, speaking to the server under its name."""
 
-    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
-        super().__init__(host, port, timeout=TIMEOUT)
-        self._address = address
+    def __init__(self, host: str, port: int, addresses: Sequence[str], left: _Left, *, secure: bool) -> None:
+        super().__init__(host, port)
+        self._addresses = addresses
+        self._left = left
         self._secure = secure
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), TIMEOUT)
+        sock = self._reached()
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            # The handshake ends in time as a whole, as does the sending of a request this small.
+            sock.settimeout(self._left())
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
+        sock.settimeout(self._left())
+        self.sock = cast("socket.socket", _Timed(sock, self._left))
+
+    def _reached(self) -> socket.socket:
+        for address in self._addresses[:-1]:
+            try:
+                return socket.create_connection((address, self.port), self._left())
+            except OSError:
+                continue
+        return socket.create_connection((self._addresses[-1], self.port), self._left())
 
 
-def _checked_address(host: str, port: int, *, plain: bool, allow_private: bool) -> str:
+class _Timed:
+    """What `http.client` needs of a socket, with every read bounded by the time that is left."""
+
+    def __init__(self, sock: socket.socket, left: _Left) -> None:
+        self._sock = sock
+        self._left = left
+        self.sendall = sock.sendall
+        self.close = sock.close
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._sock, self._left))
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, left: _Left) -> None:
+        self._sock = sock
+        self._left = left
+        # It keeps the connection open until it is closed itself, as `http.client` expects.
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._left())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _checked_addresses(host: str, port: int, *, plain: bool, allow_private: bool) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
         address = ipaddress.ip_address(text.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
+        if isinstance(address, ipaddress.IPv6Address):
+            address = embedded(address) or address
         if plain and not address.is_loopback:
             msg = "plain http is for loopback addresses only"
             raise FetchError(msg)
         if not (address.is_global or allow_private or (plain and address.is_loopback)) or address.is_multicast:
             msg = "the name leads to an address that is not public; set allow_private to accept it"
             raise FetchError(msg)
-    return addresses[0]
+    return addresses

@@ -59,7 +59,7 @@ class FixedKeys:
 class FetchedKeys:
     """Keys behind a URL. `timer` counts seconds; `fetch` reads a URL's JSON document or raises `FetchError`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what the policy says of an issuer, and what is injected)
         self,
         issuer: str,
         url: str,
@@ -85,13 +85,8 @@ class FetchedKeys:
 
     def snapshot(self) -> KeySet | None:
         """The keys as last read, `None` when there are none or they are too old to be believed. Never waits."""
-        keys = self._keys
-        if keys is None:
-            return None
-        age = self._timer() - self._read_at
-        if age > HARD_SECONDS:
-            return None
-        if age > SOFT_SECONDS:
+        keys = self._believed()
+        if keys is not None and self._timer() - self._read_at > SOFT_SECONDS:
             self._refresh(self._pause())
         return keys
 
@@ -114,37 +109,53 @@ class FetchedKeys:
     def close(self) -> None:
         """The fetching thread is a daemon and ends by itself within its time-out."""
 
+    def _believed(self) -> KeySet | None:
+        """The keys as last read, unless that is too long ago."""
+        return self._keys if self._timer() - self._read_at <= HARD_SECONDS else None
+
     def _pause(self) -> float:
         """How long after the last attempt the next one may be, in seconds: doubling with failures, with jitter."""
         if not self._failures:
             return 0.0
-        return min(2.0 ** (self._failures - 1), MAX_BACK_OFF_SECONDS) * (0.5 + random.random() / 2)  # noqa: S311
+        return min(2.0 ** min(self._failures - 1, 16), MAX_BACK_OFF_SECONDS) * (0.5 + random.random() / 2)  # noqa: S311
 
     def _refresh(self, pause: float) -> Future[KeySet] | None:
         """The fetch under way, started now when the last attempt is at least `pause` seconds ago."""
+        if self._pid != os.getpid():
+            # After a fork the thread is not here, and the lock may have been held when it happened.
+            self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), None
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._under_way = os.getpid(), None
             if self._under_way is not None:
                 return self._under_way
             if self._timer() - self._tried_at < pause:
                 return None
             self._tried_at = self._timer()
-            self._under_way = Future()
-            threading.Thread(target=self._run, args=(self._under_way,), name="afmiddleware-keys", daemon=True).start()
-            return self._under_way
+            answer: Future[KeySet] = Future()
+            # Many wait for it, so none of them may cancel it.
+            answer.set_running_or_notify_cancel()
+            thread = threading.Thread(target=self._run, args=(answer,), name="afmiddleware-keys", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _log.warning("the keys of %s are not read: %s", self._issuer, error)
+                self._failures += 1
+                return None
+            self._under_way = answer
+            return answer
 
     def _run(self, answer: Future[KeySet]) -> None:
         before = self._keys
         try:
             keys = read_keyset(self._document(), self._algorithms, (before.generation if before else 0) + 1)
-        except (FetchError, ValueError) as error:
-            _log.warning("the keys of %s were not read: %s", self._issuer, error)
+        except Exception as error:  # noqa: BLE001 (whatever it was, those who wait must hear of it)
+            why = error if isinstance(error, (FetchError, ValueError)) else type(error).__name__
+            _log.warning("the keys of %s were not read: %s", self._issuer, why)
             with self._lock:
                 self._failures += 1
                 self._under_way = None
-            if before is not None:
-                answer.set_result(before)
+            believed = self._believed()
+            if believed is not None:
+                answer.set_result(believed)
             else:
                 answer.set_exception(IdentityUnavailableError(f"the keys of {self._issuer} cannot be read"))
             return
@@ -171,15 +182,16 @@ class FetchedKeys:
 
 
 class KeySources:
-    """The key source of every issuer."""
+    """The key source of every issuer. A request waits at most `cold_wait` seconds for keys that are being fetched."""
 
-    def __init__(self, sources: Mapping[str, FixedKeys | FetchedKeys]) -> None:
+    def __init__(self, sources: Mapping[str, FixedKeys | FetchedKeys], cold_wait: float = COLD_WAIT_SECONDS) -> None:
         self.sources = sources
+        self._cold_wait = cold_wait
 
     def wait(self, need: NeedKeySet) -> KeySet:
         """The keys of an issuer, waiting a moment for a fetch. Raises `IdentityUnavailableError`."""
         try:
-            return self.sources[need.issuer].wanted(need.kid).result(COLD_WAIT_SECONDS)
+            return self.sources[need.issuer].wanted(need.kid).result(self._cold_wait)
         except FutureTimeoutError:
             raise _slow(need.issuer) from None
 
@@ -188,7 +200,7 @@ class KeySources:
         wanted = asyncio.wrap_future(self.sources[need.issuer].wanted(need.kid))
         try:
             # Shielded: one caller's time-out must not cancel the fetch that others wait for.
-            return await asyncio.wait_for(asyncio.shield(wanted), COLD_WAIT_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(wanted), self._cold_wait)
         except TimeoutError:
             raise _slow(need.issuer) from None
 
@@ -237,7 +249,11 @@ def fixed_keys(document: object, algorithms: tuple[str, ...], where: str) -> Fix
 
 
 def _same(one: KeySet, other: KeySet) -> bool:
-    return {kid: key.public.key for kid, key in one.keys.items()} == {kid: key.public.key for kid, key in other.keys.items()}
+    return _contents(one) == _contents(other)
+
+
+def _contents(keys: KeySet) -> dict[str, tuple[str, Any]]:
+    return {kid: (key.algorithm, key.public.key) for kid, key in keys.keys.items()}
 
 
 def _done(keys: KeySet) -> Future[KeySet]:

@@ -98,8 +98,8 @@ class FenceMiddleware:
             routing = (self._router or self._start(scope)).begin(scope)
         except ConfigError as error:
             _log.critical("the application cannot be fenced, so nothing runs: %s", error)
-            passage = _unusable(fence, facts, now)
-            await _answer(send, refusal(passage, now, fence.vary, cross_origin=_cross_origin(facts)))
+            unusable = _unusable(fence, facts, now)
+            await _answer(send, refusal(unusable, now, fence.vary, cross_origin=_cross_origin(facts)))
             return
         try:
             passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
@@ -177,15 +177,14 @@ class FenceMiddleware:
         """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""
         fence, facts = self.fence, facts_of(scope, method="WEBSOCKET")
         now = fence.clock()
-        passage: Pass | Refused | Admission
         try:
             routing = (self._router or self._start(scope)).begin(scope)
         except ConfigError as error:
             _log.critical("the application cannot be fenced, so nothing runs: %s", error)
-            passage = _unusable(fence, facts, now)
-        else:
-            io = _Io(fence, receive, facts)
-            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+            await send({"type": "websocket.close", "code": 1011, "reason": "policy.unavailable"})
+            return
+        io = _Io(fence, receive, facts)
+        passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
         if isinstance(passage, Refused):
             reason = websocket_close_reason(passage.verdict)
             await send({"type": "websocket.close", "code": 1008, "reason": reason})

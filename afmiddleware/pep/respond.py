@@ -121,11 +121,11 @@ def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawH
             policies.append(_policy(limit.name, limit.cap, limit.window.seconds))
             left = limit.cap - balance.used
             reset = f";t={seconds}" if seconds > 0 else ";t=0" if balance.resets_at else ""
-            rates.append(f'"{limit.name}";r={left if left > 0 else 0}{reset}')
+            rates.append(f'"{limit.name}";r={max(0, left)}{reset}')
         elif shown:
             left = limit.cap - balance.used
             reset = f";reset={seconds}" if seconds > 0 else ";reset=0" if balance.resets_at else ""
-            amount = to_major(left if left > 0 else 0, limit.exponent)
+            amount = to_major(max(0, left), limit.exponent)
             budgets.append(f'"{limit.name}";remaining="{amount}";currency="{limit.currency}"{reset}')
     headers: RawHeaders = []
     if rates:

@@ -105,7 +105,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-class _Fault(Exception):
+class _FaultError(Exception):
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
         self.reason = reason
@@ -134,7 +134,7 @@ def verify(
             if progress is not None and check.size % _PROGRESS_EVERY == 0:
                 progress(check.size, head.size)
         check.end()
-    except _Fault as fault:
+    except _FaultError as fault:
         return check.report(fault)
     return check.report(None)
 
@@ -158,14 +158,16 @@ class _Check:
         seq = self.size + 1
         if receipt.seq != seq:
             code = "seq.gap" if receipt.seq > seq else "seq.duplicate"
-            raise _Fault(code, f"receipt {seq} is missing" if code == "seq.gap" else f"{receipt.seq} stands there again")
+            raise _FaultError(
+                code, f"receipt {seq} is missing" if code == "seq.gap" else f"{receipt.seq} stands there again"
+            )
         try:
             body = strict_parse(receipt.body)
         except ReceiptError as error:
-            raise _Fault("body.malformed", str(error)) from error
+            raise _FaultError("body.malformed", str(error)) from error
         leaf = leaf_hash(receipt.body)
         if leaf != receipt.leaf:
-            raise _Fault("leaf.mismatch", "the body is not the one that was hashed")
+            raise _FaultError("leaf.mismatch", "the body is not the one that was hashed")
         self._mac(receipt)
         self._links(body, seq)
         self._owner(body, leaf)
@@ -173,20 +175,20 @@ class _Check:
         _disclosures(body, receipt)
         self._pair(body, leaf)
         if self._anchor is not None and self._anchor.size == seq and self._anchor.leaf != leaf:
-            raise _Fault("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
+            raise _FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
         self.size, self._leaf, self._ts = seq, leaf, body["ts"]
 
     def end(self) -> None:
         """Check that the log ends where it should."""
         head, anchor = self._head, self._anchor
         if anchor is not None and anchor.log != head.log:
-            raise _Fault("anchor.foreign", f"the anchor belongs to the log {anchor.log}")
+            raise _FaultError("anchor.foreign", f"the anchor belongs to the log {anchor.log}")
         if anchor is not None and anchor.size > max(self.size, head.size):
-            raise _Fault("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
+            raise _FaultError("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
         if self.size != head.size or self._leaf != head.leaf:
-            raise _Fault("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
+            raise _FaultError("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
 
-    def report(self, fault: _Fault | None) -> Report:
+    def report(self, fault: _FaultError | None) -> Report:
         """What was found."""
         kept = "ok" if self._keys is not None else "not checked: the key is not at hand"
         if fault is None:
@@ -217,38 +219,38 @@ class _Check:
 
     def _mac(self, receipt: Receipt) -> None:
         if not receipt.mac:
-            raise _Fault("mac.missing", "its HMAC was stripped")
+            raise _FaultError("mac.missing", "its HMAC was stripped")
         if self._keys is not None and not hmac.compare_digest(receipt.mac, self._keys.mac(receipt.leaf)):
-            raise _Fault("mac.mismatch", "its HMAC was not made with the log's key")
+            raise _FaultError("mac.mismatch", "its HMAC was not made with the log's key")
 
     def _links(self, body: dict[str, Any], seq: int) -> None:
         if body.get("v") != VERSION:
-            raise _Fault("body.version", f"version {body.get('v')} is not known")
+            raise _FaultError("body.version", f"version {body.get('v')} is not known")
         if body.get("log") != self._head.log:
-            raise _Fault("log.foreign", f"it belongs to the log {body.get('log')}")
+            raise _FaultError("log.foreign", f"it belongs to the log {body.get('log')}")
         if body.get("seq") != seq:
-            raise _Fault("seq.mismatch", f"its body says it is receipt {body.get('seq')}")
+            raise _FaultError("seq.mismatch", f"its body says it is receipt {body.get('seq')}")
         if body.get("prev") != self._leaf.hex():
-            raise _Fault("prev.mismatch", "it does not follow the receipt before it")
+            raise _FaultError("prev.mismatch", "it does not follow the receipt before it")
         ts = body.get("ts")
         if type(ts) is not int or ts < self._ts:
-            raise _Fault("ts.backwards", "its time is before that of the receipt before it")
+            raise _FaultError("ts.backwards", "its time is before that of the receipt before it")
         if self._keys is not None and body.get("kid") != self._keys.kid:
-            raise _Fault("mac.foreign", f"it names the key {body.get('kid')}")
+            raise _FaultError("mac.foreign", f"it names the key {body.get('kid')}")
 
     def _owner(self, body: dict[str, Any], leaf: bytes) -> None:
         owner = body.get("owner")
         oseq, previous = self._owners.get(str(owner), (0, NO_LEAF.hex()))
         if body.get("oseq") != oseq + 1:
-            raise _Fault("owner.gap", f"its owner's receipt {oseq + 1} is missing")
+            raise _FaultError("owner.gap", f"its owner's receipt {oseq + 1} is missing")
         if body.get("oprev") != previous:
-            raise _Fault("owner.prev", "it does not follow its owner's receipt before it")
+            raise _FaultError("owner.prev", "it does not follow its owner's receipt before it")
         self._owners[str(owner)] = (oseq + 1, leaf.hex())
 
     def _columns(self, body: dict[str, Any], columns: Mapping[str, str | int]) -> None:
         for column, member in _COLUMNS:
             if columns[column] != body.get(member, ""):
-                raise _Fault("column.mismatch", f"the ledger's column {column} says {columns[column]!r}")
+                raise _FaultError("column.mismatch", f"the ledger's column {column} says {columns[column]!r}")
 
     def _pair(self, body: dict[str, Any], leaf: bytes) -> None:
         if body.get("kind") == "intent":
@@ -256,7 +258,7 @@ class _Check:
         elif body.get("kind") == "outcome":
             intent = str(body.get("ref"))
             if intent not in self._open:
-                raise _Fault("outcome.orphan", "it ends an intent that is not there, or that has ended before")
+                raise _FaultError("outcome.orphan", "it ends an intent that is not there, or that has ended before")
             self._open.remove(intent)
 
 
@@ -274,10 +276,10 @@ def _disclosures(body: dict[str, Any], receipt: Receipt) -> None:
     """Every commitment has its value beside it, and every value is the one committed to."""
     commitments = body.get("c", {})
     if not isinstance(commitments, dict):
-        raise _Fault("body.malformed", "its commitments are no object")
+        raise _FaultError("body.malformed", "its commitments are no object")
     for name, (salt, value) in receipt.disclosed.items():
         if commitments.get(name) != commitment(name, salt, value):
-            raise _Fault("disclosure.mismatch", f"the value of {name} beside it is not the one that was recorded")
+            raise _FaultError("disclosure.mismatch", f"the value of {name} beside it is not the one that was recorded")
     missing = commitments.keys() - receipt.disclosed.keys()
     if missing:
-        raise _Fault("disclosure.missing", f"the value of {min(missing)} was removed without a record of it")
+        raise _FaultError("disclosure.missing", f"the value of {min(missing)} was removed without a record of it")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware import Middleware
+
 from afmiddleware.errors import ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.model.http import Target
@@ -11,7 +13,6 @@ from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
 from afmiddleware_fastapi.audit import findings, inner_middlewares
 from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed
-from starlette.middleware import Middleware
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,20 @@ from afmiddleware.fence import undo
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
-from afmiddleware.model import Charge, Conclusion, Draft, End, Entry, Limit, Money, Outcome, Settlement, Unit, Verdict, Window
+from afmiddleware.model import (
+    Charge,
+    Conclusion,
+    Draft,
+    End,
+    Entry,
+    Limit,
+    Money,
+    Outcome,
+    Settlement,
+    Unit,
+    Verdict,
+    Window,
+)
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.record import outcome as outcome_draft
 from afmiddleware.testing import FrozenClock
@@ -56,7 +69,9 @@ def _draw() -> Callable[[int], bytes]:
 
 
 def rate(cap: int, seconds: int = 60, name: str = "burst", per: str = "actor") -> Limit:
-    return Limit(name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), per=per, cell=f"{name}/r{seconds}")
+    return Limit(
+        name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), per=per, cell=f"{name}/r{seconds}"
+    )
 
 
 def spend(cap: int, window: Window, name: str = "budget", per: str = "actor") -> Limit:
@@ -85,7 +100,12 @@ def entry(
         return Draft(
             kind=kind,
             owner=owner,
-            body={"id": name, "capability": "payments.pay", "verdict": "allow" if final.authorized else "refuse", "code": final.code},
+            body={
+                "id": name,
+                "capability": "payments.pay",
+                "verdict": "allow" if final.authorized else "refuse",
+                "code": final.code,
+            },
             private={"actor": owner, "payload": None},
         )
 

@@ -42,7 +42,10 @@ def test_an_admission_is_charged_held_and_recorded_at_once(ledger: Ledger) -> No
     assert held.verdict.authorized
     assert held.receipt is not None
     assert held.receipt.seq == 1
-    assert [(one.limit.name, one.used, one.remaining) for one in held.balances] == [("burst", 1, 4), ("budget", 2500, 7500)]
+    assert [(one.limit.name, one.used, one.remaining) for one in held.balances] == [
+        ("burst", 1, 4),
+        ("budget", 2500, 7500),
+    ]
     assert (used(ledger, burst.cell), used(ledger, budget.cell)) == (1, 2500)
     assert [(name, hold.amount) for name, hold in ledger.holds()] == [("d1", 2500)]
     assert kinds(ledger) == ["intent"]
@@ -147,7 +150,9 @@ def test_a_clock_that_runs_backwards_opens_no_second_budget(ledger: Ledger, cloc
         pytest.param(Settlement.UNKNOWN, None, 1000, id="unknown keeps the money counted"),
     ],
 )
-def test_an_outcome_settles_every_window(ledger: Ledger, settlement: Settlement, captured: int | None, left: int) -> None:
+def test_an_outcome_settles_every_window(
+    ledger: Ledger, settlement: Settlement, captured: int | None, left: int
+) -> None:
     limits = [spend(1500, window, name) for name, window in (("d", DAY), ("t", TOTAL), ("h", HOUR))]
     begun = entry("d1", *limits, amount=1000)
     held = admit(ledger, begun)
@@ -208,7 +213,7 @@ def test_observing_charges_over_the_cap_and_says_so(ledger: Ledger) -> None:
 def test_a_receipt_that_cannot_be_made_leaves_no_charge(ledger: Ledger) -> None:
     budget, burst = spend(1000, TOTAL), rate(5)
     bad = entry("d1", budget, burst, amount=500)
-    from msgspec.structs import replace  # noqa: PLC0415
+    from msgspec.structs import replace
 
     draft = bad.record(ALLOW)
     bad = replace(bad, record=lambda _: replace(draft, body={**draft.body, "code": "\ud800"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from afmiddleware.config.json_schema import json_schema
 
-jsonschema = pytest.importorskip("jsonschema")
+jsonschema = import_module("jsonschema")
 
 FULL = Path(__file__).with_name("full.yaml").read_text(encoding="utf-8")
 

@@ -43,7 +43,7 @@ WHOLE = {
     ),
     "memory-colon": (
         "version: 1\nservice: s\nledger: memory:\n",
-        ["3:15: this is not YAML: a text holds a colon at its end or before a space; put it in quotes"],
+        ["3:15: this is not YAML: the colon after memory has no quotes around it; write ledger: memory"],
     ),
     "two-documents": (
         "version: 1\nservice: s\n---\nversion: 1\n",

@@ -48,8 +48,6 @@ def test_an_address_is_known_by_its_prefix(peer, key):
         "1.2.3",
         "1.2.3.4.5",
         "256.1.1.1",
-    ]
-    + [
         "01.2.3.4",
         "1.2.3.04",
         "0x7f.0.0.1",
@@ -61,7 +59,7 @@ def test_an_address_is_known_by_its_prefix(peer, key):
         "é",
         "%eth0",
         "1" * 99,
-    ],  # noqa: RUF005
+    ],
 )
 def test_what_is_no_address_shares_one_bucket(peer):
     assert address_key(peer) == "unknown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +198,60 @@ def test_a_megabyte_is_refused_before_it_is_looked_at():
         assert isinstance(found, Invalid)
         assert "too long" in found.detail
         assert asked == []
+
+
+# What is recalled of a credential that was good a moment ago
+
+ALL_REQUESTS = [
+    *(headers for headers, _ in GOOD.values()),
+    *BAD.values(),
+    *AMBIGUOUS.values(),
+    [],
+    [(b"cookie", TOKEN.encode())],
+    [bearer(TOKEN), (X_KEY, b"")],
+    [bearer(KEY), (X_KEY, b"")],
+    [bearer(f" {KEY}")],
+    [bearer(f"{KEY} ")],
+    [bearer(KEY[:-1])],
+    [bearer(KEY[:-1] + "\xe9")],
+    [bearer(KEY + "a")],
+]
+
+
+@pytest.mark.parametrize("query", [b"", b"q=1", b"access_token=x"])
+@pytest.mark.parametrize("headers", ALL_REQUESTS, ids=range(len(ALL_REQUESTS)))
+def test_recalling_never_says_more_than_looking(headers, query):
+    at = doors()
+    for text in (KEY, SECOND, OTHER, TOKEN):
+        assert isinstance(identify(bearer(text), at=at), Ok)
+    recalled = at.recall(request(*headers, query=query), NOW)
+    assert recalled is None or recalled == identify(*headers, query=query)
+
+
+def test_a_credential_that_was_good_is_recalled_until_it_ends():
+    desk, timer = Desk(), Timer()
+    token = desk.issuer.mint(exp=NOW // 1_000_000 + 30)
+    at = Authenticators(ApiKeys(timer, FREE), X_KEY, desk.tokens)
+    for text, answers in ((KEY, [RECORD]), (token, [])):
+        head = request(bearer(text))
+        assert at.recall(head, NOW) is None
+        found, _ = settled(at.identify(head, NOW), *answers)
+        assert at.recall(head, NOW) is found
+    assert at.recall(request(bearer(token)), NOW + 39_999_999) is not None
+    assert at.recall(request(bearer(token)), NOW + 40_000_000) is None
+    timer.seconds = 5.0
+    assert at.recall(request(bearer(KEY)), NOW) is None
+    desk.keys.now = None
+    assert at.recall(request(bearer(token)), NOW) is None
+
+
+def test_a_key_that_ends_is_not_recalled_past_its_end():
+    at = doors()
+    record = msgspec.structs.replace(RECORD, expires=NOW + 1_000_000)
+    head = request(bearer(KEY))
+    found, _ = settled(at.identify(head, NOW), record)
+    assert at.recall(head, NOW + 999_999) is found
+    assert at.recall(head, NOW + 1_000_000) is None
 
 
 def test_the_hot_path_asks_for_nothing():

@@ -1,0 +1,105 @@
+"""The command line as its users meet it: arguments in; text, an exit code and files out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from afmiddleware import ActionEvent, Fence, Money
+from afmiddleware.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+POLICY = """version: 1
+service: shop
+ledger: sqlite:///fence.db
+identity:
+  api_keys: {store: ledger}
+routes:
+  - {route: POST /pay, capability: payments.pay, amount: {from: body.amount}}
+rules:
+  allow:
+    - {capability: payments.pay.live, max_amount: 20 USD}
+    - shop.look.live
+limits:
+  - {name: daily, spend: 25 USD, window: day}
+"""
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def afm(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs `afmiddleware` with these arguments."""
+
+    def run(*arguments: object) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main([str(one) for one in arguments])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A policy file whose ledger is not made yet."""
+    return written(tmp_path)
+
+
+def written(folder: Path, more: str = "", text: str = POLICY) -> Path:
+    """A policy file in `folder`."""
+    place = folder / "fence.yaml"
+    place.write_text(text + more, encoding="utf-8")
+    return place
+
+
+def acted(policy: Path, *amounts: str) -> list[str]:
+    """Let one agent pay these amounts, then look around; what became of each: its receipt's link or a refusal's code."""
+    with_env = Fence.from_file(policy, env={"AFM_RECEIPT_KEY": SECRET})
+    told = []
+    try:
+        for amount in amounts:
+            verdict = pay(with_env, amount)
+            told.append(verdict)
+    finally:
+        with_env.close()
+    return told
+
+
+SECRET = "5a" * 32
+
+
+def pay(fence: Fence, amount: str) -> str:
+    from afmiddleware import ActionRefused
+
+    event = ActionEvent.create(
+        actor="agent-7",
+        resource="payments",
+        action="pay",
+        environment="live",
+        payload={"card": "4111"},
+        amount=Money.parse(amount),
+    )
+    try:
+        with fence.action(event) as action:
+            return action.id
+    except ActionRefused as refused:
+        return refused.verdict.code
