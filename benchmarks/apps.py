@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -21,6 +20,7 @@ from afmiddleware_fastapi import FenceMiddleware
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 POLICY = """
@@ -30,7 +30,10 @@ currency: USD
 ledger: {ledger}
 identity: {{api_keys: {{store: ledger}}}}
 routes:
-  - {{route: POST /pay, capability: payments.pay, amount: {{from: body.amount, unit: major}}, recipient: {{from: body.to}}}}
+  - route: POST /pay
+    capability: payments.pay
+    amount: {{from: body.amount, unit: major}}
+    recipient: {{from: body.to}}
   - {{route: GET /health, public: true}}
 rules:
   allow:

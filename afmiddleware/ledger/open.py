@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import ConfigError, LedgerError
@@ -15,6 +14,7 @@ from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from afmiddleware.config.schema import Config, Receipts
     from afmiddleware.ledger.base import Ledger

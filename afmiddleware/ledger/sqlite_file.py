@@ -6,7 +6,6 @@ import os
 import secrets
 import sqlite3
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,6 +22,7 @@ except ImportError:  # Windows: SQLite's own lock is enough for correctness, the
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 BUSY_MS: Final = 1500
 KEY_BYTES: Final = 32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +47,7 @@ class Seen(msgspec.Struct):
 class SqliteWriter:
     """Makes transactions on one connection, in the thread that opened it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a writer is made of)
         self,
         path: Path,
         keys: ReceiptKeys,
@@ -58,6 +57,7 @@ class SqliteWriter:
         seen: Seen,
     ) -> None:
         self._path = path
+        self._wal = path.with_name(path.name + "-wal")
         self._keys = keys
         self._clock = clock
         self._draw = draw
@@ -145,14 +145,14 @@ class SqliteWriter:
 
     def _fold(self) -> None:
         try:
-            large = os.stat(f"{self._path}-wal").st_size > FOLD_BYTES
+            large = self._wal.stat().st_size > FOLD_BYTES
         except FileNotFoundError:
             return
         if large:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _still_the_same_file(self) -> None:
-        if os.stat(self._path).st_ino != self._inode:
+        if self._path.stat().st_ino != self._inode:
             msg = f"the ledger {self._path} was replaced while it was in use"
             raise LedgerUnavailableError(msg)
 

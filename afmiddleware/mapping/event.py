@@ -73,7 +73,7 @@ def _document(binding: Binding, facts: HttpFacts, body: bytes | None) -> Any:
 def request_digest(facts: HttpFacts, target: Target, body: bytes | None) -> str:
     """The hex SHA-256 of what was asked: method, endpoint, path, query and the body, when that was read.
 
-    Over UTF-8 text joined by NUL, which no part can hold, then the body.
+    Over UTF-8 text joined by NUL, which no part can hold, then 0x01 and the body when that was read.
     """
     head = f"{facts.method}\0{target.key}\0{facts.path}\0".encode("utf-8", "surrogatepass") + facts.query + b"\0"
-    return sha256(head if body is None else head + body).hexdigest()
+    return sha256(head if body is None else head + b"\1" + body).hexdigest()

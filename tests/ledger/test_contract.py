@@ -203,8 +203,8 @@ def test_a_dry_entry_tells_and_changes_nothing(ledger: Ledger) -> None:
 
 def test_observing_charges_over_the_cap_and_says_so(ledger: Ledger) -> None:
     budget, burst = spend(100, TOTAL), rate(1)
-    for n in range(2):
-        held = admit(ledger, entry(f"d{n}", budget, burst, amount=80, observe=True))
+    admit(ledger, entry("d1", budget, burst, amount=80, observe=True))
+    held = admit(ledger, entry("d2", budget, burst, amount=80, observe=True))
     assert (held.verdict.authorized, held.verdict.code) == (False, "rate.exceeded")
     assert (used(ledger, budget.cell), used(ledger, burst.cell)) == (160, 2)
     assert kinds(ledger) == ["intent", "intent"]

@@ -1,0 +1,92 @@
+"""A key is shown once, kept as a digest, and refused once revoked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from afmiddleware.config.load import load
+from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.ledger.open import open_for_reading
+
+TEXT = re.compile(r"afk_live_([0-9A-Za-z]{10})_[0-9A-Za-z]{49}")
+
+
+def made(afm, policy, *options):
+    ran = afm("keys", "new", "acct_42", "--policy", policy, *options)
+    assert ran.code == 0
+    return ran
+
+
+def records(policy) -> list[ApiKeyRecord]:
+    ledger = open_for_reading(load(policy.read_text()), policy.parent)
+    try:
+        return ledger.api_keys()
+    finally:
+        ledger.close()
+
+
+def test_a_key_is_shown_once(afm, policy):
+    ran = made(afm, policy)
+    found = TEXT.fullmatch(ran.out.strip())
+    assert found is not None
+    assert ran.err == f"Key {found[1]} of account acct_42. This is the only time it is shown.\n"
+    for options in ([], ["--json"]):
+        listed = afm("keys", "list", "--policy", policy, *options)
+        assert found[1] in listed.out
+        assert found[0] not in listed.out + listed.err
+        assert found[0][-49:] not in listed.out + listed.err
+
+
+def test_only_a_digest_of_a_key_is_on_the_disk(afm, policy):
+    key = made(afm, policy).out.strip()
+    secret = key.rpartition("_")[2].encode()
+    files = [one for one in policy.parent.iterdir() if one.name.startswith("fence.db")]
+    assert len(files) >= 2
+    assert not [one.name for one in files if secret in one.read_bytes() or secret[:43] in one.read_bytes()]
+    (record,) = records(policy)
+    assert (len(record.digest), record.account) == (32, "acct_42")
+
+
+def test_a_key_carries_its_scopes_and_label(afm, policy):
+    told = made(afm, policy, "--scope", "a.b", "--scope", "c", "--label", "night job", "--json").json
+    assert TEXT.fullmatch(told["key"])
+    assert told == {"key": told["key"], "id": told["key"].split("_")[2], "account": "acct_42", "scopes": ["a.b", "c"]}
+    (listed,) = afm("keys", "list", "--policy", policy, "--json").json
+    assert (listed["label"], listed["scopes"], listed["revoked"]) == ("night job", ["a.b", "c"], 0)
+    assert afm("keys", "list", "--policy", policy).out.rstrip().endswith("acct_42  night job")
+
+
+@pytest.mark.parametrize("account", ["", "a b", "a/b", "-a--", "é", "a" * 129, "a\n"], ids=repr)
+def test_an_account_that_is_none_is_usage_and_makes_nothing(afm, policy, account):
+    ran = afm("keys", "new", "--policy", policy, "--", account)
+    assert (ran.code, ran.out) == (2, "")
+    assert "is not an account: 1 to 128 letters, digits, and . _ @ + - inside" in ran.err
+    assert [one.name for one in policy.parent.iterdir()] == ["fence.yaml"]
+
+
+@pytest.mark.parametrize("named", ["by its id", "by the whole key"])
+def test_a_revoked_key_stays_revoked(afm, policy, named):
+    key = made(afm, policy).out.strip()
+    key_id = key.split("_")[2]
+    ran = afm("keys", "revoke", key_id if named == "by its id" else key, "--policy", policy)
+    assert (ran.code, ran.out.split(" is revoked")[0]) == (0, f"Key {key_id} of account acct_42")
+    (record,) = records(policy)
+    assert record.revoked > record.created > 0
+    assert "revoked" in afm("keys", "list", "--policy", policy).out
+    again = afm("keys", "revoke", key_id, "--policy", policy, "--json")
+    assert (again.code, again.json["revoked"]) == (0, record.revoked)
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked(afm, policy):
+    made(afm, policy)
+    ran = afm("keys", "revoke", "0123456789", "--policy", policy)
+    assert (ran.code, ran.out, ran.err) == (1, "", "there is no key 0123456789\n")
+
+
+def test_a_part_of_a_key_is_not_repeated(afm, policy):
+    secret = made(afm, policy).out.strip().rpartition("_")[2]
+    ran = afm("keys", "revoke", secret, "--policy", policy)
+    assert ran.code == 1
+    assert secret[:11] not in ran.err

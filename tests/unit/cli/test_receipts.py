@@ -1,0 +1,231 @@
+"""The log as a person reads it, and as `verify` judges it: whole, tampered, unanchored or unreadable."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from tests.unit.cli.conftest import POLICY, SECRET, acted, written
+
+ANCHORED = "receipts:\n  anchor: {file: far/anchor.json, every: 1s}\n"
+KEYED = 'receipts:\n  mac_key: "${AFM_RECEIPT_KEY}"\n  anchor: {file: far/anchor.json}\n'
+FORGED = "CAST(replace(CAST(body AS TEXT), '1250', '1251') AS BLOB)"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The policy of a log with two intents, their outcomes and two refusals, anchored."""
+    policy = written(tmp_path, ANCHORED)
+    told = acted(policy, "12.50 USD", "10 USD", "9 USD", "21 USD")
+    assert told == ["done", "done", "spend.exceeded", "amount.over_action_cap"]
+    return policy
+
+
+def changed(policy, statement, *values):
+    """Change the database behind the fence's back."""
+    with closing(sqlite3.connect(policy.with_name("fence.db"))) as database, database:
+        assert database.execute(statement, values).rowcount == 1
+
+
+def listed(afm, policy, *options):
+    ran = afm("receipts", "list", "--policy", policy, "--json", *options)
+    assert (ran.code, ran.err) == (0, "")
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
+def test_the_log_is_listed_in_its_order(afm, log):
+    ran = afm("receipts", "list", "--policy", log)
+    heading, *lines = ran.out.splitlines()
+    assert ran.code == 0
+    assert heading.split() == ["seq", "time", "(UTC)", "kind", "verdict", "capability", "amount", "code"]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3", "4", "5", "6"]
+    first = next(line for line in lines if " intent " in line)
+    assert "payments.pay.live" in first
+    assert "12.50 USD" in first
+    told = listed(afm, log)
+    assert [one["seq"] for one in told] == [1, 2, 3, 4, 5, 6]
+    assert sorted(one["kind"] for one in told) == ["intent", "intent", "outcome", "outcome", "refusal", "refusal"]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--kind", "intent"], 2),
+        (["--kind", "refusal"], 2),
+        (["--capability", "payments.pay.live", "--kind", "intent"], 2),
+        (["--capability", "shop.look.live"], 0),
+        (["--verdict", "refuse"], 2),
+        (["--last", "3"], 3),
+        (["--last", "99"], 6),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_the_list_can_be_narrowed(afm, log, options, count):
+    assert len(listed(afm, log, *options)) == count
+
+
+def test_one_receipt_and_one_decision_can_be_shown(afm, log):
+    intent = listed(afm, log, "--kind", "intent")[0]
+    text = afm("receipts", "show", intent["seq"], "--policy", log)
+    assert text.code == 0
+    assert text.out.startswith(f"receipt {intent['seq']}, 20")
+    assert intent["leaf"] in text.out
+    assert afm("receipts", "show", intent["seq"], "--policy", log, "--json").json == [intent]
+    for name in (intent["id"], f"urn:afm:decision:{intent['id']}"):
+        both = afm("receipts", "show", name, "--policy", log, "--json").json
+        assert [one["kind"] for one in both] == ["intent", "outcome"]
+        assert both[1]["ref"] == intent["leaf"]
+
+
+@pytest.mark.parametrize("which", ["0", "7", "999999999999999", "f" * 32, "²", "", "' OR 1=1 --"])
+def test_a_receipt_that_is_not_there_is_said(afm, log, which):
+    ran = afm("receipts", "show", "--policy", log, "--", which)
+    assert (ran.code, ran.out, ran.err) == (1, "", f"there is no receipt {which}\n")
+
+
+def test_an_anchored_log_is_whole(afm, log):
+    ran = afm("receipts", "verify", "--policy", log)
+    assert ran.code == 0
+    assert ran.out.startswith("whole: 6 receipts of log afm-")
+    report = afm("receipts", "verify", "--policy", log, "--json").json
+    assert {name: report[name] for name in ("status", "checked", "open", "seq", "integrity", "authenticity")} == {
+        "status": "whole",
+        "checked": 6,
+        "open": 0,
+        "seq": 0,
+        "integrity": "ok",
+        "authenticity": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    ("statement", "seq", "code"),
+    [
+        (f"UPDATE receipt SET body = {FORGED} WHERE seq = ?", 1, "leaf.mismatch"),
+        ("UPDATE receipt SET mac = zeroblob(32) WHERE seq = ?", 2, "mac.mismatch"),
+        ("UPDATE receipt SET capability = 'shop.look.live' WHERE seq = ?", 3, "column.mismatch"),
+        ("DELETE FROM receipt WHERE seq = ?", 4, "seq.gap"),
+        ("DELETE FROM receipt WHERE seq = ?", 6, "head.mismatch"),
+    ],
+    ids=["body", "mac", "column", "middle", "tail"],
+)
+def test_a_changed_log_is_told_by_its_first_bad_receipt(afm, log, statement, seq, code):
+    changed(log, statement, seq)
+    ran = afm("receipts", "verify", "--policy", log)
+    assert ran.code == 3
+    assert ran.out.startswith(f"tampered at receipt {seq}: ")
+    report = afm("receipts", "verify", "--policy", log, "--json")
+    assert (report.code, report.json["status"], report.json["seq"], report.json["code"]) == (3, "tampered", seq, code)
+
+
+def test_a_cut_tail_is_told_by_the_anchor(afm, log):
+    leaf = bytes.fromhex(listed(afm, log)[4]["leaf"])
+    changed(log, "DELETE FROM receipt WHERE seq = 6")
+    changed(log, "UPDATE head SET size = 5, leaf = ? WHERE id = 1", leaf)
+    report = afm("receipts", "verify", "--policy", log, "--json")
+    assert (report.code, report.json["code"], report.json["seq"]) == (3, "anchor.behind", 6)
+    assert report.json["reason"] == "the anchor has seen 6 receipts, the log has 5"
+
+
+def test_a_tail_without_an_anchor_is_not_called_whole(afm, tmp_path):
+    policy = written(tmp_path)
+    acted(policy, "1 USD")
+    ran = afm("receipts", "verify", "--policy", policy)
+    assert (ran.code, ran.out.split(":")[0]) == (4, "unanchored")
+
+
+def test_an_older_anchor_can_be_named(afm, log):
+    anchor = log.parent / "far" / "anchor.json"
+    kept = log.parent / "kept.json"
+    kept.write_bytes(anchor.read_bytes())
+    anchor.unlink()
+    assert afm("receipts", "verify", "--policy", log).code == 4
+    assert afm("receipts", "verify", "--policy", log, "--anchor", kept).code == 0
+    kept.write_text('{"log": "afm-other", "size": 1, "leaf": "' + "0" * 64 + '"}')
+    report = afm("receipts", "verify", "--policy", log, "--anchor", kept, "--json")
+    assert (report.code, report.json["status"]) == (3, "tampered")
+
+
+def test_receipts_are_authenticated_by_the_secret_of_the_environment(tmp_path):
+    policy = written(tmp_path, KEYED)
+    acted(policy, "1 USD")
+    assert not (tmp_path / "fence.db.key").exists()
+
+    def verify(secret):
+        command = [sys.executable, "-m", "afmiddleware", "receipts", "verify", "--json", "--policy", str(policy)]
+        environment = {**os.environ, "AFM_RECEIPT_KEY": secret}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return ran.returncode, json.loads(ran.stdout)
+
+    code, report = verify(SECRET)
+    assert (code, report["authenticity"]) == (0, "ok")
+    code, report = verify("00" * 32)
+    assert (code, report["code"]) == (3, "mac.mismatch")
+
+
+@pytest.mark.parametrize("command", ["list", "show", "verify"])
+def test_a_ledger_that_is_missing_is_not_made(afm, tmp_path, command):
+    policy = written(tmp_path)
+    ran = afm("receipts", command, *(["1"] if command == "show" else []), "--policy", policy)
+    assert ran.code == (5 if command == "verify" else 2)
+    assert f"there is no ledger at {tmp_path / 'fence.db'}" in ran.err
+    assert [one.name for one in tmp_path.iterdir()] == ["fence.yaml"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"SQLite format 3\0 but then not" * 99, b"hello"],
+    ids=["empty", "broken", "text"],
+)
+def test_what_is_no_ledger_is_unreadable(afm, tmp_path, content):
+    policy = written(tmp_path)
+    database = tmp_path / "fence.db"
+    database.write_bytes(content)
+    ran = afm("receipts", "verify", "--policy", policy)
+    assert (ran.code, ran.out) == (5, "")
+    assert ran.err.startswith("unreadable: ")
+    report = afm("receipts", "verify", "--policy", policy, "--json")
+    assert (report.code, report.json["status"]) == (5, "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda folder: (folder / "far" / "anchor.json").write_text("{}"), "not an anchor"),
+        (lambda folder: (folder / "fence.db.key").write_text("xyz"), "cannot be read: it holds 32 bytes"),
+    ],
+    ids=["anchor", "key"],
+)
+def test_what_verify_needs_and_cannot_read_is_named(afm, log, break_it, said):
+    break_it(log.parent)
+    ran = afm("receipts", "verify", "--policy", log)
+    assert ran.code == 5
+    assert said in ran.err
+
+
+def test_an_anchor_that_is_named_and_missing_is_unreadable(afm, log):
+    ran = afm("receipts", "verify", "--policy", log, "--anchor", log.parent / "none.json")
+    assert (ran.code, ran.err) == (5, f"unreadable: there is no anchor at {log.parent / 'none.json'}\n")
+
+
+def test_without_the_key_authenticity_is_said_to_be_unchecked(afm, log):
+    (log.parent / "fence.db.key").unlink()
+    ran = afm("receipts", "verify", "--policy", log, "--json")
+    assert (ran.code, ran.json["authenticity"]) == (0, "not checked: the key is not at hand")
+
+
+def test_reading_changes_nothing(afm, log):
+    def state():
+        return {one.name: one.read_bytes() for one in log.parent.rglob("*.db") if one.is_file()}
+
+    before = state()
+    for command in (["list"], ["show", "1"], ["verify"]):
+        afm("receipts", *command, "--policy", log)
+    assert state() == before
+    assert POLICY in log.read_text()
