@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
+import httpx
+
 from afmiddleware.cli.common import policy_at
 from afmiddleware.cli.receipts import verify_policy
 from afmiddleware.fence import system_clock
@@ -130,6 +132,15 @@ class Server:
         self._socket.close()
         self._log.close()
 
+    def get(self, path: str) -> httpx.Response:
+        """GET without a credential."""
+        return httpx.get(self.base + path, timeout=PATIENCE)
+
+    def pay(self, key: str, amount: str) -> httpx.Response:
+        """Pay so many dollars."""
+        content = json.dumps({"amount": amount}).encode()
+        return httpx.post(self.base + "/pay", headers=headers(key), content=content, timeout=PATIENCE)
+
     def raw(self, request: bytes, *, half_close: bool = False) -> bytes:
         """Send bytes, with `half_close` also their end, and read until the server closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
@@ -142,9 +153,6 @@ class Server:
         return b"".join(parts)
 
 
-def pay(key: str, amount: str = "10.00") -> dict[str, object]:
-    """The keyword arguments of a paying request."""
-    return {
-        "headers": {"authorization": f"Bearer {key}", "content-type": "application/json"},
-        "content": json.dumps({"amount": amount}).encode(),
-    }
+def headers(key: str) -> dict[str, str]:
+    """The headers of a paying request."""
+    return {"authorization": f"Bearer {key}", "content-type": "application/json"}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.integrations.uvicorn.served import PATIENCE, Server, Site, pay
+from afmiddleware.ledger.base import Filter
+from tests.integrations.uvicorn.served import PATIENCE, Server, Site, headers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ async def all_pay(servers: list[Server], keys: list[str], *, together: bool) -> 
             *(
                 client.post(
                     servers[place % len(servers)].base + "/pay",
-                    headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+                    headers=headers(key),
                     content=body,
                 )
                 for place, key in enumerate(keys)
@@ -48,7 +49,7 @@ async def test_fifty_actors_share_a_cap_of_ten_payments(site: Site) -> None:
     keys = [site.key(f"actor-{number}") for number in range(50)]
     with Server(site) as server:
         answers = await all_pay([server], keys, together=True)
-        most = httpx.get(server.base + "/health").json()["most"]
+        most = server.get("/health").json()["most"]
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [200] * 10 + [403] * 40
     assert {answer.json()["code"] for answer in answers if answer.status_code == 403} == {"spend.exceeded"}
@@ -82,7 +83,7 @@ async def test_kill_9_under_load_loses_no_acknowledged_receipt(site: Site) -> No
         async with httpx.AsyncClient(base_url=server.base, timeout=PATIENCE) as client:
             while True:
                 try:
-                    answer = await client.post("/pay", **pay(key, "1.00"))  # type: ignore[arg-type]
+                    answer = await client.post("/pay", headers=headers(key), content=b'{"amount": "1.00"}')
                 except httpx.HTTPError:
                     return
                 match = RECEIPT.fullmatch(answer.headers["agent-receipt"])
@@ -97,7 +98,7 @@ async def test_kill_9_under_load_loses_no_acknowledged_receipt(site: Site) -> No
 
     await asyncio.gather(kill(), *(load(key) for key in keys))
     ledger = site.ledger()
-    stored = {one.receipt.seq: one.receipt.leaf.hex() for one in ledger.receipts(_everything())}
+    stored = {one.receipt.seq: one.receipt.leaf.hex() for one in ledger.receipts(Filter())}
     ledger.close()
     assert len(acknowledged) >= 60
     assert [one for one in acknowledged if stored.get(one[1]) != one[2]] == []
@@ -106,12 +107,12 @@ async def test_kill_9_under_load_loses_no_acknowledged_receipt(site: Site) -> No
     assert report.status in ("whole", "unanchored")
     assert site.counted() == site.owed() > 0
     # The next server continues where the dead one stopped.
-    with Server(site) as server:
-        assert httpx.post(server.base + "/pay", **pay(keys[0])).status_code == 200  # type: ignore[arg-type]
+    with Server(site) as successor:
+        assert successor.pay(keys[0], "10.00").status_code == 200
     assert site.verified().status == "whole"
 
 
-def _everything():  # type: ignore[no-untyped-def]
+def _everything():
     from afmiddleware.ledger.base import Filter
 
     return Filter()
@@ -132,7 +133,7 @@ async def test_a_stream_passes_chunk_by_chunk(site: Site) -> None:
     assert [body["settlement"] for body in site.bodies("outcome")] == ["capture"]
 
 
-async def test_a_client_that_leaves_a_stream_leaves_it_in_doubt_and_counted(site: Site) -> None:
+def test_a_client_that_leaves_a_stream_leaves_it_in_doubt_and_counted(site: Site) -> None:
     key = site.key("reader")
     with Server(site) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(f"GET /stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode())
@@ -145,7 +146,7 @@ async def test_a_client_that_leaves_a_stream_leaves_it_in_doubt_and_counted(site
     assert site.counted() == 100
 
 
-async def test_a_client_that_leaves_mid_body_leaves_nothing(site: Site) -> None:
+def test_a_client_that_leaves_mid_body_leaves_nothing(site: Site) -> None:
     key = site.key("payer")
     with Server(site) as server:
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
@@ -157,12 +158,12 @@ async def test_a_client_that_leaves_mid_body_leaves_nothing(site: Site) -> None:
     assert site.counted() == 0
 
 
-async def test_a_failing_handler_keeps_the_money_counted(site: Site) -> None:
+def test_a_failing_handler_keeps_the_money_counted(site: Site) -> None:
     key = site.key("payer")
     with Server(site) as server:
         answer = httpx.post(
             server.base + "/pay",
-            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+            headers=headers(key),
             content=b'{"amount": "7.00", "fail": true}',
         )
     assert answer.status_code == 500
@@ -171,7 +172,7 @@ async def test_a_failing_handler_keeps_the_money_counted(site: Site) -> None:
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-async def test_what_can_be_read_in_two_ways_never_runs(site: Site, http: str) -> None:
+def test_what_can_be_read_in_two_ways_never_runs(site: Site, http: str) -> None:
     key = site.key("payer")
     body = b'{"amount": "1.00"}'
     auth = f"authorization: Bearer {key}\r\n".encode()
@@ -207,7 +208,7 @@ async def test_what_can_be_read_in_two_ways_never_runs(site: Site, http: str) ->
     assert site.counted() == 100
 
 
-async def test_a_websocket_is_refused_unless_it_is_public(site: Site) -> None:
+def test_a_websocket_is_refused_unless_it_is_public(site: Site) -> None:
     with Server(site) as server:
         upgrade = (
             "GET /{} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
@@ -231,7 +232,7 @@ async def test_a_websocket_is_refused_unless_it_is_public(site: Site) -> None:
         ),
     ],
 )
-async def test_a_policy_that_cannot_be_used_stops_the_start(site: Site, text: str | None, told: str) -> None:
+def test_a_policy_that_cannot_be_used_stops_the_start(site: Site, text: str | None, told: str) -> None:
     if text is None:
         site.policy.unlink()
     else:
@@ -242,11 +243,11 @@ async def test_a_policy_that_cannot_be_used_stops_the_start(site: Site, text: st
     assert told in (site.folder / f"server-{server.port}.log").read_text()
 
 
-async def test_the_end_of_a_server_drains_and_anchors(site: Site) -> None:
+def test_the_end_of_a_server_drains_and_anchors(site: Site) -> None:
     key = site.key("payer")
     with Server(site) as server:
         for _ in range(5):
-            assert httpx.post(server.base + "/pay", **pay(key, "1.00")).status_code == 200  # type: ignore[arg-type]
+            assert server.pay(key, "1.00").status_code == 200
     ledger = site.ledger()
     head = ledger.head()
     ledger.close()
