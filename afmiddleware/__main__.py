@@ -1,7 +1,6 @@
-"""`python -m afmiddleware` is the command line."""
-
-from __future__ import annotations
+"""`python -m afmiddleware`."""
 
 from afmiddleware.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -76,7 +76,7 @@ class _Checks:
         self._tree.problems.append(Problem(*place, f"{spelled(path)}: {text}"))
 
     def _money(self, path: Path, value: Any) -> None:
-        if isinstance(value, str) and value and path not in self._tree.broken:
+        if isinstance(value, str) and value.strip() and value.isprintable() and path not in self._tree.broken:
             fault = money_fault(value, self._exponents)
             if fault:
                 self._say(path, fault)

@@ -109,7 +109,7 @@ def _filled(value: str) -> None:
         msg = "the text is empty; write one"
         raise ValueError(msg)
     if not value.isprintable():
-        msg = "the text holds a control character or a line break; write one line"
+        msg = "the text holds a line break or a character that cannot be seen; write one line of plain text"
         raise ValueError(msg)
 
 

@@ -112,12 +112,6 @@ async def test_kill_9_under_load_loses_no_acknowledged_receipt(site: Site) -> No
     assert site.verified().status == "whole"
 
 
-def _everything():
-    from afmiddleware.ledger.base import Filter
-
-    return Filter()
-
-
 async def test_a_stream_passes_chunk_by_chunk(site: Site) -> None:
     key = site.key("reader")
     with Server(site) as server:

@@ -75,22 +75,23 @@ def written(folder: Path, more: str = "", text: str = POLICY) -> Path:
     return place
 
 
-def acted(policy: Path, *amounts: str) -> list[str]:
+def acted(policy: Path, *amounts: str, recipient: str = "acme") -> list[str]:
     """Let an agent pay each of these amounts; what became of them, `done` or the code of a refusal."""
     fence = Fence.from_file(policy, env={"AFM_RECEIPT_KEY": SECRET})
     try:
-        return [_paid(fence, amount) for amount in amounts]
+        return [_paid(fence, amount, recipient) for amount in amounts]
     finally:
         fence.close()
 
 
-def _paid(fence: Fence, amount: str) -> str:
+def _paid(fence: Fence, amount: str, recipient: str) -> str:
     event = ActionEvent.create(
         actor="agent-7",
         resource="payments",
         action="pay",
         environment="live",
         payload={"note": "tickets"},
+        recipient=recipient,
         amount=Money.parse(amount),
     )
     try:

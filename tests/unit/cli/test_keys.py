@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 
 from afmiddleware.config.load import load
-from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.fence import system_clock
+from afmiddleware.identity.api_keys import ApiKeyRecord, ApiKeys
+from afmiddleware.identity.needs import NeedKey
+from afmiddleware.identity.outcome import Ok
 from afmiddleware.ledger.open import open_for_reading
 
 TEXT = re.compile(r"afk_live_([0-9A-Za-z]{10})_[0-9A-Za-z]{49}")
@@ -90,3 +94,26 @@ def test_a_part_of_a_key_is_not_repeated(afm, policy):
     ran = afm("keys", "revoke", secret, "--policy", policy)
     assert ran.code == 1
     assert secret[:11] not in ran.err
+
+
+def asked(policy, text: str) -> object:
+    """What a fence that starts now makes of a key: an actor's id, or why it is refused."""
+    ledger = open_for_reading(load(policy.read_text()), policy.parent)
+    checking = ApiKeys(lambda: 0.0, nullcontext()).check(text, system_clock())
+    try:
+        need = next(checking)
+        assert isinstance(need, NeedKey)
+        checking.send(ledger.api_key(need.key_id))
+    except StopIteration as end:
+        return end.value.actor.id if isinstance(end.value, Ok) else end.value.detail
+    finally:
+        ledger.close()
+    return None
+
+
+def test_a_key_is_accepted_until_it_is_revoked(afm, policy):
+    first, second = (made(afm, policy).out.strip() for _ in range(2))
+    assert (asked(policy, first), asked(policy, second)) == ("key:acct_42", "key:acct_42")
+    afm("keys", "revoke", first, "--policy", policy)
+    assert asked(policy, first) == f"the API key {first.split('_')[2]} is revoked or expired"
+    assert asked(policy, second) == "key:acct_42"

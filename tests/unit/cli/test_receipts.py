@@ -89,6 +89,15 @@ def test_a_receipt_that_is_not_there_is_said(afm, log, which):
     assert (ran.code, ran.out, ran.err) == (1, "", f"there is no receipt {which}\n")
 
 
+def test_a_terminal_is_not_given_orders_by_a_caller(afm, tmp_path):
+    policy = written(tmp_path)
+    acted(policy, "1 USD", recipient="\x1b[2Jacme\nleaf forged")
+    out = afm("receipts", "show", "1", "--policy", policy).out
+    assert "\x1b" not in out
+    assert [line.split()[0] for line in out.splitlines()].count("leaf") == 1
+    assert afm("receipts", "show", "1", "--policy", policy, "--json").json[0]["recipient"] == "\x1b[2Jacme\nleaf forged"
+
+
 def test_an_anchored_log_is_whole(afm, log):
     ran = afm("receipts", "verify", "--policy", log)
     assert ran.code == 0

@@ -232,6 +232,51 @@ def test_every_operator_that_is_offered_is_one_that_rules_can_be_compiled_with(f
     assert compile_policy(source).reads_payload("a.b") is field.startswith("payload.")
 
 
+NINES = "9" * 5000
+"""More digits than Python turns into a number."""
+REST = "audience: a, algorithms: [ES256], discovery: oidc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"version: {NINES}",
+        f"assets: {{USDC: {{exponent: {NINES}}}}}",
+        f"limits: [{{name: a, rate: {NINES}/day}}]",
+        f"limits: [{{name: a, spend: {NINES} USD, window: day}}]",
+        f"limits: [{{name: a, spend: 1 USD, window: rolling {NINES}s}}]",
+        f"rules: {{allow: [{{capability: a.b, max_amount: {NINES} USD}}]}}",
+        f"rules: {{allow: [{{capability: a.b, max_amount: 0.{NINES} USD}}]}}",
+        f"rules: {{allow: [{{capability: a.b, when: {{amount: {{gt: {NINES} USD}}}}}}]}}",
+        f"rules: {{allow: [{{capability: a.b, when: {{'payload.a[{NINES}]': 1}}}}]}}",
+        f"rules: {{allow: [{{capability: {'a.' * 5000}a}}]}}",
+        f"routes: [{{route: GET /a, capability: a.b, amount: {{from: 'body.a[{NINES}]'}}}}]",
+        f"routes: [{{route: GET /{'{a}' * 5000}, capability: a.b, resource: '{'{path.b}' * 99}'}}]",
+        f"receipts: {{anchor: {{file: a, every: {NINES}s}}}}",
+        f"timezone: {'A/' * 5000}",
+        "timezone: 'Europe\u2044Amsterdam'",
+        'timezone: "Europe/Amsterdam\\0"',
+        "limits: [{name: a, rate: \u0663/day}]",
+        "limits: [{name: a, spend: \uff11 USD, window: day}]",
+        "limits: [{name: a, spend: 1\u00a0USD, window: day}]",
+        "rules: {allow: [\u0430.b]}",
+        "mode: enforce\u200b",
+        "ledger: 'sqlite:///a\u202edb'",
+        "currency: USD\u0301",
+        f"identity: {{jwt: {{issuers: [{{issuer: 'https://[::1', {REST}}}]}}}}",
+        f"identity: {{jwt: {{issuers: [{{issuer: 'https://a:99999999', {REST}}}]}}}}",
+        f"identity: {{jwt: {{issuers: [{{issuer: 'https://\u2100.com', {REST}}}]}}}}",
+    ],
+    ids=lambda text: text[:50],
+)
+def test_numbers_and_characters_of_no_use_are_refused_in_a_line(text):
+    head = "service: s\n" if text.startswith("version") else START
+    problems = _problems(head + text + "\n")
+    assert len(problems) == 1
+    assert len(problems[0]) < 400
+    assert re.match(r"fence\.yaml:[23]:\d+: ", problems[0])
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
     _read_or_refused(text)

@@ -349,6 +349,12 @@ def test_a_token_of_8192_bytes_is_read():
     assert isinstance(DESK.check(text), Ok)
 
 
+def test_a_token_of_more_than_8192_bytes_is_not_even_when_it_is_signed():
+    text = DESK.signed(GOOD, DESK.claims(x="x" * 6200))
+    assert len(text) > 8192
+    assert isinstance(DESK.check(text), Invalid)
+
+
 def test_the_mirrored_signature_is_the_same_token():
     head, _, tail = DESK.issuer.mint(jti="t-1").rpartition(".")
     signature = jwt.utils.base64url_decode(tail)

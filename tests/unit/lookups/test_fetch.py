@@ -212,9 +212,10 @@ def test_a_server_that_is_not_there_is_refused():
             fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/")
 
 
-def test_the_next_address_is_tried(server):
+@pytest.mark.parametrize("addresses", [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+def test_addresses_are_tried_in_turn(server, addresses):
     left = _Left(3.0, lambda: 0.0)
-    connection = _Connection("localhost", server.server_port, ["127.0.0.2", "127.0.0.1"], left, secure=False)
+    connection = _Connection("localhost", server.server_port, addresses, left, secure=False)
     connection.request("GET", "/")
     assert connection.getresponse().read() == b"{}"
     connection.close()

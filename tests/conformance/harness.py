@@ -1,0 +1,137 @@
+"""The cases as data, and what every driver of them shares: callers, the policy's folder, and what is compared."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from afmiddleware.config.load import limits_of, load
+from afmiddleware.fence import Fence
+from afmiddleware.identity.api_keys import new_key
+from afmiddleware.ledger.base import Filter
+from afmiddleware.limits.select import row_key
+from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.testing import FrozenClock, mint_es256_issuer
+
+if TYPE_CHECKING:
+    pass
+
+HERE = Path(__file__).parent
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One case: the policy, what came before, the request, what is expected."""
+
+    id: str
+    policy: str
+    before: list[dict[str, Any]]
+    request: dict[str, Any]
+    expect: dict[str, Any]
+
+
+class Seen(msgspec.Struct, kw_only=True):
+    """What a driver saw of one request."""
+
+    status: int
+    code: str = ""
+    rule: str = ""
+    limit: str = ""
+    challenge: bool = False
+    wait: bool = False
+
+
+def cases() -> list[Case]:
+    found = []
+    for file in sorted((HERE / "cases").glob("*.yaml")):
+        whole = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for one in whole["cases"]:
+            request = {key: value for key, value in one.items() if key not in ("id", "before", "expect")}
+            found.append(Case(one["id"], whole["policy"], one.get("before", []), request, one["expect"]))
+    return found
+
+
+class Scene:
+    """A fence on a fresh ledger, with callers that have credentials for it."""
+
+    def __init__(self, case: Case, folder: Path, ledger: str) -> None:
+        self.clock = FrozenClock()
+        issuer = mint_es256_issuer(clock=self.clock)
+        (folder / "jwks.json").write_text(json.dumps(issuer.jwks), encoding="utf-8")
+        config = load(case.policy, "case.yaml").model_copy(update={"ledger": ledger})
+        self.fence = Fence(config, base=folder, clock=self.clock)
+        text, record = new_key("shop-key", secrets.token_bytes, now=self.clock())
+        self.fence.ledger.put_api_key(record)
+        past = self.clock() // 1_000_000 - 1000
+        self._callers = {
+            "anon": [],
+            "key": [("authorization", f"Bearer {text}")],
+            "agent": [("authorization", f"Bearer {issuer.mint(sub='agent', scope='pay')}")],
+            "other-agent": [("authorization", f"Bearer {issuer.mint(sub='other', scope='pay')}")],
+            "agent-without-scope": [("authorization", f"Bearer {issuer.mint(sub='agent')}")],
+            "forged": [("authorization", f"Bearer {text[:-1]}{'0' if text[-1] != '0' else '1'}")],
+            "expired": [("authorization", f"Bearer {issuer.mint(sub='agent', iat=past, exp=past + 60)}")],
+            "both": [("authorization", f"Bearer {text}"), ("authorization", "Bearer other")],
+        }
+        self._actors = {
+            "key": "key:shop-key",
+            "agent": f"jwt:{issuer.issuer}|agent",
+            "agent-without-scope": f"jwt:{issuer.issuer}|agent",
+            "other-agent": f"jwt:{issuer.issuer}|other",
+        }
+
+    def parts(self, request: dict[str, Any]) -> tuple[str, str, str, list[tuple[str, str]], bytes]:
+        """Method, path, query, headers and body of a request of the data."""
+        method, target = request["request"]
+        path, _, query = target.partition("?")
+        body: Any = request.get("body")
+        content = b"x" * request["large"] if "large" in request else b""
+        if body is not None:
+            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        headers = [("host", "api.example.com"), *self._callers[request.get("as", "anon")]]
+        if content:
+            headers += [("content-type", request.get("media", "application/json"))]
+            headers += [("content-length", str(len(content)))]
+        if "answer" in request:
+            headers.append(("x-answer", str(request["answer"])))
+        return method, path, query, headers, content
+
+    def check(self, case: Case, seen: Seen) -> None:
+        """Compare what was seen and what is in the ledger with what the case expects."""
+        expect = case.expect
+        assert seen.status == expect["status"], seen
+        for name in ("code", "rule", "limit"):
+            if name in expect and seen.code:
+                assert getattr(seen, name) == expect[name]
+        for name in ("challenge", "wait"):
+            if name in expect:
+                assert getattr(seen, name) is expect[name]
+        stored = list(self.fence.ledger.receipts(Filter()))
+        bodies = [strict_parse(one.receipt.body) for one in stored]
+        decisions = [place for place, body in enumerate(bodies) if body["kind"] in ("intent", "refusal")]
+        last = bodies[decisions[-1]] if len(decisions) > len(case.before) else None
+        kind = "none" if last is None else last["kind"]
+        assert expect.get("receipt", kind) == kind
+        if last is not None:
+            disclosed = {name: value for name, (_, value) in stored[decisions[-1]].receipt.disclosed.items()}
+            for name in ("capability", "rule"):
+                assert expect.get(name, last[name]) == last[name]
+            for name in ("recipient", "resource"):
+                assert expect.get(name, disclosed[name]) == disclosed[name]
+            if "amount" in expect:
+                assert last["amount"] == str(expect["amount"])
+        if "settled" in expect:
+            assert bodies[-1]["settlement"] == expect["settled"]
+        for name, used in expect.get("used", {}).items():
+            assert self._used(name, case.request.get("as", "anon")) == used, name
+
+    def _used(self, name: str, caller: str) -> int:
+        limit = next(one for one in limits_of(self.fence.config) if one.name == name)
+        key = row_key(limit, self._actors[caller])
+        row = self.fence.ledger.rows([key]).get(key)
+        cell = row.cells.get(limit.cell) if row is not None else None
+        return cell.total if cell is not None else 0

@@ -1,0 +1,99 @@
+"""The cases through the spine alone: no framework, no server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afmiddleware.current import Action
+from afmiddleware.drivers import run
+from afmiddleware.errors import MappingError
+from afmiddleware.flow import admit
+from afmiddleware.identity.challenge import challenge
+from afmiddleware.model.codes import CODES
+from afmiddleware.model.http import HttpFacts, Target
+from afmiddleware.model.outcome import End
+from afmiddleware.plan import Admission, Refused
+from tests.conformance.harness import Case, Scene, Seen, cases
+
+UNMAPPED = ("POST /unmapped",)
+
+
+class Io:
+    """A body that is there already; the rest is the fence's."""
+
+    def __init__(self, scene: Scene, body: bytes) -> None:
+        self._body = body
+        self.commit = scene.fence.commit
+        self.post = scene.fence.post
+        self.resolve = scene.fence.resolve
+
+    def read_body(self, cap: int) -> bytes:
+        if len(self._body) > cap:
+            raise MappingError("request.too_large", "too large")
+        return self._body
+
+
+def resolve(scene: Scene, method: str, path: str) -> Target | None:
+    """The route that a plain router would take."""
+    for key in (*scene.fence.plan.bindings, *UNMAPPED):
+        wanted, _, template = key.partition(" ")
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template))
+        match = re.fullmatch(pattern, path)
+        if match is not None and wanted == method:
+            return Target(key=key, method=method, template=template, params=match.groupdict())
+    return None
+
+
+def send(scene: Scene, request: dict[str, Any]) -> Seen:
+    method, path, query, headers, body = scene.parts(request)
+    facts = HttpFacts(
+        method=method,
+        path=re.sub(r"%([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), path),
+        raw_path=path.encode(),
+        query=query.encode(),
+        headers=tuple((name.encode(), value.encode()) for name, value in headers),
+        peer="203.0.113.9",
+    )
+    fence = scene.fence
+    now = scene.clock()
+    flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id(now))
+    passage = run(flow, Io(scene, body))
+    if isinstance(passage, Refused):
+        verdict = passage.verdict
+        return Seen(
+            status=CODES[verdict.code].status,
+            code=verdict.code,
+            rule=verdict.rule,
+            limit=verdict.limit,
+            challenge=bool(challenge(verdict)),
+            wait=verdict.retry_after > 0,
+        )
+    if isinstance(passage, Admission):
+        status = request.get("answer", 200)
+        fence.conclude(passage, Action(passage).outcome(status, End.OK))
+        return Seen(status=status)
+    return Seen(status=200 if passage.target is not None else 404)
+
+
+@pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
+def test_case(case: Case, ledger: str, tmp_path: Path) -> None:
+    scene = Scene(case, tmp_path, ledger)
+    for request in case.before:
+        send(scene, request)
+    seen = send(scene, case.request)
+    settle(scene)
+    scene.check(case, seen)
+    scene.fence.close()
+
+
+def settle(scene: Scene) -> None:
+    """Wait until what was posted is written: it comes before this dry look in the ledger's queue."""
+    from afmiddleware.model import Entry, Verdict
+
+    verdict = Verdict(authorized=True, code="policy.allowed")
+    scene.fence.commit(Entry(id="look", owner="nobody", verdict=verdict, record=lambda _: None, dry=True))  # type: ignore[arg-type,return-value]

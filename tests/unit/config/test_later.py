@@ -1,0 +1,161 @@
+"""What the policy language has and this version does not is refused by name, and nothing is said beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from afmiddleware.config.later import NOT_YET
+from afmiddleware.config.load import load
+from afmiddleware.errors import ConfigError
+
+START = "version: 1\nservice: s\n"
+LATER = "is not supported yet by this version"
+ISSUER = "issuer: 'https://a.example', audience: a, algorithms: [ES256], discovery: oidc"
+
+KEYS = {
+    "rates": "redis://localhost",
+    "lists": "{vendors: [acme, globex], banned: {file: banned.txt}}",
+    "schedules": '{office: {open: ["Mon-Fri 09:00-17:00"]}}',
+    "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
+    "actors": '{"key:acct_42": {limits: {daily: 500 USD}, enabled: true}}',
+    "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
+    "identity.public_origins": '["https://api.example.com"]',
+    "identity.proxy.trusted_proxies": "[10.0.0.0/8]",
+    "identity.proxy.header": "x-forwarded-for",
+    "identity.proxy.max_hops": "3",
+    "identity.limits": "{authorization_bytes: 8192}",
+    "identity.on_invalid": "reject",
+    "identity.challenge": "{realm: api, resource_metadata: auto}",
+    "identity.order": "[client_cert, api_key, jwt, web_bot_auth]",
+    "identity.api_keys.prefix": "afk",
+    "identity.api_keys.path": "keys.db",
+    "identity.api_keys.pepper_env": "AF_PEPPER",
+    "identity.api_keys.cache_s": "5",
+    "identity.api_keys.tier": "token",
+    "identity.jwt.issuers.*.keys": "{soft_ttl_s: 300}",
+    "identity.jwt.issuers.*.claims": "{agent: act.sub, session: sid}",
+    "identity.jwt.issuers.*.tier": "verified",
+    "identity.jwt.issuers.*.require_binding": "none",
+    "identity.introspection": "{endpoint: 'https://as.example.com/introspect'}",
+    "identity.web_bot_auth": "{mode: observe, trust: allowlist}",
+    "identity.client_cert": "{source: rfc9440}",
+    "identity.anonymous": "{ipv4_prefix: 32}",
+    "identity.sessions": "{sources: [claim, minted]}",
+    "identity.agent_detection": "{user_agents: builtin}",
+    "identity.from_app": "true",
+    "routes.*.risk": "medium",
+    "routes.*.idempotency": "optional",
+    "routes.*.settle": "{from: response.body.total}",
+    "routes.*.on_unknown": "{keep_for: 24h, then: capture}",
+    "routes.*.on_expiry": "{then: release}",
+    "routes.*.reference": "{from: response.body.id}",
+    "routes.*.refunds": "{of: body.booking_id}",
+    "routes.*.protocol": "jsonrpc",
+    "routes.*.methods": "{transfer: {amount: {from: params.amount}}}",
+    "routes.*.tools": "{book_flight: {amount: {from: arguments.price}}}",
+    "routes.*.applies_to": "agents",
+    "routes.*.amount.table": "path.plan",
+    "routes.*.amount.prices": "{basic: 10 USD}",
+    "rules.require_approval": "[{capability: payments.*, approval: finance}]",
+    "rules.risk": "{critical: deny, high: require_approval, medium: warn}",
+    "rules.deny.*.applies_to": "agents",
+    "rules.deny.*.approval": "finance",
+    "rules.allow.*.applies_to": "agents",
+    "rules.allow.*.approval": "finance",
+    "rules.allow.*.roles": "[admin]",
+    "rules.allow.*.currency": "USD",
+    "limits.*.concurrent": "5",
+    "limits.*.style": "pacing",
+    "limits.*.on_exceed": "trip",
+    "limits.*.counts": "admitted",
+    "limits.*.week_start": "sunday",
+    "receipts.redact": "[payload.card.*, payload.email]",
+    "receipts.signing_key": "{file: keys/receipts.pem}",
+}
+"""Every such key by its path, `*` for an entry of a list, with a value that it will take."""
+
+ENTRIES = {
+    "routes.*": "route: GET /a, capability: a.b",
+    "routes.*.amount": "from: body.a",
+    "rules.deny.*": "capability: a.b",
+    "rules.allow.*": "capability: a.b",
+    "limits.*": "name: a, rate: 1/day",
+    "identity.jwt.issuers.*": ISSUER,
+}
+"""What an entry must hold beside."""
+
+
+def written(path: str, value: str) -> str:
+    """A policy, right but for the key at `path`."""
+    parts = path.split(".")
+    text = value
+    for place in range(len(parts) - 1, -1, -1):
+        around = ".".join(parts[:place])
+        more = f", {ENTRIES[around]}" if around in ENTRIES else ""
+        text = f"[{text}]" if parts[place] == "*" else f"{{{parts[place]}: {text}{more}}}"
+    return START + text[1:-1] + "\n"
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_a_key_of_a_later_version_is_refused_by_its_name(path):
+    with pytest.raises(ConfigError) as caught:
+        load(written(path, KEYS[path]))
+    name = path.replace(".*", "[1]")
+    assert [one.split(": ", 1)[1] for one in caught.value.problems] == [
+        f"{name} is not supported yet by this version; remove it"
+    ]
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_the_same_policy_without_the_key_is_right(path):
+    """So what is refused above is refused for that key alone."""
+    around = path.rpartition(".")[0]
+    text = written(path, KEYS[path])
+    key = f"{path.rpartition('.')[2]}: {KEYS[path]}"
+    without = text.replace(f"{key}, ", "") if around in ENTRIES else text.replace(key, "")
+    assert load(without).service == "s"
+
+
+def test_the_table_holds_every_such_key():
+    assert set(KEYS) == NOT_YET
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unmapped: observe", "unmapped: observe is not supported yet by this version; use deny"),
+        (
+            "receipts: {payload: full}",
+            "receipts.payload: full is not supported yet by this version; use none, hash or fields",
+        ),
+        (
+            "identity: {proxy: {mode: server}}",
+            "identity.proxy.mode: server is not supported yet by this version; use direct",
+        ),
+        *(
+            (
+                f"limits: [{{name: a, spend: 1 USD, window: {window}}}]",
+                f"limits[1].window: the window {window} {LATER}; use day, total or rolling 60m",
+            )
+            for window in ("minute", "hour", "week", "month", "year", "session")
+        ),
+        *(
+            (
+                f"limits: [{{name: a, rate: 1/day, per: {per}}}]",
+                f"limits[1].per: {per} is not supported yet by this version; use actor or global",
+            )
+            for per in ("principal", "tenant", "session", "address", "recipient", "category", "network", "capability")
+        ),
+        *(
+            (
+                f"rules: {{deny: [{{capability: a.b, when: {{{field}: x}}}}]}}",
+                f"rules.deny[1].when.{field}: the field {field} is not supported yet by this version; remove it",
+            )
+            for field in ("time", "risk", "actor.tenant", "actor.roles")
+        ),
+    ],
+)
+def test_a_word_of_a_later_version_is_refused_by_its_name(text, said):
+    with pytest.raises(ConfigError) as caught:
+        load(START + text + "\n")
+    assert [one.split(": ", 1)[1] for one in caught.value.problems] == [said]
