@@ -14,6 +14,7 @@ from afmiddleware.cli.demo_shop import sample_folder
 
 SAMPLE = (sample_folder() / "fence.yaml").read_text(encoding="utf-8")
 STEPS = 13
+LIMMITS = f"{{policy}}:{SAMPLE.splitlines().index('limits:') + 1}:1: unknown key 'limmits'; did you mean 'limits'?"
 
 
 def demo(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
