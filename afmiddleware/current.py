@@ -98,14 +98,16 @@ _current: ContextVar[Action | None] = ContextVar("afmiddleware.action", default=
 """The action that runs in this context; set by the middleware around the handler."""
 
 
-def enter(action: Action) -> None:
-    """Make `action` the current one of this context."""
+def enter(action: Action) -> Action | None:
+    """Make `action` the current one of this context; returns the one before it, for `leave`."""
+    before = _current.get()
     _current.set(action)
+    return before
 
 
-def leave() -> None:
-    """Let this context have no current action."""
-    _current.set(None)
+def leave(before: Action | None) -> None:
+    """Let the action that `enter` returned be the current one again."""
+    _current.set(before)
 
 
 def current_action() -> Action:

@@ -17,7 +17,7 @@ from afmiddleware.config.load import load
 from afmiddleware.config.texts import check_ledger
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError
+from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.open import open_ledger
@@ -141,7 +141,7 @@ class Fence:
             return
         try:
             self.ledger.post(item)
-        except LedgerUnavailableError as error:
+        except (LedgerUnavailableError, ReceiptError) as error:
             _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
     def close(self) -> None:
@@ -159,6 +159,7 @@ class ActionContext:
         self._event = event
         self._admission: Admission | None = None
         self._action: Action | None = None
+        self._outer: Action | None = None
 
     def __enter__(self) -> Action:
         fence = self._fence
@@ -175,7 +176,7 @@ class ActionContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        leave()
+        leave(self._outer)
         if self._admission is not None and self._action is not None:
             outcome = self._action.outcome(200, End.OK if kind is None else End.ERROR)
             self._fence.conclude(self._admission, outcome)
@@ -193,7 +194,7 @@ class ActionContext:
             raise ActionRefusedError(passage.verdict)
         self._admission = passage
         self._action = Action(passage)
-        enter(self._action)
+        self._outer = enter(self._action)
         return self._action
 
 

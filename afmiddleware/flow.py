@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
-from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.mapping.event import request_digest, to_event
@@ -194,9 +194,10 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
     )
     try:
         held = yield from Commit(entry)
-    except LedgerUnavailableError as error:
+    except (LedgerUnavailableError, ReceiptError) as error:
         why = "The action cannot be recorded now, so it does not run."
-        verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=error.retry_after)
+        wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
+        verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
     if not held.verdict.authorized and not plan.observe:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
@@ -226,6 +227,6 @@ def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None
         counted=asked.route,
     )
     # Without a ledger it is refused all the same, and nothing is charged.
-    with suppress(LedgerUnavailableError):
+    with suppress(LedgerUnavailableError, ReceiptError):
         yield from Post(entry)
     return Pass(target=target) if plan.observe else Refused(id=asked.id, verdict=verdict, actor=asked.actor)

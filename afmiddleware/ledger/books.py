@@ -7,7 +7,7 @@ no charge behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
 
+FLUSH_AFTER: Final = 10_000_000
+"""How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
+
+_COUNTED_APART: Final = 500
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -199,6 +203,9 @@ class Books:
         if not self.turned_away:
             self.turned_away_since = self.now
         what = (verdict.code, entry.counted)
+        if what not in self.turned_away and len(self.turned_away) >= _COUNTED_APART:
+            # A caller may invent methods; what it invents is counted together.
+            what = (verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 

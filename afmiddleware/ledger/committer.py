@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
@@ -240,7 +241,8 @@ def _deliver(batch: Sequence[Ticket], answers: Sequence[Answer]) -> None:
         elif ticket.loop is not None:
             loops.setdefault(ticket.loop, []).append((ticket, answer))
     for loop, answered in loops.items():
-        if not loop.is_closed():
+        # A loop that has closed has nobody waiting on it any more.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, answered)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.books import Books, Written, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
+from afmiddleware.model.entry import Conclusion
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.model.entry import Closed, Entry, Held
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.verify import StoredReceipt
 
 MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
 _SWEEP_EVERY: Final = 1_000_000
+_KEYS_AT_MOST: Final = 64
+_STRANGER: Final = "actor:address:"
 
 
 class MemoryLedger:
@@ -49,6 +52,7 @@ class MemoryLedger:
         self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
         self._max_rows = max_rows
         self._swept_at = 0
+        self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
         self._api_keys: dict[str, ApiKeyRecord] = {}
         self._lock = threading.RLock()
@@ -58,8 +62,9 @@ class MemoryLedger:
         with self._lock:
             books = self._books
             books.now = self._clock()
-            if len(books.rows) >= self._max_rows:
-                self._make_room(item)
+            if books.now - books.turned_away_since > FLUSH_AFTER:
+                books.flush_turned_away()
+            self._make_room(item)
             answer = books.perform(item)
             self._kept.extend(books.written)
             self._forget(books)
@@ -114,23 +119,41 @@ class MemoryLedger:
         """Drop what is not needed to decide: what was written, and reservations that came to their end."""
         books.written.clear()
         books.changed.clear()
+        # What is in doubt stays counted; nothing in this process could resolve it later.
         for name in books.changed_holds:
-            if books.holds[name].state not in ("held", "unknown"):
+            if books.holds[name].state != "held":
                 del books.holds[name]
         books.changed_holds.clear()
 
     def _make_room(self, item: Entry | Conclusion) -> None:
+        """Forget rows whose windows are over; drop nothing that still counts.
+
+        Strangers have a quarter of the room and no more, so that however many come, a known caller finds a place.
+        """
+        if isinstance(item, Conclusion):
+            return
         rows, now = self._books.rows, self._books.now
+        if len(rows) < self._max_rows // 4 - _KEYS_AT_MOST:
+            return
+        if not self._strangers:
+            self._strangers = sum(key.startswith(_STRANGER) for key in rows)
         new = keys_of([item])[0] - rows.keys()
         if not new:
             return
-        if now - self._swept_at >= _SWEEP_EVERY:
+        strangers = sum(key.startswith(_STRANGER) for key in new)
+        full = len(rows) + len(new) > self._max_rows or self._strangers + strangers > self._max_rows // 4 > 0
+        if full and now - self._swept_at >= _SWEEP_EVERY:
             self._swept_at = now
             for key in [key for key, row in rows.items() if forgettable(row, now)]:
                 del rows[key]
-        if len(rows) >= self._max_rows:
+            self._strangers = sum(key.startswith(_STRANGER) for key in rows)
+        if strangers and self._strangers + strangers > self._max_rows // 4:
+            msg = "the ledger has no more room for callers it does not know"
+            raise LedgerUnavailableError(msg, retry_after=60)
+        if len(rows) + len(new) > self._max_rows:
             msg = f"the ledger holds {self._max_rows} keys, its most; no live counter is dropped for a new one"
             raise LedgerUnavailableError(msg, retry_after=60)
+        self._strangers += strangers
 
 
 def matches(stored: StoredReceipt, wanted: Filter) -> bool:

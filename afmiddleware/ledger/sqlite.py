@@ -179,7 +179,7 @@ class SqliteLedger(SqliteReader):
 def _stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:
     seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed = row
     return StoredReceipt(
-        receipt=Receipt(seq=seq, body=body, leaf=leaf, mac=mac, disclosed=_disclosed(disclosed) if disclosed else {}),
+        receipt=Receipt(seq=seq, body=body, leaf=leaf, mac=mac, disclosed=_values(disclosed)),
         columns={
             "kind": kind,
             "decision": decision,
@@ -189,6 +189,16 @@ def _stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, b
             "ts": ts,
         },
     )
+
+
+def _values(packed: bytes | None) -> dict[str, tuple[bytes, str | None]]:
+    """The values behind a receipt's commitments; what cannot be read is missing, which `verify` names."""
+    if packed is None:
+        return {}
+    try:
+        return _disclosed(packed)
+    except msgspec.MsgspecError:
+        return {}
 
 
 def _check_anchor(anchor: AnchorFile, ledger: SqliteLedger) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from afmiddleware.errors import LedgerUnavailableError
-from afmiddleware.ledger.books import Books, keys_of
+from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.receipts.chain import Head
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
-FLUSH_AFTER: Final = 10_000_000
-"""How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
@@ -78,7 +76,7 @@ class SqliteWriter:
                 self._transact((), flush=True)
             if self._anchor is not None and self._seen.head is not None:
                 self._anchor.write(self._seen.head)
-        except LedgerUnavailableError as error:
+        except AFError as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
             self._connection.close()

@@ -19,6 +19,7 @@ from afmiddleware.model.limit import Limit, Unit
 RATE_SLOTS: Final = 12
 SPEND_SLOTS: Final = 60
 _SECOND = 1_000_000
+_MOST: Final = 2**62
 
 
 class Cell(msgspec.Struct, array_like=True):
@@ -64,6 +65,8 @@ def roll(cell: Cell, now: int, zone: str) -> None:
 
 def add(cell: Cell, amount: int) -> int:
     """Count `amount` now (after `roll`). Returns the mark under which `credit` gives it back."""
+    # Beyond the largest stored number it saturates: that is above any cap, and stays there.
+    amount = min(amount, _MOST - cell.total)
     cell.total += amount
     if cell.slots:
         cell.slots[cell.at % len(cell.slots)] += amount

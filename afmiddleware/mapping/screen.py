@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.http import Header, HttpFacts
 
 _COMMON_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-_METHOD = re.compile(r"[A-Z]+", re.ASCII).fullmatch
+_METHOD = re.compile(r"[A-Z]{1,32}", re.ASCII).fullmatch
 
 # The plain path: ASCII, no percent sign, no empty segment but the last, no segment that starts with a point.
 _FIRST: Final = rb"[\w~!$&'()*+,;=:@-]"
@@ -27,7 +27,7 @@ _BAD_TRIPLET = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _REFUSED_TRIPLET = re.compile(rb"%(?:2[Ff]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_QUERY = re.compile(rb"[^\x00-\x20\x7f#]*+")
+_QUERY = re.compile(rb"[!-\"$-~]*+")
 # A parameter called _method, however it is spelled: form layers take the method of the request from it.
 _METHOD_PARAMETER = re.compile(
     rb"(?:^|&)(?:_|%5[Ff])(?:m|%6[Dd])(?:e|%65)(?:t|%74)(?:h|%68)(?:o|%6[Ff])(?:d|%64)(?:=|&|$)",

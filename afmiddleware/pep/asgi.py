@@ -127,12 +127,12 @@ class FenceMiddleware:
         sealed = routing.seal()
         exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts))
         outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
+        outer = enter(exchange.action)
         try:
-            enter(exchange.action)
             await self.app(sealed, io.sealed_receive(sealed), outward)
         except SealBrokenError as error:
             # Before the seal has fired the handler was not entered; a layer that answered without it may have been.
-            exchange.finish(End.NOT_REACHED if not error.entered else End.ERROR)
+            exchange.finish(End.ERROR if error.entered or sealed.fired else End.NOT_REACHED)
             if not exchange.status:
                 await self._unsealed(scope, send, error)
             else:
@@ -147,7 +147,7 @@ class FenceMiddleware:
             # The last byte was not sent, and nobody raised: the client has left a stream.
             exchange.finish(End.CLIENT_GONE)
         finally:
-            leave()
+            leave(outer)
 
     async def _observed(self, passage: Pass | Admission, scope: Scope, io: _Io, send: Send) -> None:
         """Nothing blocks: no seal, and the outcome of what was recorded is recorded."""
@@ -155,14 +155,14 @@ class FenceMiddleware:
             await self.app(scope, io.replay, send)
             return
         exchange = _Exchange(self.fence, passage, send, cross_origin=_cross_origin(io.facts))
+        outer = enter(exchange.action)
         try:
-            enter(exchange.action)
             await self.app(scope, io.replay, exchange.send)
         except BaseException as error:
             exchange.finish(End.CLIENT_GONE if isinstance(error, asyncio.CancelledError) else End.ERROR)
             raise
         finally:
-            leave()
+            leave(outer)
         exchange.finish(End.CLIENT_GONE)
 
     async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:

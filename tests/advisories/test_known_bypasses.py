@@ -6,8 +6,9 @@ import sys
 import threading
 
 import pytest
+from msgspec.structs import replace
 
-from afmiddleware.errors import GrammarError
+from afmiddleware.errors import GrammarError, LedgerUnavailableError
 from afmiddleware.grammar.amounts import minor_from_text, to_minor
 from afmiddleware.identity.keyset import read_keyset
 from afmiddleware.identity.outcome import Invalid
@@ -17,7 +18,7 @@ from afmiddleware.mapping.screen import screen
 from afmiddleware.model import Held, HttpFacts, Settlement, Window
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
-from tests.ledger.conftest import ending, entry, rate, spend
+from tests.ledger.conftest import DENY, ending, entry, rate, spend
 
 
 def ledger() -> MemoryLedger:
@@ -111,3 +112,42 @@ def test_gate_and_router_cannot_read_a_path_differently(path: str) -> None:
     fault = screen(facts)
     assert fault is not None
     assert fault.code == "request.ambiguous"
+
+
+def test_callers_nobody_knows_cannot_take_the_room_of_known_ones() -> None:
+    """A flood from many addresses filled the table of counters, and known callers were refused."""
+    books = MemoryLedger(ReceiptKeys.derive(bytes(32)), FrozenClock(), bytes, max_rows=1000)
+    refused = 0
+    for number in range(1500):
+        stranger = entry(f"s{number}", rate(5), owner=f"address:2001:db8:{number:x}::/64", verdict=DENY, quiet=True)
+        try:
+            books.commit(stranger)
+        except LedgerUnavailableError:
+            refused += 1
+    assert refused > 0
+    held = books.commit(entry("known", rate(5), spend(1000, Window("day")), amount=100))
+    assert isinstance(held, Held)
+    assert held.verdict.authorized
+
+
+def test_what_a_caller_invents_does_not_grow_the_counts() -> None:
+    """Refusals were counted under names that the caller had chosen, without end."""
+    books = MemoryLedger(ReceiptKeys.derive(bytes(32)), FrozenClock(), bytes)
+    for number in range(2000):
+        invented = replace(entry(f"s{number}", verdict=DENY, quiet=True), counted=f"METHOD{number} /x")
+        books.commit(invented)
+    books._books.flush_turned_away()
+    written = books._books.written[-1].draft.body["counts"]
+    assert isinstance(written, list)
+    assert len(written) <= 501
+    assert sum(one["n"] for one in written) == 2000  # type: ignore[index,call-overload,misc]
+
+
+def test_a_counter_that_is_driven_over_every_bound_stays_above_its_cap() -> None:
+    """A total beyond 64 bits could not be stored, and nothing was counted any more."""
+    books, limit = ledger(), spend(100, Window("total"))
+    for number in range(3000):
+        books.commit(entry(f"d{number}", limit, amount=2**53 - 1, observe=True))
+    row = books.rows(["actor:key:a"])["actor:key:a"]
+    assert row.cells["budget/total/USD"].total >= 2**60
+    assert not books.commit(entry("last", limit, amount=1)).verdict.authorized  # type: ignore[union-attr]

@@ -322,6 +322,19 @@ def test_a_closed_ledger_says_so(tmp_path: Path) -> None:
     assert threading.active_count() >= 1
 
 
+def test_values_that_cannot_be_read_are_named_as_missing(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    admit(ledger, "d1")
+    ledger.close()
+    with sqlite3.connect(tmp_path / "fence.db") as database:
+        database.execute("UPDATE receipt SET disclosed = x'c1'")
+    database.close()
+    again = opened(tmp_path)
+    report = verify(again.receipts(Filter()), again.head(), again.keys, None)
+    assert (report.status, report.seq, report.code) == ("tampered", 1, "disclosure.missing")
+    again.close()
+
+
 def start(code: str, folder: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), str(folder), *more]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["."])}
