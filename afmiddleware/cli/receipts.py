@@ -148,7 +148,7 @@ def verify_ledger(
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
         keys = read_keys(ledger.location, receipt_secret(config.receipts))
-        return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress)
+        return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress, head_now=ledger.head)
 
 
 def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:

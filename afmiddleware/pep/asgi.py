@@ -35,6 +35,8 @@ class Sealed(Protocol):
 
     fired: bool
     """Whether the router has reached the judged endpoint."""
+    invalid: bool
+    """Whether the framework refused the request's values there by itself, so that the handler was not entered."""
 
 
 class Routing(Protocol):
@@ -125,7 +127,7 @@ class FenceMiddleware:
 
     async def _admitted(self, admission: Admission, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
         sealed = routing.seal()
-        exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts))
+        exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts), sealed=sealed)
         outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
         outer = enter(exchange.action)
         try:
@@ -298,13 +300,22 @@ class _Io:
 class _Exchange:
     """The way back of an admitted request: its headers are added, its end is recorded once."""
 
-    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_send", "action", "status")
+    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_sealed", "_send", "action", "status")
 
-    def __init__(self, fence: Fence, admission: Admission, send: Send, *, cross_origin: bool) -> None:
+    def __init__(
+        self,
+        fence: Fence,
+        admission: Admission,
+        send: Send,
+        *,
+        cross_origin: bool,
+        sealed: Sealed | None = None,
+    ) -> None:
         self._fence = fence
         self._admission = admission
         self._send = send
         self._cross_origin = cross_origin
+        self._sealed = sealed
         self._done = False
         self.action = Action(admission)
         self.status = 0
@@ -322,6 +333,8 @@ class _Exchange:
     def finish(self, end: End) -> None:
         if not self._done:
             self._done = True
+            if self._sealed is not None and self._sealed.invalid:
+                end = End.NOT_REACHED
             self._fence.conclude(self._admission, self.action.outcome(self.status, end))
 
 

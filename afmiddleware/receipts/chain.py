@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 SALT_BYTES: Final = 16
 NO_LEAF: Final = bytes(32)
+_CHAIN_MEMBERS: Final = frozenset(
+    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c"},
+)
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -54,8 +57,11 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     """Make the next receipt of a log. `now` is in microseconds; `draw` gives random bytes for the salts.
 
     Time never runs backwards in a log: a clock that did is recorded as `clock_back`, with the last time kept. Raises
-    `ReceiptError` when the draft has no canonical form.
+    `ReceiptError` when the draft has no canonical form, or a member that only the chain may write.
     """
+    if not _CHAIN_MEMBERS.isdisjoint(draft.body):
+        msg = f"a draft may not set {', '.join(sorted(_CHAIN_MEMBERS & draft.body.keys()))}: the chain does"
+        raise ReceiptError(msg)
     seq, oseq = head.size + 1, owner.seq + 1
     body: dict[str, Value] = {
         **draft.body,
@@ -75,6 +81,9 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     disclosed: dict[str, tuple[bytes, str | None]] = {}
     if draft.private:
         salts = draw(SALT_BYTES * len(draft.private))
+        if len(salts) != SALT_BYTES * len(draft.private):
+            msg = f"{SALT_BYTES * len(draft.private)} random bytes were asked for, {len(salts)} came"
+            raise ReceiptError(msg)
         commitments: dict[str, Value] = {}
         at = 0
         for name, value in draft.private.items():
@@ -100,13 +109,13 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     SHA-256("afm/c1" || salt || u16 length of name || name || 0x01 || value), or with 0x00 and no value for an absent
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
-    absent, present = _labels(name)
-    if value is None:
-        return sha256(b"afm/c1" + salt + absent).hexdigest()
     try:
+        absent, present = _labels(name)
+        if value is None:
+            return sha256(b"afm/c1" + salt + absent).hexdigest()
         return sha256(b"afm/c1" + salt + present + value.encode()).hexdigest()
-    except UnicodeEncodeError as error:
-        msg = f"the value of {name} is not text that has a UTF-8 form"
+    except (UnicodeEncodeError, OverflowError) as error:
+        msg = f"the value of {name[:40]!a} is not text that has a UTF-8 form, or its name is too long"
         raise ReceiptError(msg) from error
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.receipts.canonical import strict_parse
-from afmiddleware.receipts.chain import NO_LEAF, VERSION, Head, commitment, leaf_hash
+from afmiddleware.receipts.canonical import encode, parse
+from afmiddleware.receipts.chain import NO_LEAF, SALT_BYTES, VERSION, Head, commitment, leaf_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.keys import ReceiptKeys
 
 _PROGRESS_EVERY: Final = 1000
+_SHOWN: Final = 80
 _EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4}
 _HEX_LEAF = re.compile(r"[0-9a-f]{64}")
 
@@ -105,35 +106,61 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
+class _Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The members that a check reads, with their types: `true` is no number and an absent member no text."""
+
+    log: str
+    seq: int
+    ts: int
+    kind: str
+    prev: str
+    owner: str
+    oseq: int
+    oprev: str
+    kid: str
+    c: dict[str, str] = {}
+    clock_back: bool = False
+    id: str = ""
+    capability: str = ""
+    verdict: str = ""
+    code: str = ""
+    ref: str = ""
+
+
 class _FaultError(Exception):
-    def __init__(self, code: str, reason: str) -> None:
+    """What is wrong; with the receipt under check unless another `seq` is named."""
+
+    def __init__(self, code: str, reason: str, seq: int = 0) -> None:
         self.code = code
         self.reason = reason
+        self.seq = seq
         super().__init__(reason)
 
 
-def verify(
+def verify(  # noqa: PLR0913 (what a log is checked against)
     stored: Iterable[StoredReceipt],
     head: Head,
     keys: ReceiptKeys | None,
     anchor: Anchor | None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    head_now: Callable[[], Head] | None = None,
 ) -> Report:
-    """Check a log from its first receipt to `head`, stopping at the first fault.
+    """Check a log from its first receipt to its last, stopping at the first fault.
 
-    Without `keys` authenticity is not checked, and said so. Memory holds one leaf an owner and 32 bytes an open
-    intent, nothing a receipt. `progress` is called with how many of how many receipts are done.
+    `head` is read before `stored`. Receipts after it are checked too, and are a fault unless `head_now`, which reads
+    the head again, counts them: the log of a running server grows. Without `keys` authenticity is not checked, and
+    said so. Memory holds some 200 bytes an owner and as many an open intent, nothing a receipt. `progress` is called
+    with how many of how many receipts are done.
     """
     check = _Check(head, keys, anchor)
     try:
+        check.begin()
         for one in stored:
-            if check.size >= head.size:
-                # What came after the head was read is not part of this check.
-                break
             check.receipt(one)
             if progress is not None and check.size % _PROGRESS_EVERY == 0:
                 progress(check.size, head.size)
-        check.end()
+        check.end(head_now)
     except _FaultError as fault:
         return check.report(fault)
     return check.report(None)
@@ -148,45 +175,53 @@ class _Check:
         self._keys = keys
         self._anchor = anchor
         self._leaf = NO_LEAF
-        self._ts = 0
+        self._ts = self._ts_at_head = 0
         self._owners: dict[str, tuple[int, str]] = {}
         self._open: set[str] = set()
+
+    def begin(self) -> None:
+        """Check that the anchor is one of this log."""
+        anchor = self._anchor
+        if anchor is not None and anchor.log != self._head.log:
+            raise _FaultError("anchor.foreign", f"the anchor belongs to the log {_shown(anchor.log)}")
 
     def receipt(self, one: StoredReceipt) -> None:
         """Check one receipt against those before it."""
         receipt = one.receipt
         seq = self.size + 1
-        if receipt.seq != seq:
-            code = "seq.gap" if receipt.seq > seq else "seq.duplicate"
-            raise _FaultError(
-                code, f"receipt {seq} is missing" if code == "seq.gap" else f"{receipt.seq} stands there again"
-            )
-        try:
-            body = strict_parse(receipt.body)
-        except ReceiptError as error:
-            raise _FaultError("body.malformed", str(error)) from error
+        if receipt.seq > seq:
+            raise _FaultError("seq.gap", f"receipt {seq} is missing")
+        if receipt.seq < seq:
+            raise _FaultError("seq.duplicate", f"{receipt.seq} stands there again")
         leaf = leaf_hash(receipt.body)
         if leaf != receipt.leaf:
             raise _FaultError("leaf.mismatch", "the body is not the one that was hashed")
         self._mac(receipt)
+        body = _body(receipt.body)
         self._links(body, seq)
         self._owner(body, leaf)
-        self._columns(body, one.columns)
+        _columns(body, one.columns)
         _disclosures(body, receipt)
         self._pair(body, leaf)
-        if self._anchor is not None and self._anchor.size == seq and self._anchor.leaf != leaf:
-            raise _FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
-        self.size, self._leaf, self._ts = seq, leaf, body["ts"]
+        self._marks(seq, leaf, body.ts)
+        self.size, self._leaf, self._ts = seq, leaf, body.ts
 
-    def end(self) -> None:
+    def end(self, head_now: Callable[[], Head] | None) -> None:
         """Check that the log ends where it should."""
         head, anchor = self._head, self._anchor
-        if anchor is not None and anchor.log != head.log:
-            raise _FaultError("anchor.foreign", f"the anchor belongs to the log {anchor.log}")
         if anchor is not None and anchor.size > max(self.size, head.size):
             raise _FaultError("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
-        if self.size != head.size or self._leaf != head.leaf:
+        if self.size < head.size:
             raise _FaultError("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
+        if not head.size and head.leaf != NO_LEAF:
+            raise _FaultError("head.mismatch", "the log's head names a receipt, and counts none")
+        if head.ts != self._ts_at_head:
+            raise _FaultError("head.mismatch", "the log's head has another time than its last receipt", head.size)
+        if self.size > head.size:
+            now = head_now() if head_now is not None else head
+            if now.log != head.log or now.size < self.size:
+                told = f"it stands after the end of the log: its head counts {now.size} receipts"
+                raise _FaultError("head.mismatch", told, now.size + 1)
 
     def report(self, fault: _FaultError | None) -> Report:
         """What was found."""
@@ -209,7 +244,7 @@ class _Check:
             log=self._head.log,
             checked=self.size,
             open=len(self._open),
-            seq=self.size + 1,
+            seq=fault.seq or self.size + 1,
             code=fault.code,
             reason=fault.reason,
             integrity="failed" if kind not in ("mac", "seq", "anchor", "head", "owner") else "ok up to there",
@@ -223,45 +258,74 @@ class _Check:
         if self._keys is not None and not hmac.compare_digest(receipt.mac, self._keys.mac(receipt.leaf)):
             raise _FaultError("mac.mismatch", "its HMAC was not made with the log's key")
 
-    def _links(self, body: dict[str, Any], seq: int) -> None:
-        if body.get("v") != VERSION:
-            raise _FaultError("body.version", f"version {body.get('v')} is not known")
-        if body.get("log") != self._head.log:
-            raise _FaultError("log.foreign", f"it belongs to the log {body.get('log')}")
-        if body.get("seq") != seq:
-            raise _FaultError("seq.mismatch", f"its body says it is receipt {body.get('seq')}")
-        if body.get("prev") != self._leaf.hex():
+    def _links(self, body: _Plain, seq: int) -> None:
+        if body.log != self._head.log:
+            raise _FaultError("log.foreign", f"it belongs to the log {_shown(body.log)}")
+        if body.seq != seq:
+            raise _FaultError("seq.mismatch", f"its body says it is receipt {body.seq}")
+        if body.prev != self._leaf.hex():
             raise _FaultError("prev.mismatch", "it does not follow the receipt before it")
-        ts = body.get("ts")
-        if type(ts) is not int or ts < self._ts:
+        if body.ts < self._ts:
             raise _FaultError("ts.backwards", "its time is before that of the receipt before it")
-        if self._keys is not None and body.get("kid") != self._keys.kid:
-            raise _FaultError("mac.foreign", f"it names the key {body.get('kid')}")
+        if self._keys is not None and body.kid != self._keys.kid:
+            raise _FaultError("mac.foreign", f"it names the key {_shown(body.kid)}")
 
-    def _owner(self, body: dict[str, Any], leaf: bytes) -> None:
-        owner = body.get("owner")
-        oseq, previous = self._owners.get(str(owner), (0, NO_LEAF.hex()))
-        if body.get("oseq") != oseq + 1:
+    def _owner(self, body: _Plain, leaf: bytes) -> None:
+        oseq, previous = self._owners.get(body.owner, _FIRST)
+        if body.oseq != oseq + 1:
             raise _FaultError("owner.gap", f"its owner's receipt {oseq + 1} is missing")
-        if body.get("oprev") != previous:
+        if body.oprev != previous:
             raise _FaultError("owner.prev", "it does not follow its owner's receipt before it")
-        self._owners[str(owner)] = (oseq + 1, leaf.hex())
+        self._owners[body.owner] = (oseq + 1, leaf.hex())
 
-    def _columns(self, body: dict[str, Any], columns: Mapping[str, str | int]) -> None:
-        for column, member in _COLUMNS:
-            if columns[column] != body.get(member, ""):
-                raise _FaultError("column.mismatch", f"the ledger's column {column} says {columns[column]!r}")
-
-    def _pair(self, body: dict[str, Any], leaf: bytes) -> None:
-        if body.get("kind") == "intent":
+    def _pair(self, body: _Plain, leaf: bytes) -> None:
+        if body.kind == "intent":
             self._open.add(leaf.hex())
-        elif body.get("kind") == "outcome":
-            intent = str(body.get("ref"))
-            if intent not in self._open:
+        elif body.kind == "outcome":
+            if body.ref not in self._open:
                 raise _FaultError("outcome.orphan", "it ends an intent that is not there, or that has ended before")
-            self._open.remove(intent)
+            self._open.remove(body.ref)
+
+    def _marks(self, seq: int, leaf: bytes, ts: int) -> None:
+        """Compare what the anchor and the head say of this receipt."""
+        head, anchor = self._head, self._anchor
+        if anchor is not None and anchor.size == seq and anchor.leaf != leaf:
+            raise _FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
+        if head.size == seq:
+            if head.leaf != leaf:
+                raise _FaultError("head.mismatch", "the log's head names another receipt as the last")
+            self._ts_at_head = ts
 
 
+def _body(data: bytes) -> _Plain:
+    try:
+        body = parse(data)
+        if encode(body) != data:
+            raise _FaultError("body.not_canonical", "its bytes are not the canonical ones of what they say")
+        if body.get("v") != VERSION:
+            raise _FaultError("body.version", f"version {_shown(body.get('v'))} is not known")
+        return msgspec.convert(body, _Plain)
+    except (ReceiptError, msgspec.ValidationError) as error:
+        raise _FaultError("body.malformed", str(error)) from error
+
+
+def _columns(body: _Plain, columns: Mapping[str, str | int]) -> None:
+    if columns == {
+        "kind": body.kind,
+        "decision": body.id,
+        "capability": body.capability,
+        "verdict": body.verdict,
+        "code": body.code,
+        "ts": body.ts,
+    }:
+        return
+    for column, member in _COLUMNS:
+        if columns.get(column) != getattr(body, member):
+            found = _shown(columns.get(column))
+            raise _FaultError("column.mismatch", f"the ledger's column {column} says {found}, its body does not")
+
+
+_FIRST: Final = (0, NO_LEAF.hex())
 _COLUMNS: Final = (
     ("kind", "kind"),
     ("decision", "id"),
@@ -272,14 +336,27 @@ _COLUMNS: Final = (
 )
 
 
-def _disclosures(body: dict[str, Any], receipt: Receipt) -> None:
+def _disclosures(body: _Plain, receipt: Receipt) -> None:
     """Every commitment has its value beside it, and every value is the one committed to."""
-    commitments = body.get("c", {})
-    if not isinstance(commitments, dict):
-        raise _FaultError("body.malformed", "its commitments are no object")
-    for name, (salt, value) in receipt.disclosed.items():
-        if commitments.get(name) != commitment(name, salt, value):
-            raise _FaultError("disclosure.mismatch", f"the value of {name} beside it is not the one that was recorded")
-    missing = commitments.keys() - receipt.disclosed.keys()
-    if missing:
-        raise _FaultError("disclosure.missing", f"the value of {min(missing)} was removed without a record of it")
+    commitments, disclosed = body.c, receipt.disclosed
+    for name, (salt, value) in disclosed.items():
+        # A salt of another length could take in part of a value, and so make another value fit.
+        if name not in commitments or len(salt) != SALT_BYTES or commitments[name] != _made_of(name, salt, value):
+            told = f"the value of {_shown(name)} beside it is not the one that was recorded"
+            raise _FaultError("disclosure.mismatch", told)
+    if len(commitments) != len(disclosed):
+        missing = min(commitments.keys() - disclosed.keys())
+        raise _FaultError("disclosure.missing", f"the value of {_shown(missing)} was removed without a record of it")
+
+
+def _made_of(name: str, salt: bytes, value: str | None) -> str:
+    try:
+        return commitment(name, salt, value)
+    except ReceiptError:
+        return ""
+
+
+def _shown(value: object) -> str:
+    """A value of somebody else's making, short and without what a terminal would obey."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from afmiddleware.errors import SealBrokenError
+from afmiddleware_fastapi.validation import HANDLERS, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,12 +32,13 @@ class SealedScope(dict[str, Any]):
     `__iter__` through its `keys`; elsewhere `left_unsealed` is what catches the copy.
     """
 
-    __slots__ = ("_at", "_headers", "_method", "_path", "_query", "_steps", "fired", "target")
+    __slots__ = ("_at", "_headers", "_method", "_path", "_query", "_steps", "fired", "invalid", "target")
 
     def __init__(self, scope: Mapping[str, Any], target: Routed | Unrouted) -> None:
         dict.__init__(self, scope)
         self.target = target
         self.fired = False
+        self.invalid = False
         self._steps = target.steps
         self._at = 0
         self._method = scope.get("method")
@@ -47,7 +49,7 @@ class SealedScope(dict[str, Any]):
             self.fired = True
 
     def __setitem__(self, key: str, value: Any) -> None:
-        dict.__setitem__(self, key, value)
+        dict.__setitem__(self, key, watched(value, _note_refused) if key == HANDLERS else value)
         if key == "endpoint":
             self._entered()
         elif key == "router" and not self._steps:
@@ -118,6 +120,12 @@ class SealedScope(dict[str, Any]):
 
     def __ror__(self, other: Any) -> Any:
         return other | dict(self)
+
+
+def _note_refused(scope: object) -> None:
+    # In a copy the refusal goes unseen, and the answer's status speaks: no money is given back by mistake.
+    if isinstance(scope, SealedScope):
+        scope.invalid = True
 
 
 class _UnsealedCopy:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import yaml
 
 from afmiddleware.config.load import limits_of, load
+from afmiddleware.config.schema import Config
 from afmiddleware.fence import Fence
 from afmiddleware.identity.api_keys import new_key
 from afmiddleware.ledger.base import Filter
 from afmiddleware.limits.select import row_key
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
-
-if TYPE_CHECKING:
-    pass
 
 HERE = Path(__file__).parent
 
@@ -43,8 +43,16 @@ class Seen(msgspec.Struct, kw_only=True):
     limit: str = ""
     challenge: bool = False
     wait: bool = False
+    headers: dict[str, str] = {}
+    told: dict[str, Any] = {}
 
 
+@cache
+def config_of(policy: str) -> Config:
+    return load(policy, "case.yaml")
+
+
+@cache
 def cases() -> list[Case]:
     found = []
     for file in sorted((HERE / "cases").glob("*.yaml")):
@@ -62,7 +70,7 @@ class Scene:
         self.clock = FrozenClock()
         issuer = mint_es256_issuer(clock=self.clock)
         (folder / "jwks.json").write_text(json.dumps(issuer.jwks), encoding="utf-8")
-        config = load(case.policy, "case.yaml").model_copy(update={"ledger": ledger})
+        config = config_of(case.policy).model_copy(update={"ledger": ledger})
         self.fence = Fence(config, base=folder, clock=self.clock)
         text, record = new_key("shop-key", secrets.token_bytes, now=self.clock())
         self.fence.ledger.put_api_key(record)
@@ -85,28 +93,37 @@ class Scene:
         }
 
     def parts(self, request: dict[str, Any]) -> tuple[str, str, str, list[tuple[str, str]], bytes]:
-        """Method, path, query, headers and body of a request of the data."""
+        """Method, path, query, headers and body of a request of the data, at the time it is sent."""
+        self.clock.advance(request.get("after", 0))
         method, target = request["request"]
         path, _, query = target.partition("?")
         body: Any = request.get("body")
         content = b"x" * request["large"] if "large" in request else b""
+        if "hex" in request:
+            content = bytes.fromhex(request["hex"])
         if body is not None:
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         headers = [("host", "api.example.com"), *self._callers[request.get("as", "anon")]]
         if content:
-            headers += [("content-type", request.get("media", "application/json"))]
+            headers += [("content-type", media)] if (media := request.get("media", "application/json")) else []
             headers += [("content-length", str(len(content)))]
         if "answer" in request:
             headers.append(("x-answer", str(request["answer"])))
+        headers += [(name, value) for name, value in request.get("headers", [])]
         return method, path, query, headers, content
 
-    def check(self, case: Case, seen: Seen) -> None:
+    def check(self, case: Case, seen: Seen) -> None:  # noqa: C901 (one question a member)
         """Compare what was seen and what is in the ledger with what the case expects."""
         expect = case.expect
         assert seen.status == expect["status"], seen
         for name in ("code", "rule", "limit"):
-            if name in expect and seen.code:
+            if name in expect and (seen.code or name == "code"):
                 assert getattr(seen, name) == expect[name]
+        for name, pattern in expect.get("headers", {}).items():
+            found = seen.headers.get(name)
+            assert (found is None) if pattern is None else re.fullmatch(pattern, found or ""), (name, found)
+        for name, value in expect.get("told", {}).items():
+            assert seen.told.get(name) == value, (name, seen.told)
         for name in ("challenge", "wait"):
             if name in expect:
                 assert getattr(seen, name) is expect[name]
@@ -131,7 +148,7 @@ class Scene:
 
     def _used(self, name: str, caller: str) -> int:
         limit = next(one for one in limits_of(self.fence.config) if one.name == name)
-        key = row_key(limit, self._actors[caller])
+        key = row_key(limit, self._actors.get(caller, "anonymous"))
         row = self.fence.ledger.rows([key]).get(key)
         cell = row.cells.get(limit.cell) if row is not None else None
         return cell.total if cell is not None else 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -12,10 +14,9 @@ from afmiddleware.current import Action
 from afmiddleware.drivers import run
 from afmiddleware.errors import MappingError
 from afmiddleware.flow import admit
-from afmiddleware.identity.challenge import challenge
-from afmiddleware.model.codes import CODES
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.plan import Admission, Refused
 from tests.conformance.harness import Case, Scene, Seen, cases
 
@@ -52,7 +53,7 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
     method, path, query, headers, body = scene.parts(request)
     facts = HttpFacts(
         method=method,
-        path=re.sub(r"%([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), path),
+        path=unquote(path),
         raw_path=path.encode(),
         query=query.encode(),
         headers=tuple((name.encode(), value.encode()) for name, value in headers),
@@ -63,20 +64,31 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
     flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id(now))
     passage = run(flow, Io(scene, body))
     if isinstance(passage, Refused):
-        verdict = passage.verdict
-        return Seen(
-            status=CODES[verdict.code].status,
-            code=verdict.code,
-            rule=verdict.rule,
-            limit=verdict.limit,
-            challenge=bool(challenge(verdict)),
-            wait=verdict.retry_after > 0,
-        )
+        return seen_of(*refusal(passage, now, fence.vary, cross_origin=False))
     if isinstance(passage, Admission):
         status = request.get("answer", 200)
         fence.conclude(passage, Action(passage).outcome(status, End.OK))
-        return Seen(status=status)
-    return Seen(status=200 if passage.target is not None else 404)
+        return seen_of(status, admitted(passage, now, cross_origin=False), b"")
+    if passage.target is not None:
+        return Seen(status=request.get("answer", 200))
+    # What a plain router answers by itself.
+    known = any(resolve(scene, other, facts.path) for other in ("GET", "POST", "DELETE"))
+    return Seen(status=405 if known else 404)
+
+
+def seen_of(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Seen:
+    fields = {name.decode(): value.decode() for name, value in headers}
+    told = json.loads(body) if body else {}
+    return Seen(
+        status=status,
+        code=told.get("code", ""),
+        rule=told.get("rule", ""),
+        limit=told.get("limit", ""),
+        challenge="www-authenticate" in fields,
+        wait=fields.get("retry-after", "").isdigit(),
+        headers=fields,
+        told=told,
+    )
 
 
 @pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])

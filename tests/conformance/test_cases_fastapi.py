@@ -17,7 +17,7 @@ from starlette.routing import Route
 from afmiddleware.fence import Fence
 from afmiddleware_fastapi import install
 from tests.conformance.harness import Case, Scene, Seen, cases
-from tests.conformance.test_cases_core import UNMAPPED, settle
+from tests.conformance.test_cases_core import UNMAPPED, seen_of, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -51,14 +51,11 @@ async def send(client: httpx.AsyncClient, scene: Scene, request: dict[str, Any])
         assert answer.headers["cache-control"] == "no-store"
         assert told["status"] == answer.status_code
         assert str(scene.fence.config.source) not in answer.text
-    return Seen(
-        status=answer.status_code,
-        code=told.get("code", ""),
-        rule=told.get("rule", ""),
-        limit=told.get("limit", ""),
-        challenge="www-authenticate" in answer.headers,
-        wait=answer.headers.get("retry-after", "").isdigit(),
-    )
+    seen = seen_of(answer.status_code, answer.headers.raw, b"")
+    for name in ("code", "rule", "limit"):
+        setattr(seen, name, told.get(name, ""))
+    seen.told = told
+    return seen
 
 
 @pytest.mark.parametrize("make", [fastapi, starlette], ids=["fastapi", "starlette"])

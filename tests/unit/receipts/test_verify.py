@@ -2,97 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from itertools import count
-from typing import Any
 
 import pytest
-import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.model.receipt import Draft
-from afmiddleware.receipts.canonical import encode, strict_parse
-from afmiddleware.receipts.chain import NO_LEAF, Head, OwnerHead, append, leaf_hash
-from afmiddleware.receipts.keys import ReceiptKeys
-from afmiddleware.receipts.verify import Anchor, Report, StoredReceipt, verify
-
-KEYS = ReceiptKeys.derive(bytes(range(32)))
-OTHER = ReceiptKeys.derive(bytes(32))
-Log = list[StoredReceipt]
-Private = dict[str, tuple[bytes, str | None]]
-START = Head("afm-test", 0, NO_LEAF, 0)
-
-
-def drawing() -> Callable[[int], bytes]:
-    numbers = count()
-    return lambda size: hashlib.shake_256(str(next(numbers)).encode()).digest(size)
-
-
-def write(drafts: list[Draft], keys: ReceiptKeys = KEYS, head: Head = START, step: int = 10) -> tuple[Log, Head]:
-    """A log of drafts; an outcome draft refers to the intent with its id."""
-    draw, now = drawing(), 0
-    owners: dict[str, OwnerHead] = {}
-    leaves: dict[str, str] = {}
-    log: Log = []
-    for draft in drafts:
-        now += step
-        body = dict(draft.body)
-        name = str(body["id"])
-        if draft.kind == "outcome":
-            body["ref"] = leaves[name]
-        draft = replace(draft, body=body)  # noqa: PLW2901 (with its reference)
-        receipt, head, owners[draft.owner] = append(
-            draft, head, owners.get(draft.owner, OwnerHead(0, b"")), keys, now, draw
-        )
-        leaves.setdefault(name, receipt.leaf.hex())
-        names = ("capability", "verdict", "code")
-        columns: dict[str, str | int] = {"kind": draft.kind, "decision": name, "ts": head.ts}
-        columns |= {column: str(body.get(column, "")) for column in names}
-        log.append(StoredReceipt(receipt=receipt, columns=columns))
-    return log, head
-
-
-def draft(kind: str, name: str, owner: str = "key:a", **more: str) -> Draft:
-    body = {"id": name, "capability": "payments.pay", "verdict": "allow", "code": "policy.allowed", "amount": "500"}
-    if kind == "outcome":
-        body = {"id": name, "capability": "payments.pay"}
-    private = {"actor": owner, "recipient": "acme", "payload": None} if kind != "outcome" else {}
-    return Draft(kind=kind, owner=owner, body=body | more, private=private)
-
-
-def honest() -> tuple[Log, Head]:
-    return write(
-        [
-            draft("intent", "d1"),
-            draft("intent", "d2", "key:b"),
-            draft("outcome", "d1"),
-            draft("refusal", "d3"),
-            draft("outcome", "d2", "key:b"),
-            draft("intent", "d4", "key:b"),
-        ],
-    )
-
-
-def check(log: Log, head: Head, keys: ReceiptKeys | None = KEYS, anchor: Anchor | None = None) -> Report:
-    return verify(log, head, keys, anchor)
-
-
-def mark(log: Log, size: int) -> Anchor:
-    return Anchor(START.log, size, log[size - 1].receipt.leaf)
-
-
-def with_body(log: Log, place: int, change: Callable[[bytes], bytes], *, rehash: bool = False) -> Log:
-    """The log with one body changed; with `rehash` as somebody without the key would hide it."""
-    one = log[place]
-    body = change(one.receipt.body)
-    receipt = replace(one.receipt, body=body)
-    if rehash:
-        receipt = replace(receipt, leaf=leaf_hash(body))
-    return [*log[:place], replace(one, receipt=receipt), *log[place + 1 :]]
+from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.receipts.chain import NO_LEAF, Head
+from afmiddleware.receipts.verify import Anchor
+from tests.unit.receipts.conftest import (
+    OTHER,
+    Log,
+    Private,
+    check,
+    draft,
+    honest,
+    mark,
+    with_body,
+    write,
+)
 
 
 def test_an_honest_log_is_whole_with_an_anchor_and_unanchored_without() -> None:
@@ -240,46 +171,6 @@ def test_honest_logs_of_any_shape_verify(shape: list[tuple[str, bool, int]]) -> 
     log, head = write(drafts, step=shape[0][2] if shape else 1)
     report = check(log, head)
     assert (report.code, report.checked, report.open) == ("", len(drafts), sum(not ends for _, ends, _ in shape))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(b'{"a":1.5}', id="float"),
-        pytest.param(b'{"a":1e2}', id="exponent"),
-        pytest.param(b'{"a":-0}', id="negative zero"),
-        pytest.param(b'{"a":null}', id="null"),
-        pytest.param(b'{"a":[null]}', id="null inside"),
-        pytest.param(b'{"a":NaN}', id="NaN"),
-        pytest.param(b'{"a":1,"a":1}', id="duplicate key"),
-        pytest.param(b'{"b":1,"a":1}', id="order"),
-        pytest.param(b'{"a": 1}', id="space"),
-        pytest.param(b'{"a":"\\u0041"}', id="needless escape"),
-        pytest.param(b'{"a":9007199254740992}', id="too large"),
-        pytest.param(b'{"a":"\\ud800"}', id="lone surrogate"),
-        pytest.param(b"\xff", id="no text"),
-        pytest.param(b"[]", id="no object"),
-        pytest.param(b'{"a":1}x', id="trailing"),
-        pytest.param(b"[" * 100_000, id="deep"),
-    ],
-)
-def test_only_canonical_bytes_are_read(data: bytes) -> None:
-    with pytest.raises(ReceiptError):
-        strict_parse(data)
-
-
-VALUES = st.recursive(
-    st.one_of(st.text(), st.booleans(), st.integers(-(2**53) + 1, 2**53 - 1)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.from_regex("[a-z_]{1,8}", fullmatch=True), inner),
-    max_leaves=12,
-)
-
-
-@given(st.dictionaries(st.from_regex("[a-z0-9_]{1,10}", fullmatch=True), VALUES, max_size=8))
-def test_canonical_bytes_are_those_of_rfc_8785(body: dict[str, Any]) -> None:
-    data = encode(body)
-    assert data == rfc8785.dumps(body)
-    assert strict_parse(data) == body
 
 
 @pytest.mark.parametrize(

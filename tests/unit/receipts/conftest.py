@@ -1,0 +1,88 @@
+"""Logs made in memory, and the ways in which somebody may change them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from itertools import count
+
+from msgspec.structs import replace
+
+from afmiddleware.model.receipt import Draft
+from afmiddleware.receipts.chain import NO_LEAF, Head, OwnerHead, append, leaf_hash
+from afmiddleware.receipts.keys import ReceiptKeys
+from afmiddleware.receipts.verify import Anchor, Report, StoredReceipt, verify
+
+KEYS = ReceiptKeys.derive(bytes(range(32)))
+OTHER = ReceiptKeys.derive(bytes(32))
+Log = list[StoredReceipt]
+Private = dict[str, tuple[bytes, str | None]]
+START = Head("afm-test", 0, NO_LEAF, 0)
+
+
+def drawing() -> Callable[[int], bytes]:
+    numbers = count()
+    return lambda size: hashlib.shake_256(str(next(numbers)).encode()).digest(size)
+
+
+def write(drafts: list[Draft], keys: ReceiptKeys = KEYS, head: Head = START, step: int = 10) -> tuple[Log, Head]:
+    """A log of drafts; an outcome draft refers to the intent with its id."""
+    draw, now = drawing(), 0
+    owners: dict[str, OwnerHead] = {}
+    leaves: dict[str, str] = {}
+    log: Log = []
+    for draft in drafts:
+        now += step
+        body = dict(draft.body)
+        name = str(body["id"])
+        if draft.kind == "outcome":
+            body["ref"] = leaves[name]
+        draft = replace(draft, body=body)  # noqa: PLW2901 (with its reference)
+        receipt, head, owners[draft.owner] = append(
+            draft, head, owners.get(draft.owner, OwnerHead(0, b"")), keys, now, draw
+        )
+        leaves.setdefault(name, receipt.leaf.hex())
+        names = ("capability", "verdict", "code")
+        columns: dict[str, str | int] = {"kind": draft.kind, "decision": name, "ts": head.ts}
+        columns |= {column: str(body.get(column, "")) for column in names}
+        log.append(StoredReceipt(receipt=receipt, columns=columns))
+    return log, head
+
+
+def draft(kind: str, name: str, owner: str = "key:a", **more: str) -> Draft:
+    body = {"id": name, "capability": "payments.pay", "verdict": "allow", "code": "policy.allowed", "amount": "500"}
+    if kind == "outcome":
+        body = {"id": name, "capability": "payments.pay"}
+    private = {"actor": owner, "recipient": "acme", "payload": None} if kind != "outcome" else {}
+    return Draft(kind=kind, owner=owner, body=body | more, private=private)
+
+
+def honest() -> tuple[Log, Head]:
+    return write(
+        [
+            draft("intent", "d1"),
+            draft("intent", "d2", "key:b"),
+            draft("outcome", "d1"),
+            draft("refusal", "d3"),
+            draft("outcome", "d2", "key:b"),
+            draft("intent", "d4", "key:b"),
+        ],
+    )
+
+
+def check(log: Log, head: Head, keys: ReceiptKeys | None = KEYS, anchor: Anchor | None = None) -> Report:
+    return verify(log, head, keys, anchor)
+
+
+def mark(log: Log, size: int) -> Anchor:
+    return Anchor(START.log, size, log[size - 1].receipt.leaf)
+
+
+def with_body(log: Log, place: int, change: Callable[[bytes], bytes], *, rehash: bool = False) -> Log:
+    """The log with one body changed; with `rehash` as somebody without the key would hide it."""
+    one = log[place]
+    body = change(one.receipt.body)
+    receipt = replace(one.receipt, body=body)
+    if rehash:
+        receipt = replace(receipt, leaf=leaf_hash(body))
+    return [*log[:place], replace(one, receipt=receipt), *log[place + 1 :]]
