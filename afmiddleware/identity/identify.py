@@ -106,7 +106,7 @@ def _holds_credential(query: bytes) -> bool:
     if b"access_token" not in plain and _KEY_PREFIX not in plain:
         return False
     for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        if unquote_to_bytes(name) == b"access_token" or unquote_to_bytes(value).startswith(_KEY_PREFIX):
+        name, _, value = (unquote_to_bytes(part) for part in pair.partition(b"="))
+        if name == b"access_token" or name.startswith(_KEY_PREFIX) or value.startswith(_KEY_PREFIX):
             return True
     return False

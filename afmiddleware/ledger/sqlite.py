@@ -178,6 +178,10 @@ class SqliteLedger(SqliteReader):
 
 def _stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:
     seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed = row
+    # The types are the tables' own, but anybody may have changed the tables.
+    if not all(type(one) is bytes for one in row[1:4]):
+        msg = f"receipt {seq} cannot be read: its body, leaf or HMAC is not made of bytes"
+        raise ReceiptError(msg)
     return StoredReceipt(
         receipt=Receipt(seq=seq, body=body, leaf=leaf, mac=mac, disclosed=_values(disclosed)),
         columns={
@@ -192,13 +196,13 @@ def _stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, b
 
 
 def _values(packed: bytes | None) -> dict[str, tuple[bytes, str | None]]:
-    """The values behind a receipt's commitments; what cannot be read is missing, which `verify` names."""
+    """The values behind a receipt's commitments. What cannot be read fits no commitment, so that `verify` names it."""
     if packed is None:
         return {}
     try:
         return _disclosed(packed)
-    except msgspec.MsgspecError:
-        return {}
+    except ValueError:
+        return {"": (b"", None)}
 
 
 def _check_anchor(anchor: AnchorFile, ledger: SqliteLedger) -> None:

@@ -22,6 +22,7 @@ MAX_BYTES: Final = 64 * 1024
 TIMEOUT: Final = 3.0
 _OK: Final = 200
 _JSON_TYPES: Final = ("application/json", "application/jwk-set+json")
+_INTERNET_V6: Final = ipaddress.IPv6Network("2000::/3")
 
 
 class FetchError(Exception):
@@ -109,9 +110,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock = cast("socket.socket", _Timed(sock, self._left))
 
     def _reached(self) -> socket.socket:
-        for address in self._addresses[:-1]:
+        for place, address in enumerate(self._addresses[:-1]):
+            # An equal share of the time, so that one that never answers leaves the next a chance.
+            share = self._left() / (len(self._addresses) - place)
             try:
-                return socket.create_connection((address, self.port), self._left())
+                return socket.create_connection((address, self.port), share)
             except OSError:
                 continue
         return socket.create_connection((self._addresses[-1], self.port), self._left())
@@ -159,7 +162,19 @@ def _checked_addresses(host: str, port: int, *, plain: bool, allow_private: bool
         if plain and not address.is_loopback:
             msg = "plain http is for loopback addresses only"
             raise FetchError(msg)
-        if not (address.is_global or allow_private or (plain and address.is_loopback)) or address.is_multicast:
+        if address.is_multicast or address.is_link_local:
+            # Link-local is where clouds keep the credentials of a machine; no issuer lives there.
+            msg = "the name leads to an address that is not public and never accepted"
+            raise FetchError(msg)
+        if not (_public(address) or allow_private or (plain and address.is_loopback)):
             msg = "the name leads to an address that is not public; set allow_private to accept it"
             raise FetchError(msg)
     return addresses
+
+
+def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is on the internet.
+
+    Of IPv6 only 2000::/3 is given out; elsewhere Python also calls global what translates to any IPv4 address.
+    """
+    return address.is_global and (isinstance(address, ipaddress.IPv4Address) or address in _INTERNET_V6)

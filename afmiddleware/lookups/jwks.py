@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -175,8 +176,8 @@ class FetchedKeys:
             msg = "the discovery document names another issuer"
             raise FetchError(msg)
         where = found.get("jwks_uri")
-        if not isinstance(where, str) or not where.startswith(("https://", self._issuer)):
-            msg = "the discovery document has no usable jwks_uri"
+        if not isinstance(where, str) or not _beside(where, self._issuer):
+            msg = "the discovery document has no jwks_uri on the issuer's host; if that is right, set jwks_uri instead"
             raise FetchError(msg)
         return self._fetch(where)
 
@@ -246,6 +247,15 @@ def fixed_keys(document: object, algorithms: tuple[str, ...], where: str) -> Fix
         msg = f"{where}: no key in it can be used: {why}"
         raise ConfigError([msg])
     return FixedKeys(keys)
+
+
+def _beside(url: str, issuer: str) -> bool:
+    """Whether a URL is on the host of an issuer, and protected as well as it is."""
+    try:
+        there, here = urlsplit(url), urlsplit(issuer)
+    except ValueError:
+        return False
+    return there.scheme in ("https", here.scheme) and there.hostname == here.hostname
 
 
 def _same(one: KeySet, other: KeySet) -> bool:

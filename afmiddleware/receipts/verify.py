@@ -149,7 +149,8 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
     """Check a log from its first receipt to its last, stopping at the first fault.
 
     `head` is read before `stored`. Receipts after it are checked too, and are a fault unless `head_now`, which reads
-    the head again, counts them: the log of a running server grows. Without `keys` authenticity is not checked, and
+    the head again, counts them: the log of a running server grows. A `ReceiptError` of `stored` means that
+    the next receipt is there and cannot be read. Without `keys` authenticity is not checked, and
     said so. Memory holds some 200 bytes an owner and as many an open intent, nothing a receipt. `progress` is called
     with how many of how many receipts are done.
     """
@@ -161,6 +162,8 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
             if progress is not None and check.size % _PROGRESS_EVERY == 0:
                 progress(check.size, head.size)
         check.end(head_now)
+    except ReceiptError as error:
+        return check.report(_FaultError("row.unreadable", str(error)))
     except _FaultError as fault:
         return check.report(fault)
     return check.report(None)

@@ -322,7 +322,7 @@ def test_a_closed_ledger_says_so(tmp_path: Path) -> None:
     assert threading.active_count() >= 1
 
 
-def test_values_that_cannot_be_read_are_named_as_missing(tmp_path: Path) -> None:
+def test_values_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     admit(ledger, "d1")
     ledger.close()
@@ -331,7 +331,7 @@ def test_values_that_cannot_be_read_are_named_as_missing(tmp_path: Path) -> None
     database.close()
     again = opened(tmp_path)
     report = verify(again.receipts(Filter()), again.head(), again.keys, None)
-    assert (report.status, report.seq, report.code) == ("tampered", 1, "disclosure.missing")
+    assert (report.status, report.seq, report.code) == ("tampered", 1, "disclosure.mismatch")
     again.close()
 
 

@@ -16,6 +16,7 @@ from tests.unit.cli.conftest import POLICY, SECRET, acted, written
 ANCHORED = "receipts:\n  anchor: {file: far/anchor.json, every: 1s}\n"
 KEYED = 'receipts:\n  mac_key: "${AFM_RECEIPT_KEY}"\n  anchor: {file: far/anchor.json}\n'
 FORGED = "CAST(replace(CAST(body AS TEXT), '1250', '1251') AS BLOB)"
+REST = "body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 
 
 @pytest.fixture
@@ -121,8 +122,26 @@ def test_an_anchored_log_is_whole(afm, log):
         ("UPDATE receipt SET capability = 'shop.look.live' WHERE seq = ?", 3, "column.mismatch"),
         ("DELETE FROM receipt WHERE seq = ?", 4, "seq.gap"),
         ("DELETE FROM receipt WHERE seq = ?", 6, "head.mismatch"),
+        ("UPDATE receipt SET disclosed = NULL WHERE seq = ?", 1, "disclosure.missing"),
+        ("UPDATE receipt SET disclosed = x'c1' WHERE seq = ?", 2, "disclosure.mismatch"),
+        ("UPDATE receipt SET disclosed = x'81a56163746f7292c400a1ff' WHERE seq = ?", 2, "disclosure.mismatch"),
+        (f"INSERT INTO receipt SELECT seq + 1, {REST} FROM receipt WHERE seq = ? - 1", 7, "seq.mismatch"),
+        ("UPDATE head SET ts = ts + 1 WHERE size = ?", 6, "head.mismatch"),
+        ("UPDATE head SET leaf = zeroblob(32) WHERE size = ?", 6, "head.mismatch"),
     ],
-    ids=["body", "mac", "column", "middle", "tail"],
+    ids=[
+        "body",
+        "mac",
+        "column",
+        "middle",
+        "tail",
+        "value",
+        "values",
+        "no text",
+        "repeated",
+        "head's time",
+        "head's leaf",
+    ],
 )
 def test_a_changed_log_is_told_by_its_first_bad_receipt(afm, log, statement, seq, code):
     changed(log, statement, seq)
@@ -131,6 +150,16 @@ def test_a_changed_log_is_told_by_its_first_bad_receipt(afm, log, statement, seq
     assert ran.out.startswith(f"tampered at receipt {seq}: ")
     report = afm("receipts", "verify", "--policy", log, "--json")
     assert (report.code, report.json["status"], report.json["seq"], report.json["code"]) == (3, "tampered", seq, code)
+
+
+def test_a_receipt_of_another_type_is_told(afm, log):
+    with closing(sqlite3.connect(log.with_name("fence.db"))) as database, database:
+        database.execute("CREATE TABLE loose AS SELECT * FROM receipt")
+        database.execute("DROP TABLE receipt")
+        database.execute("ALTER TABLE loose RENAME TO receipt")
+        database.execute("UPDATE receipt SET body = 'text' WHERE seq = 3")
+    report = afm("receipts", "verify", "--policy", log, "--json")
+    assert (report.code, report.json["seq"], report.json["code"]) == (3, 3, "row.unreadable")
 
 
 def test_a_cut_tail_is_told_by_the_anchor(afm, log):

@@ -144,6 +144,8 @@ QUERIES = {
     "underscore in disguise": b"access%5ftoken=x",
     "an API key under any name": b"key=" + KEY.encode(),
     "an API key in disguise": b"key=%61fk_live_x",
+    "an API key alone": KEY.encode(),
+    "an API key as a name": b"q=1&%61fk_live_x=1",
 }
 
 

@@ -63,6 +63,50 @@ def test_a_bad_description_leads_nowhere(server, members):
     assert server.seen == ["/.well-known/openid-configuration"]
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "https://evil.example.com/keys",
+        "https://as.example.com.evil.example/keys",
+        "https://as.example.com@evil.example/keys",
+        "https://sub.as.example.com/keys",
+        "https://169.254.169.254/latest/meta-data",
+        "http://as.example.com/keys",
+        "ftp://as.example.com/keys",
+        "//as.example.com/keys",
+        "/keys",
+        "https:///keys",
+        "https://[as.example.com/keys",
+        "",
+        7,
+    ],
+)
+def test_keys_on_another_host_are_not_even_asked_for(where):
+    asked: list[str] = []
+
+    def fetch(url: str) -> Any:
+        asked.append(url)
+        return {"issuer": "https://as.example.com", "jwks_uri": where}
+
+    url = "https://as.example.com/.well-known/openid-configuration"
+    with pytest.raises(IdentityUnavailableError):
+        Source(url, fetch, discovery="oidc").load()
+    assert asked == [url]
+
+
+@pytest.mark.parametrize("where", ["https://as.example.com/t/1/keys?v=2", "https://AS.example.com:8443/keys"])
+def test_keys_on_the_host_of_the_issuer_are_asked_for(where):
+    documents = {
+        "https://as.example.com/.well-known/openid-configuration": {
+            "issuer": "https://as.example.com",
+            "jwks_uri": where,
+        },
+        where: ISSUER.jwks,
+    }
+    source = Source(next(iter(documents)), documents.__getitem__, discovery="oidc")
+    assert sorted(source.load().keys) == ["test-1"]
+
+
 @pytest.mark.parametrize("issuer", ["{}/", "{}/x", "HTTP://127.0.0.1"])
 def test_the_issuer_is_the_same_byte_for_byte(server, issuer):
     with pytest.raises(IdentityUnavailableError):

@@ -7,6 +7,9 @@ import json
 import socket
 import ssl
 import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -17,14 +20,36 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from afmiddleware.lookups.fetch import FetchError, _Connection, _Left, fetch_json
+from afmiddleware.lookups.fetch import FetchError, _checked_addresses, _Connection, _Left, fetch_json
 from tests.unit.lookups.conftest import says
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
 FULL = json.dumps({"x": "a" * (64 * 1024 - 9)}).encode()
+
+
+WATCHERS: dict[int, list[tuple[str, Any]]] = {}
+
+
+def watch(event: str, args: tuple[Any, ...]) -> None:
+    if WATCHERS and event in ("socket.getaddrinfo", "socket.connect"):
+        WATCHERS.get(threading.get_ident(), []).append((event, args))
+
+
+sys.addaudithook(watch)
+
+
+@contextmanager
+def watched() -> Iterator[list[tuple[str, Any]]]:
+    """What this thread looks up and connects to, as the interpreter itself tells."""
+    events = WATCHERS[threading.get_ident()] = []
+    try:
+        yield events
+    finally:
+        del WATCHERS[threading.get_ident()]
 
 
 def fetch(url: str, **settings: Any) -> Any:
@@ -151,6 +176,12 @@ PRIVATE = [
     "https://[::ffff:a9fe:a9fe]/",
     "https://[64:ff9b::a9fe:a9fe]/",
     "https://[2002:a9fe:a9fe::1]/",
+    "https://[::a9fe:a9fe]/",
+    "https://[::ffff:0:a9fe:a9fe]/",
+    "https://[64:ff9b:1::a9fe:a9fe]/",
+    "https://[2001:0:a9fe:a9fe::1]/",
+    "https://[fec0::1]/",
+    "https://[4000::1]/",
     "https://224.0.0.1/",
     "https://[ff02::1]/",
     "https://255.255.255.255/",
@@ -158,9 +189,15 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_an_address_that_is_not_public_is_refused(url):
-    with pytest.raises(FetchError, match="not public"):
+def test_an_address_that_is_not_public_is_refused_before_it_is_connected_to(url):
+    with watched() as events, pytest.raises(FetchError, match="not public"):
         fetch(url)
+    assert [name for name, _ in events] == ["socket.getaddrinfo"]
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+def test_an_address_of_the_internet_is_public(address):
+    assert _checked_addresses(address, 443, plain=False, allow_private=address == "192.0.2.1") == [address]
 
 
 @pytest.mark.parametrize(
@@ -172,9 +209,27 @@ def test_plain_http_leads_to_loopback_only(url, allow_private):
         fetch(url, allow_private=allow_private)
 
 
-def test_no_permission_covers_multicast():
-    with pytest.raises(FetchError, match="not public"):
-        fetch("https://224.0.0.1/", allow_private=True)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://224.0.0.1/",
+        "https://[ff02::1]/",
+        "https://169.254.169.254/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://[2002:a9fe:a9fe::1]/",
+        "https://[fe80::1%25lo]/",
+    ],
+)
+def test_no_permission_covers_multicast_or_link_local(url):
+    with watched() as events, pytest.raises(FetchError, match="never accepted|gaierror"):
+        fetch(url, allow_private=True)
+    assert "socket.connect" not in [name for name, _ in events]
+
+
+def test_permission_covers_the_addresses_of_a_private_network():
+    for address in ("10.0.0.1", "127.0.0.1", "fd00::1"):
+        assert _checked_addresses(address, 443, plain=False, allow_private=True) == [address]
 
 
 @pytest.mark.parametrize(
@@ -221,28 +276,33 @@ def test_addresses_are_tried_in_turn(server, addresses):
     connection.close()
 
 
-LOOKED_UP: list[str] = []
-WATCHING: list[bool] = []
-
-
-def watch(event: str, args: tuple[Any, ...]) -> None:
-    if WATCHING and event == "socket.getaddrinfo":
-        LOOKED_UP.append(args[0])
-
-
-sys.addaudithook(watch)
-
-
-def test_a_name_is_looked_up_once(server):
-    LOOKED_UP.clear()
-    WATCHING.append(True)
-    try:
+def test_a_name_is_looked_up_once_and_only_its_addresses_are_connected_to(server):
+    with watched() as events:
         fetch(f"http://localhost:{server.server_port}/")
-    finally:
-        WATCHING.clear()
-    assert LOOKED_UP[0] == "localhost"
-    assert LOOKED_UP[1:]
-    assert all(ip_address(host).is_loopback for host in LOOKED_UP[1:])
+    names = [args[0] for name, args in events if name == "socket.getaddrinfo"]
+    assert names[0] == "localhost"
+    assert names[1:]
+    assert all(ip_address(host).is_loopback for host in names[1:])
+    reached = [args[1][0] for name, args in events if name == "socket.connect"]
+    assert reached == names[1:]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only 127.0.0.1 is loopback")
+def test_an_address_that_never_answers_leaves_the_next_a_chance(server):
+    with ExitStack() as open_ones:
+        silent = open_ones.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", server.server_port))
+        silent.listen(0)
+        # Its queue is full, so that nobody else gets a word from it.
+        for _ in range(4):
+            waiting = open_ones.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", server.server_port))
+        left = _Left(time.monotonic() + 1, time.monotonic)
+        connection = _Connection("localhost", server.server_port, ["127.0.0.2", "127.0.0.1"], left, secure=False)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"{}"
+        connection.close()
 
 
 # TLS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from afmiddleware.errors import ReceiptError
 from afmiddleware.receipts.canonical import encode, strict_parse
 from afmiddleware.receipts.chain import NO_LEAF, Head, commitment, leaf_hash
 from afmiddleware.receipts.keys import ReceiptKeys
@@ -239,6 +240,17 @@ def test_every_column_must_say_what_the_body_says(column, value) -> None:
     report = check([log[0], replace(log[1], columns=columns), *log[2:]], head)
     assert (report.seq, report.code) == (2, "column.mismatch")
     assert column in report.reason
+
+
+def test_a_row_that_cannot_be_read_is_named() -> None:
+    log, head = honest()
+
+    def rows() -> Iterator[StoredReceipt]:
+        yield from log[:2]
+        raise ReceiptError("receipt 3 cannot be read")
+
+    report = verify(rows(), head, KEYS, None)
+    assert (report.status, report.seq, report.code) == ("tampered", 3, "row.unreadable")
 
 
 def test_the_three_answers_are_given_apart() -> None:
