@@ -218,11 +218,11 @@ def test_plain_http_leads_to_loopback_only(url, allow_private):
         "https://[::ffff:169.254.169.254]/",
         "https://[64:ff9b::a9fe:a9fe]/",
         "https://[2002:a9fe:a9fe::1]/",
-        "https://[fe80::1%25lo]/",
+        "https://[fe80::1]/",
     ],
 )
 def test_no_permission_covers_multicast_or_link_local(url):
-    with watched() as events, pytest.raises(FetchError, match="never accepted|gaierror"):
+    with watched() as events, pytest.raises(FetchError, match="never accepted"):
         fetch(url, allow_private=True)
     assert "socket.connect" not in [name for name, _ in events]
 

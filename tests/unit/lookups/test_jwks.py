@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import warnings
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,6 @@ from afmiddleware.lookups.jwks import (
 )
 from afmiddleware.testing import mint_es256_issuer
 from tests.unit.lookups.conftest import ISSUER, SECONDS, Gate, Source, says
-
-if TYPE_CHECKING:
-    pass
 
 NEXT = mint_es256_issuer(kid="test-2")
 BOTH = {"keys": [*ISSUER.jwks["keys"], *NEXT.jwks["keys"]]}
@@ -277,20 +275,42 @@ async def test_the_event_loop_runs_on_while_keys_are_fetched(server, source):
     assert await sources.await_(need) is source.keys.snapshot()
 
 
+FORKS = """
+import os, sys, threading, time
+from afmiddleware.lookups.jwks import FetchedKeys, fetcher
+
+url, seconds = sys.argv[1], float(sys.argv[2])
+reached, opened, real = threading.Event(), threading.Event(), fetcher(allow_private=False)
+
+def fetch(url):
+    reached.set()
+    assert opened.wait(seconds)
+    return real(url)
+
+keys = FetchedKeys("https://as.example.com", url, ("ES256",), timer=time.monotonic, fetch=fetch)
+waiting = keys.wanted("test-1")
+assert reached.wait(seconds)
+with keys._lock:
+    child = os.fork()
+    if not child:
+        # Here the fetching thread does not exist, and nobody will ever let go of that lock.
+        opened.set()
+        os._exit(7 if keys.snapshot() is None and "test-1" in keys.wanted("test-1").result(seconds).keys else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+opened.set()
+assert "test-1" in waiting.result(seconds).keys
+sys.exit(status)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_child_process_fetches_for_itself():
-    gate = Gate(ISSUER.jwks)
-    source = Source("", gate.fetch)
-    waiting = source.keys.wanted("test-1")
-    assert gate.reached.wait(SECONDS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with source.keys._lock:
-            child = os.fork()
-            if not child:
-                # Here the thread does not exist, and nobody will ever let go of that lock.
-                source.keys._fetch = lambda _url: ISSUER.jwks
-                os._exit(0 if source.kids() is None and "test-1" in source.load().keys else 1)
-    gate.opened.set()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert "test-1" in waiting.result(SECONDS).keys
+def test_a_child_process_fetches_for_itself(server, source):
+    url = f"{server.url}/jwks.json"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, url, str(SECONDS)],
+        check=False,
+        capture_output=True,
+        timeout=2 * SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert server.seen == ["/jwks.json"] * 2
