@@ -16,8 +16,13 @@ def day_bounds(now: int, zone: str) -> tuple[int, int]:
     starts at the first instant that does; where it comes twice, at the first.
     """
     tz = ZoneInfo(zone)
-    today = datetime.fromtimestamp(now // _SECOND, tz).date()
-    return _midnight(today, tz), _midnight(today + timedelta(days=1), tz)
+    day = datetime.fromtimestamp(now // _SECOND, tz).date()
+    start, end = _midnight(day, tz), _midnight(day + timedelta(days=1), tz)
+    while end <= now:
+        # A clock that was set back over midnight reads the old date again; the new day has begun and goes on.
+        day += timedelta(days=1)
+        start, end = end, _midnight(day + timedelta(days=1), tz)
+    return start, end
 
 
 def _midnight(day: date, tz: ZoneInfo) -> int:

@@ -260,6 +260,13 @@ def test_what_is_no_url_is_refused(url):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("user", ["user", "user:secret", ":secret", ""])
+def test_a_url_with_a_user_s_name_is_refused(server, user):
+    with pytest.raises(FetchError, match="not an http or https URL"):
+        fetch(server.url.replace("//", f"//{user}@"))
+    assert server.seen == []
+
+
 def test_a_server_that_is_not_there_is_refused():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
