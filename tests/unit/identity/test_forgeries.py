@@ -128,6 +128,14 @@ def test_no_depth_of_nesting_makes_it_stumble(desk, where, opening, inner, closi
     assert kinds == {Ok, Invalid}
 
 
+@pytest.mark.parametrize("where", ["header", "payload"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "01", "'x'", "0x1", '"\t"'])
+def test_a_member_nobody_reads_is_json_too(desk, where, value):
+    texts = {"header": json.dumps({"alg": "ES256", "kid": "test-1"}), "payload": json.dumps(desk.claims())}
+    texts[where] = f'{texts[where][:-1]},"x":{value}}}'
+    assert isinstance(desk.check(sealed(desk.issuer, texts["header"], texts["payload"])), Invalid)
+
+
 # What a header may lead to
 
 

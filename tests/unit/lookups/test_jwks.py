@@ -276,7 +276,7 @@ async def test_the_event_loop_runs_on_while_keys_are_fetched(server, source):
 
 
 FORKS = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from afmiddleware.lookups.jwks import FetchedKeys, fetcher
 
 url, seconds = sys.argv[1], float(sys.argv[2])
@@ -294,6 +294,7 @@ with keys._lock:
     child = os.fork()
     if not child:
         # Here the fetching thread does not exist, and nobody will ever let go of that lock.
+        signal.alarm(round(seconds))
         opened.set()
         os._exit(7 if keys.snapshot() is None and "test-1" in keys.wanted("test-1").result(seconds).keys else 1)
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

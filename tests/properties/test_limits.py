@@ -1,0 +1,156 @@
+"""Every kind of window against a list of everything that was ever counted, in any order of events."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from itertools import count
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.memory import MemoryLedger
+from afmiddleware.model import Closed, Entry, Held, Settlement, Window
+from afmiddleware.receipts.keys import ReceiptKeys
+from afmiddleware.receipts.verify import verify
+from afmiddleware.testing import FrozenClock
+from tests.ledger.conftest import DENY, SECRET, ending, entry, rate, spend
+
+SECOND = 1_000_000
+ZONE = "Europe/London"
+BURST = rate(5, 60)
+SPENDS = {
+    "hour": spend(900, Window("rolling", 3600), "hour"),
+    "day": spend(2000, Window("day", 0, ZONE), "day"),
+    "total": spend(6000, Window("total"), "total"),
+}
+LIMITS = (BURST, *SPENDS.values())
+EDGES = (55, 60, 65, 3540, 3599, 3600, 3659, 3660, 3661, 7320, 35_000, 86_399, 86_400, 90_000)
+LATE = {"burst": 5 * SECOND, "hour": 60 * SECOND}
+"""How long after its window a unit may still count: one sub-window."""
+
+
+class Spent:
+    """One reservation as the model sees it: what it counts, and since when."""
+
+    def __init__(self, at: int, amount: int) -> None:
+        self.at = at
+        self.amount = amount
+
+
+class Limits(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        draws = count()
+        # An hour before the clocks of London go back: a day of 25 hours lies ahead.
+        self.clock = FrozenClock(int(datetime(2026, 10, 24, 23, tzinfo=ZoneInfo(ZONE)).timestamp()) * SECOND)
+        self.ledger = MemoryLedger(
+            ReceiptKeys.derive(SECRET),
+            self.clock,
+            lambda size: hashlib.shake_256(str(next(draws)).encode()).digest(size),
+        )
+        self.names = count()
+        self.latest = 0
+        self.idle = False
+        self.judged: list[int] = []
+        self.spent: list[Spent] = []
+        self.open: list[tuple[Entry, Held, Spent]] = []
+
+    def commit(self, amount: int, **more: Any) -> tuple[Entry, Held]:
+        begun = entry(f"d{next(self.names)}", *LIMITS, amount=amount, **more)
+        held = self.ledger.commit(begun)
+        assert isinstance(held, Held)
+        self.latest = max(self.latest, self.clock())
+        return begun, held
+
+    def counted(self, name: str, late: int = 0) -> int:
+        """What stands under a limit by the list of everything; with `late`, what may."""
+        if name == "burst":
+            return sum(at > self.latest - 60 * SECOND - late for at in self.judged)
+        if name == "hour":
+            return sum(one.amount for one in self.spent if one.at > self.latest - 3600 * SECOND - late)
+        if name == "day":
+            return sum(one.amount for one in self.spent if date(one.at) == date(self.latest))
+        return sum(one.amount for one in self.spent)
+
+    @rule(amount=st.integers(0, 500), judged=st.booleans())
+    def act(self, amount: int, judged: bool) -> None:
+        begun, held = self.commit(amount, **({} if judged else {"verdict": DENY}))
+        code, limit = held.verdict.code, held.verdict.limit
+        if code == "rate.exceeded":
+            assert self.counted("burst", LATE["burst"]) + 1 > BURST.cap
+            return
+        assert self.counted("burst") + 1 <= BURST.cap
+        self.judged.append(self.latest)
+        if not judged:
+            assert code == "policy.denied"
+        elif code == "spend.exceeded":
+            assert self.counted(limit, LATE.get(limit, 0)) + amount > SPENDS[limit].cap
+        else:
+            assert held.verdict.authorized
+            assert all(self.counted(name) + amount <= limit.cap for name, limit in SPENDS.items())
+            one = Spent(self.latest, amount)
+            self.spent.append(one)
+            self.open.append((begun, held, one))
+
+    @rule(times=st.integers(2, 6), seconds=st.sampled_from([0, 1, 4, 5, 11]))
+    def act_often(self, times: int, seconds: int) -> None:
+        for _ in range(times):
+            self.act(150, judged=True)
+            self.clock.advance(seconds)
+
+    @rule(seconds=st.integers(0, 70) | st.sampled_from(EDGES))
+    def wait(self, seconds: int) -> None:
+        # Nothing looks at the counters before something else does: idling must not be noticed on the way.
+        self.idle = True
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.integers(1, 90_000))
+    def turn_the_clock_back(self, seconds: int) -> None:
+        self.clock.advance(-seconds)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 50), settled=st.sampled_from(Settlement), captured=st.none() | st.integers(0, 700))
+    def conclude(self, which: int, settled: Settlement, captured: int | None) -> None:
+        begun, held, one = self.open.pop(which % len(self.open))
+        closed = self.ledger.commit(ending(begun, held, settled, captured))
+        assert isinstance(closed, Closed)
+        assert closed.booked
+        self.latest = max(self.latest, self.clock())
+        kept = 0 if settled is Settlement.RELEASE else one.amount if captured is None else captured
+        if kept > one.amount:
+            self.spent.append(Spent(self.latest, kept - one.amount))
+        else:
+            one.amount = kept
+
+    @invariant()
+    def no_counter_is_below_the_truth_or_late_by_more_than_it_may(self) -> None:
+        if self.idle:
+            self.idle = False
+            return
+        _, held = self.commit(0, dry=True)
+        for balance in held.balances:
+            name = balance.limit.name
+            assert self.counted(name) <= balance.used <= self.counted(name, LATE.get(name, 0)), name
+            assert balance.remaining == max(balance.limit.cap - balance.used, 0)
+
+    @invariant()
+    def no_window_of_a_minute_has_more_than_its_rate(self) -> None:
+        last = self.judged[-20:]
+        assert all(sum(at <= other < at + 60 * SECOND for other in last) <= BURST.cap for at in last)
+
+    def teardown(self) -> None:
+        report = verify(self.ledger.receipts(Filter()), self.ledger.head(), self.ledger.keys, None)
+        assert (report.code, report.open) == ("", len(self.open))
+
+
+def date(at: int) -> object:
+    return datetime.fromtimestamp(at // SECOND, ZoneInfo(ZONE)).date()
+
+
+Limits.TestCase.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+TestLimits = Limits.TestCase
