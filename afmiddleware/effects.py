@@ -6,7 +6,7 @@ it, in sync or in async code.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -29,6 +29,10 @@ class Io(Protocol):
         """Look up what identity needs. Raises `IdentityUnavailableError`."""
         ...
 
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        """Ask a function of the service. Raises `MappingError` when it fails."""
+        ...
+
     def commit(self, entry: Entry) -> Held:
         """Commit and wait. Raises `LedgerUnavailableError`."""
         ...
@@ -43,6 +47,7 @@ class AsyncIo(Protocol):
 
     def read_body(self, cap: int) -> Awaitable[bytes]: ...
     def resolve(self, need: Need) -> Awaitable[Any]: ...
+    def call(self, function: Callable[[Any], Any], view: Any) -> Awaitable[Any]: ...
     def commit(self, entry: Entry) -> Awaitable[Held]: ...
     def post(self, item: Entry | Conclusion) -> Awaitable[None]: ...
 
@@ -81,6 +86,17 @@ class Resolve(Effect[Any]):
 
     def by(self, io: Any) -> Any:
         return io.resolve(self.need)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Effect[Any]):
+    """Ask a function of the service, sync or async, about a request."""
+
+    function: Callable[[Any], Any]
+    view: Any
+
+    def by(self, io: Any) -> Any:
+        return io.call(self.function, self.view)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ class Committer:
         if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
             return
         if held.verdict.authorized or entry.observe:
-            self._waiting.append(Ticket(self._undo(entry, held), None, None))
+            for one, its in zip((entry, *entry.others), (held, *held.others), strict=True):
+                self._waiting.append(Ticket(self._undo(one, its), None, None))
             self._wake.notify()
 
     def _take(self) -> list[Ticket] | None:
