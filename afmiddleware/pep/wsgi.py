@@ -144,7 +144,7 @@ class Exchange:
         admission = self.admission
         if admission is not None:
             crossing = cross_origin(self.facts)
-            headers = [*headers, *_texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
+            headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
     def check(self, status: int) -> None:
@@ -167,7 +167,7 @@ class Exchange:
         """Answer a refusal."""
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
-        self._start(status_line(status), _texts(headers))
+        self._start(status_line(status), texts(headers))
         return [content]
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
@@ -242,5 +242,6 @@ def status_line(status: int) -> str:
     return f"{status} {HTTPStatus(status).phrase}"
 
 
-def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers as WSGI wants them."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

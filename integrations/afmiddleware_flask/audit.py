@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
-from afmiddleware_flask.resolver import Resolver, is_plain
+from afmiddleware.declare import declared
+from afmiddleware.mapping.coverage import ANY_METHOD, Endpoint, Listing, merge
+from afmiddleware_flask.mounts import EXTENSION, REST, chain_of
+from afmiddleware_flask.resolver import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
-HARMLESS: frozenset[object] = frozenset({ProxyFix})
-"""WSGI middlewares that leave method, path, query and body as they are. A subclass is not one of them."""
+    from collections.abc import Iterator, Mapping, Sequence
 
 _DISPATCHING = ("full_dispatch_request", "preprocess_request", "dispatch_request", "ensure_sync")
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Something of the application that a request can reach.
+def listing(app: Any) -> Listing:
+    """What a Flask application has: its endpoints, those of mounted applications, and what stands in between.
 
-    `key` is what a policy binds; `methods` are those that are judged under it, none when every method is dispatched,
-    each under its own key, and `key` has `*` for the method. `name` is the view's import path.
+    Raises `TypeError` for anything else than a Flask application.
     """
+    if not isinstance(app, Flask):
+        msg = f"{dotted(app)} is no Flask application: use afmiddleware.pep.wsgi and a route table instead"
+        raise TypeError(msg)
+    fenced = app.extensions.get(EXTENSION)
+    if fenced is None:
+        return reached(app.wsgi_app)
+    found = merge(own(app, fenced.resolver.mount), reached(fenced.inner, but=app))
+    return merge(found, Listing(problems=tuple(_beside(app, fenced))))
 
-    key: str
-    template: str
-    methods: tuple[str, ...]
-    name: str
+
+def reached(inner: Any, *, but: Flask | None = None) -> Listing:
+    """What a WSGI callable leads to; the application `but` is left out."""
+    chain = chain_of(inner)
+    found = Listing(layers=tuple(dotted(layer) for layer in chain.layers))
+    for mounted in chain.flasks:
+        if mounted.app is not but:
+            found = merge(found, own(mounted.app, mounted.mount))
+    wholes = tuple(
+        Endpoint(
+            method=ANY_METHOD,
+            template=whole.mount + REST,
+            name=dotted(whole.app),
+            kind="mount",
+        )
+        for whole in chain.wholes
+    )
+    return merge(found, Listing(endpoints=wholes))
 
 
-def endpoints(app: Flask, mount: str = "") -> list[Endpoint]:
-    """Every endpoint of a Flask application, its static files included, in the order of its rules."""
-    resolver = Resolver(app, mount)
-    found: list[Endpoint] = []
-    for rule in app.url_map.iter_rules():
-        if rule.build_only or rule.websocket or rule.redirect_to is not None:
-            continue
-        place = resolver.place(rule)
-        name = dotted(app.view_functions.get(rule.endpoint))
-        judged: dict[str, list[str]] = {}
-        for method, (_, key) in sorted(place.keys.items()):
-            judged.setdefault(key, []).append(method)
-        found += [
-            Endpoint(key=key, template=place.template, methods=tuple(methods), name=name)
-            for key, methods in judged.items()
-        ]
-        if place.any_method:
-            found.append(Endpoint(key=f"* {place.template}", template=place.template, methods=(), name=name))
-    return found
+def own(app: Flask, mount: str) -> Listing:
+    """One application's own endpoints, its static files included, and what runs before its views."""
+    fenced = app.extensions.get(EXTENSION)
+    hook = fenced.judge if fenced is not None else None
+    problems = []
+    if hook is not None and app.before_request_funcs.get(None, [None])[0] != hook:
+        problems.append("before_request: a function was put before the fence's own, which must be the first")
+    return Listing(
+        endpoints=tuple(_endpoints(app, mount)),
+        layers=tuple(between(app, hook)),
+        problems=tuple(problems),
+    )
 
 
 def between(app: Flask, hook: object) -> list[str]:
     """The import paths of what runs between the fence's `hook` and the views: functions, and overridden dispatch."""
-    functions: list[object] = []
-    for table in (app.url_value_preprocessors, app.before_request_funcs):
-        for registered in table.values():
-            functions += registered
+    tables: tuple[Mapping[Any, Sequence[object]], ...] = (app.url_value_preprocessors, app.before_request_funcs)
+    functions = [function for table in tables for registered in table.values() for function in registered]
     names = [dotted(function) for function in functions if function != hook]
     for name in _DISPATCHING:
         if name in vars(app):
@@ -70,50 +79,47 @@ def between(app: Flask, hook: object) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def layers(inner: Any) -> list[object]:
-    """The WSGI layers from `inner` to Flask's own `wsgi_app`, outermost first."""
-    return list(_layers(inner))
-
-
-def findings(app: Flask, bindings: Iterable[str], allowed_inner: Collection[str], *, hook: object) -> list[str]:
-    """What must stop the start: one text a problem; empty when the application can be fenced.
-
-    `bindings` are the keys of the policy's routes, `allowed_inner` the names under `inner_middleware:`.
-    """
-    problems: list[str] = []
-    found = endpoints(app)
-    known = {one.key for one in found if one.methods}
-    whole = {one.template for one in found if not one.methods}
-    for key in bindings:
-        method, _, template = key.partition(" ")
-        if key in known or (template in whole and method.isupper()):
+def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
+    resolver = Resolver(app, mount)
+    for rule in app.url_map.iter_rules():
+        # These only build URLs, answer WebSockets, which Flask does not serve, or redirect.
+        if rule.build_only or rule.websocket or rule.redirect_to is not None:
             continue
-        near = difflib.get_close_matches(key, sorted(known | {f"{method} {one}" for one in whole}), n=2, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        problems.append(f"routes: the application has no endpoint {key}{hint}")
-    problems += [
-        f"routes: the rule {rule.rule} holds a brace, which cannot be told from a parameter"
-        for rule in app.url_map.iter_rules()
-        if not is_plain(rule.rule)
-    ]
-    if app.before_request_funcs.get(None, [None])[0] != hook:
-        problems.append("before_request: a function was put before the fence's own, which must be the first")
-    problems += [
-        f"inner_middleware: {name} stands between the fence and the views and may change what they act on; "
-        "name it under inner_middleware"
-        for name in between(app, hook)
-        if name not in allowed_inner
-    ]
-    return problems
+        place = resolver.place(rule)
+        view = app.view_functions.get(rule.endpoint)
+        judged: dict[str, list[str]] = {}
+        for method, (under, _) in sorted(place.keys.items()):
+            judged.setdefault(under, []).append(method)
+        if place.any_method:
+            judged[ANY_METHOD] = []
+        for under, methods in judged.items():
+            yield Endpoint(
+                method=under,
+                template=place.template,
+                methods=tuple(methods),
+                name=dotted(view),
+                where=_where(view),
+                declaration=declared(view, "GET" if under == ANY_METHOD else under),
+            )
 
 
-def _layers(inner: Any) -> Iterator[object]:
-    while getattr(inner, "__func__", None) is not Flask.wsgi_app:
-        yield inner
-        held = getattr(inner, "__dict__", {})
-        inner = next((held[name] for name in ("app", "wsgi_app") if name in held), None)
-        if inner is None:
-            return
+def _beside(app: Flask, fenced: Any) -> Iterator[str]:
+    """Applications that a dispatcher outside the fence mounts, and that nobody judges."""
+    chain = chain_of(app.wsgi_app, until=fenced)
+    for mounted in chain.flasks:
+        if mounted.fenced is None:
+            yield f"the application mounted at {mounted.mount} stands beside the fence; give it to init_app too"
+    for whole in chain.wholes:
+        yield (
+            f"the application mounted at {whole.mount} stands beside the fence; "
+            "put the dispatcher around wsgi_app before the fence"
+        )
+
+
+def _where(view: Any) -> str:
+    """File and line of a function, as far as it is one."""
+    code = getattr(view, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None and not hasattr(view, "view_class") else ""
 
 
 def dotted(thing: Any) -> str:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from werkzeug.routing import PathConverter
-
+from afmiddleware.mapping.coverage import key_of
 from afmiddleware.model.http import Target
 
 if TYPE_CHECKING:
     from flask import Flask, Request
     from werkzeug.routing import Rule
 
-_PARAMETER = re.compile(r"<(?:([A-Za-z_]\w*)(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>", re.ASCII)
-REST = "/{path:path}"
-"""The template of everything below a place that is one endpoint as a whole."""
-
-
 class Place:
     """One URL rule as a policy sees it.
 
-    `template` is spelled alike for every framework: `/v1/bookings/{id}`, `{path:path}` where slashes may stand inside.
-    `keys` maps a method as sent to (judged method, binding key); a rule without methods dispatches every one.
+    `template` is the rule's own text below its mount, and behind `//host` for a rule of one host. `keys` maps a method as sent to (judged method, binding key); a rule without methods dispatches every one.
     """
 
     __slots__ = ("any_method", "automatic", "keys", "rule", "template")
 
     def __init__(self, app: Flask, rule: Rule, mount: str) -> None:
         self.rule = rule
-        self.template = host_of(app, rule) + mount + template_of(app, rule.rule)
+        self.template = host_of(app, rule) + mount + rule.rule
         self.automatic: bool = getattr(rule, "provide_automatic_options", False)
         self.any_method = rule.methods is None
         view_class = getattr(app.view_functions.get(rule.endpoint), "view_class", None)
@@ -38,7 +30,7 @@ class Place:
         for method in rule.methods or ():
             judged = "GET" if method == "HEAD" and "GET" in (rule.methods or ()) and not own_head else method
             if not (self.automatic and method == "OPTIONS"):
-                self.keys[method] = (judged, f"{judged} {self.template}")
+                self.keys[method] = (judged, key_of(judged, self.template))
 
 
 class Resolver:
@@ -71,7 +63,7 @@ class Resolver:
         if known is None:
             if method == "OPTIONS" and place.automatic:
                 return None
-            known = method, f"{method} {place.template}"
+            known = method, key_of(method, place.template)
         return Target(
             key=known[1],
             method=known[0],
@@ -79,20 +71,6 @@ class Resolver:
             endpoint=self._app.view_functions.get(rule.endpoint),
             params=request.view_args or {},
         )
-
-
-def template_of(app: Flask, rule: str) -> str:
-    """A rule's text in the spelling of policies: `<int:id>` is `{id}`, `<path:rest>` is `{rest:path}`."""
-    converters = app.url_map.converters
-
-    def spelled(found: re.Match[str]) -> str:
-        converter: Any = converters.get(found[1] or "default")
-        crosses = converter is not None and (
-            issubclass(converter, PathConverter) or not getattr(converter, "part_isolating", True)
-        )
-        return f"{{{found[2]}:path}}" if crosses else f"{{{found[2]}}}"
-
-    return _PARAMETER.sub(spelled, rule)
 
 
 def host_of(app: Flask, rule: Rule) -> str:
@@ -104,9 +82,4 @@ def host_of(app: Flask, rule: Rule) -> str:
         host = f"{rule.subdomain}.{server}".rstrip(".")
     else:
         host = ""
-    return f"//{template_of(app, host)}" if host else ""
-
-
-def is_plain(rule: str) -> bool:
-    """Whether a rule's literal text cannot be mistaken for a parameter."""
-    return not {"{", "}"} & set(_PARAMETER.sub("", rule))
+    return f"//{host}" if host else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Never
 from flask import has_request_context, request
 
 from afmiddleware.errors import SealBrokenError
+from afmiddleware.model.outcome import End
 from afmiddleware.pep.wsgi import Exchange
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ class Seal:
             _broken("another URL rule than the one that was judged is dispatched")
         if request.method != self._method:
             _broken("the method was changed after the request was judged")
-        if rule is None or target is None or endpoint != rule.endpoint:
+        if rule is None or endpoint != rule.endpoint:
             # Flask looks up the view of the matched rule and no other: this is somebody reading the table.
             return
+        if target is None:
+            if self._method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+                return
+            _broken("a view is dispatched where none was judged")
         if view is not target.endpoint:
             _broken("another view than the one that was judged stands under its endpoint")
         if request.view_args != self._params:
@@ -62,7 +67,7 @@ class Seal:
 class FlaskExchange(Exchange):
     """A request on its way through a Flask application."""
 
-    __slots__ = ("broken", "decided", "layered", "seal")
+    __slots__ = ("broken", "decided", "failed", "layered", "seal")
 
     def __init__(
         self,
@@ -70,10 +75,11 @@ class FlaskExchange(Exchange):
         environ: WSGIEnvironment,
         start_response: StartResponse,
         *,
-        layered: bool,
+        layered: bool = False,
     ) -> None:
         super().__init__(fence, environ, start_response)
         self.decided = False
+        self.failed = False
         self.layered = layered
         self.seal: Seal | None = None
         self.broken: SealBrokenError | None = None
@@ -83,9 +89,13 @@ class FlaskExchange(Exchange):
         del status
         if self.broken is not None:
             raise self.broken
-        if not self.decided and self.layered and not self.fence.plan.observe:
+        if self.layered and not self.decided:
             msg = "a layer inside the fence answered although Flask was not reached"
             raise SealBrokenError(msg, entered=True)
+
+    def finish(self, end: End) -> None:
+        """Record how the action ended; a view that raised has not ended well, whatever was answered for it."""
+        super().finish(End.ERROR if self.failed and end is End.OK else end)
 
     def dispatch(self, asked: Request, endpoint: str, view: object) -> None:
         """Let `view` be looked up. Raises `SealBrokenError` when it would run without being what was judged."""
