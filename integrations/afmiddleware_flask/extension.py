@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from afmiddleware.errors import ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware_flask.audit import listing

@@ -1,4 +1,4 @@
-"""One Flask application behind a fence: a wrapper around `wsgi_app`, a hook before the view, a seal where it is called."""
+"""One Flask application behind a fence: the wrapper around `wsgi_app`, and the hook that decides before the view."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class FencedApp:
         self.wrapped = True
 
     def unfold(self) -> list[tuple[Flask, str]]:
-        """Make mounted applications that are no Flask ones judged as a whole; returns the Flask ones without a fence."""
+        """Have mounted applications that are not Flask judged as a whole; returns the Flask ones without a fence."""
         chain = chain_of(self.inner)
         for whole in chain.wholes:
             mounts = whole.dispatcher.mounts

@@ -10,7 +10,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from afmiddleware.errors import ClientGoneError, SealBrokenError
-from afmiddleware.mapping.coverage import ANY_METHOD, key_of
+from afmiddleware.mapping.coverage import key_of
 from afmiddleware.model.http import Target
 from afmiddleware.plan import Refused
 from afmiddleware_flask.seal import KEY, FlaskExchange
@@ -75,8 +75,9 @@ def _follow(here: Any, mount: str, chain: Chain, until: object) -> bool:
         owner = getattr(here, "__self__", None)
         if here is until:
             return True
-        if isinstance(app, Flask) and app.extensions.get(EXTENSION) is here:
-            chain.flasks.append(Mounted(app, here.resolver.mount, here))
+        fenced = app.extensions.get(EXTENSION) if isinstance(app, Flask) else None
+        if fenced is not None and fenced is here:
+            chain.flasks.append(Mounted(fenced.app, fenced.resolver.mount, fenced))
             return True
         if isinstance(owner, Flask) and here.__func__ is Flask.wsgi_app:
             chain.flasks.append(Mounted(owner, mount))

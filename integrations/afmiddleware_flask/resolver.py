@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from flask import Flask, Request
     from werkzeug.routing import Rule
 
+
 class Place:
     """One URL rule as a policy sees it.
 
-    `template` is the rule's own text below its mount, and behind `//host` for a rule of one host. `keys` maps a method as sent to (judged method, binding key); a rule without methods dispatches every one.
+    `template` is the rule's own text below its mount, and behind `//host` for a rule of one host. `keys` maps a method
+    as sent to (judged method, binding key); a rule without methods dispatches every one.
     """
 
     __slots__ = ("any_method", "automatic", "keys", "rule", "template")

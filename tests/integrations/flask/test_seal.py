@@ -12,9 +12,8 @@ import pytest
 from flask import Flask, Response, current_app, g, request
 
 from afmiddleware.model.http import Target
+from afmiddleware_flask.seal import current_request
 from tests.integrations.flask.fenced import POLICY, Tried, code_of
-
-ANYBODY = POLICY + "inner_middleware: [{name}]\n"
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def allowing(folder: Path, *names: str) -> Tried:
 
 
 def named(function: Any) -> str:
-    return f"{function.__module__}.{function.__qualname__}".replace("<locals>", "<locals>")
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def change_rule() -> None:
@@ -48,8 +47,7 @@ def change_method() -> None:
 
 
 def change_arguments() -> None:
-    if request.view_args is not None:
-        request.view_args["id"] = "other"
+    request.view_args = {"id": "other"}
 
 
 def change_view() -> None:
@@ -65,7 +63,7 @@ def change_input() -> None:
 
 
 def change_cached_body() -> None:
-    vars(request._get_current_object())["_cached_data"] = b'{"amount": "90.00"}'  # type: ignore[attr-defined]
+    current_request()._cached_data = b'{"amount": "90.00"}'  # type: ignore[attr-defined]
 
 
 def eat_body() -> None:
@@ -125,7 +123,9 @@ def test_an_error_handler_cannot_hide_a_broken_seal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "lie",
     [
-        pytest.param(lambda target, app: msgspec.structs.replace(target, endpoint=app.view_functions["health"]), id="view"),
+        pytest.param(
+            lambda target, app: msgspec.structs.replace(target, endpoint=app.view_functions["health"]), id="view"
+        ),
         pytest.param(lambda target, _app: msgspec.structs.replace(target, params={"id": "1"}), id="arguments"),
     ],
 )
