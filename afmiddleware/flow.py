@@ -60,6 +60,7 @@ def admit(
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
+    asked.route = binding.key
     unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 

@@ -6,7 +6,6 @@ wrong type is passed over here: the schema reports it.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import faults, money_fault
@@ -16,6 +15,7 @@ from afmiddleware.config.tree import Path, Problem, Tree, spelled
 from afmiddleware.errors import GrammarError, MoneyError
 from afmiddleware.grammar.currencies import ISO_4217
 from afmiddleware.grammar.paths import Source, parse_source, parse_template
+from afmiddleware.grammar.templates import parameters
 from afmiddleware.model.money import exponent_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
 _READ: Final = ("resource", "amount", "currency", "recipient", "category", "network", "on_outcome")
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
-_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
-_REGEX_GROUP = re.compile(r"\(\?P<")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
 _MAX_DIGITS: Final = 18
@@ -144,10 +142,7 @@ class _Checks:
 
     def _parameters(self, path: Path, value: Any, template: str) -> None:
         """Whether what is read from the path stands in the template."""
-        if _REGEX_GROUP.search(template):
-            known = set(re.findall(r"\(\?P<([^>]*)>", template))
-        else:
-            known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
+        known = parameters(template)
         text = value.get("from") if isinstance(value, dict) else value
         try:
             parts = (

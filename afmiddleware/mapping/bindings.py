@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from afmiddleware.errors import ConfigError, GrammarError, MoneyError
+from afmiddleware.errors import ConfigError, GrammarError, MappingError, MoneyError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.grammar.currencies import ISO_4217
+from afmiddleware.grammar.paths import Source
+from afmiddleware.grammar.templates import normal, parameters
 from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_amount, compile_text
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from afmiddleware.grammar.paths import Source
     from afmiddleware.mapping.view import RequestView
+
+T = TypeVar("T")
 
 BODY_CAP: Final = 1024 * 1024
 """The largest body that is read, in bytes, unless the route says otherwise."""
 
-_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
 _SETTLEMENTS: Final[Mapping[str, Settlement]] = MappingProxyType(
     {settlement.value: settlement for settlement in Settlement} | {"keep": Settlement.CAPTURE},
 )
+_ANYTHING: Final = Source("body")
+"""What a callable may read."""
 _TEXT_FIELDS: Final = ("resource", "recipient", "category", "network")
 
 
@@ -44,8 +48,9 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
     """One entry under `routes:`, compiled.
 
-    `key` is `POST /v1/bookings/{id}` in the framework's own spelling. `needs_body` says that the body is read, up to
-    `body_cap` bytes, before the decision; `needs_payload` that rules read it. `settles` maps the first digit of the
+    `key` is `POST /v1/bookings/{id}` as the policy spells it. `line` is its line in the policy file, `where` the file
+    and line of a declaration in code. `needs_body` says that the body is read, up to `body_cap` bytes, before the
+    decision; `needs_payload` that rules read it. `settles` maps the first digit of the
     answer's status to what becomes of the reserved money, where the route departs from the usual. `read` raises
     `MappingError` for values that are missing or not well formed.
     """
@@ -54,6 +59,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     capability: str = ""
     public: bool = False
     line: int = 0
+    where: str = ""
     needs_body: bool = False
     needs_payload: bool = False
     body_cap: int = BODY_CAP
@@ -88,7 +94,7 @@ class RoutesSource(Protocol):
 
 
 def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool]) -> dict[str, Binding]:
-    """Compile the routes of a configuration to bindings by key.
+    """Compile the routes of a configuration to bindings by the normal form of their key (`grammar.templates`).
 
     `reads_payload` tells whether a rule condition that can apply to a capability reads the body
     (`Policy.reads_payload`). Raises `ConfigError` with every problem at once.
@@ -103,7 +109,7 @@ def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool])
         except (GrammarError, MoneyError) as error:
             problems.append(f"line {route.line}: route {key}: {error}")
         else:
-            first = bindings.setdefault(key, binding)
+            first = bindings.setdefault(f"{route.method} {normal(route.template)}", binding)
             if first is not binding:
                 problems.append(f"line {route.line}: route {key}: the endpoint is bound already at line {first.line}")
     if problems:
@@ -126,7 +132,12 @@ def _compile_route(
     sources += used
     texts: list[ReadText | None] = []
     for field in _TEXT_FIELDS:
-        template = _template(getattr(route, field, None))
+        value = getattr(route, field, None)
+        if callable(value):
+            sources.append(_ANYTHING)
+            texts.append(_called(value, str))
+            continue
+        template = _template(value)
         if template is None:
             texts.append(None)
             continue
@@ -179,6 +190,8 @@ def _amount_reader(
 ) -> tuple[ReadMoney | None, tuple[Source, ...]]:
     if amount is None:
         return None, ()
+    if callable(amount):
+        return _called(amount, Money), (_ANYTHING,)
     if isinstance(amount, (str, Money)):
         price = amount if isinstance(amount, Money) else Money.parse(amount, exponents)
         return (lambda _view: price), ()
@@ -188,6 +201,18 @@ def _amount_reader(
         raise GrammarError(msg)
     unit = getattr(amount, "unit", None) or "major"
     return compile_amount(_source(amount) or "", unit, code, exponents)
+
+
+def _called(function: Callable[[RequestView], Any], kind: type[T]) -> Callable[[RequestView], T]:
+    """A callable of the request as an extractor: it gives a value of `kind`, or the request is refused."""
+
+    def read(view: RequestView) -> T:
+        found = function(view)
+        if not isinstance(found, kind):
+            raise MappingError(AMOUNT_UNRESOLVABLE, "an extractor of the service found no value in the request")
+        return found
+
+    return read
 
 
 def _template(value: Any) -> str | None:
@@ -215,7 +240,7 @@ def _settles(value: Any) -> Mapping[int, Settlement] | None:
 
 
 def _check_params(template: str, sources: Sequence[Source]) -> None:
-    known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
+    known = parameters(template)
     for source in sources:
         if source.kind == "path" and source.name not in known:
             msg = f"{source.label} names no parameter of {template}"
