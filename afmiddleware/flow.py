@@ -14,7 +14,7 @@ from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
-from afmiddleware.mapping.event import request_digest, to_event
+from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
@@ -128,7 +128,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     spends: tuple[Charge, ...] = ()
     if verdict is None or plan.observe:
         try:
-            if binding.needs_body:
+            if reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
