@@ -22,7 +22,7 @@ from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, RE
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told, admission_draft, owner_of
+from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told, decision_draft, owner_of
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
@@ -147,10 +147,11 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         id=asked.id,
         owner=owner_of(actor),
         verdict=verdict,
-        record=lambda final: admission_draft(plan, asked, event, final, rates + spends),
+        record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
         money=event.amount if event is not None else None,
+        capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
