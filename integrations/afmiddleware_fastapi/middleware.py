@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import os
 
     from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import Scope
 
 
 class FenceMiddleware(AsgiFence):
@@ -29,15 +29,6 @@ class FenceMiddleware(AsgiFence):
     start it also audits the application: a binding without an endpoint, or a layer between the fence and the handlers
     that is neither known to be harmless nor named under `inner_middleware:`, stops it.
     """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        policy: str | os.PathLike[str] | None = None,
-        *,
-        fence: Fence | None = None,
-    ) -> None:
-        super().__init__(app, fence if fence is not None else Fence.from_file(policy))
 
     def make_router(self, scope: Scope) -> FastApiRouter:
         """The router of the application in the scope, audited. Raises `ConfigError`."""
