@@ -63,7 +63,7 @@ def change_input() -> None:
 
 
 def change_cached_body() -> None:
-    current_request()._cached_data = b'{"amount": "90.00"}'  # type: ignore[attr-defined]
+    current_request()._cached_data = b'{"amount": "90.00"}'
 
 
 def eat_body() -> None:
