@@ -25,7 +25,6 @@ from afmiddleware.mapping.coverage import Listing, covered, merge
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
-from afmiddleware.receipts.record import outcome as outcome_draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -280,23 +279,10 @@ def _close_if_alive(fence: weakref.ref[Fence]) -> None:
 
 def undo(entry: Entry, held: Held) -> Conclusion:
     """The end of an admission that nobody waited for: its handler never ran."""
-    receipt = held.receipt
-    if receipt is None:
+    if held.receipt is None:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
-    never = Outcome(settlement=Settlement.RELEASE, end=End.NOT_REACHED)
-    return Conclusion(
-        id=entry.id,
-        outcome=never,
-        record=lambda booked: outcome_draft(
-            entry.id,
-            entry.owner,
-            entry.verdict.capability,
-            receipt,
-            entry.money,
-            booked,
-        ),
-    )
+    return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
 
 
 def _vary(config: Config) -> bytes:

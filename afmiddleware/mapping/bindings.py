@@ -10,9 +10,12 @@ import msgspec
 from afmiddleware.errors import ConfigError, GrammarError, MappingError, MoneyError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.grammar.currencies import ISO_4217
+from afmiddleware.grammar.formulas import Formula, formula_of
 from afmiddleware.grammar.paths import Source
 from afmiddleware.grammar.templates import normal, parameters
-from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_amount, compile_text
+from afmiddleware.mapping.amounts import compile_formula
+from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_text
+from afmiddleware.mapping.forms import URLENCODED
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
@@ -30,7 +33,8 @@ BODY_CAP: Final = 1024 * 1024
 _SETTLEMENTS: Final[Mapping[str, Settlement]] = MappingProxyType(
     {settlement.value: settlement for settlement in Settlement} | {"keep": Settlement.CAPTURE},
 )
-_ANYTHING: Final = Source("body")
+_IN_BODY: Final = frozenset({"body", "form", "request"})
+_ANYTHING: Final = Source("request")
 """What a callable may read."""
 _TEXT_FIELDS: Final = ("resource", "recipient", "category", "network")
 
@@ -50,9 +54,10 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` is `POST /v1/bookings/{id}` as the policy spells it. `line` is its line in the policy file, `where` the file
     and line of a declaration in code. `needs_body` says that the body is read, up to `body_cap` bytes, before the
-    decision; `needs_payload` that rules read it. `settles` maps the first digit of the
-    answer's status to what becomes of the reserved money, where the route departs from the usual. `read` raises
-    `MappingError` for values that are missing or not well formed.
+    decision; `needs_payload` that rules read it; `forms` which kinds of form it is, `None` for JSON. With
+    `shares_query` a form that comes along is read too, lest it holds what the query holds. `settles` maps the first
+    digit of the answer's status to what becomes of the reserved money, where the route departs from the usual. `read`
+    raises `MappingError` for values that are missing or not well formed.
     """
 
     key: str
@@ -62,6 +67,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
     needs_body: bool = False
     needs_payload: bool = False
+    shares_query: bool = False
+    forms: frozenset[str] | None = None
     body_cap: int = BODY_CAP
     settles: Mapping[int, Settlement] | None = None
     read: Callable[[RequestView], Fields]
@@ -146,13 +153,17 @@ def _compile_route(
         texts.append(read_text)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
+    kinds = {source.kind for source in sources}
+    forms = _forms(getattr(route, "media", None), kinds)
     return Binding(
         key=key,
         capability=capability,
         line=route.line,
-        needs_body=needs_payload or any(source.kind == "body" for source in sources),
+        needs_body=needs_payload or not kinds.isdisjoint(_IN_BODY),
         needs_payload=needs_payload,
-        body_cap=getattr(route, "body_cap", None) or BODY_CAP,
+        shares_query="query" in kinds,
+        forms=forms,
+        body_cap=getattr(route, "max_body", None) or BODY_CAP,
         settles=_settles(getattr(route, "on_outcome", None)),
         read=_reader(amount, texts),
     )
@@ -195,12 +206,23 @@ def _amount_reader(
     if isinstance(amount, (str, Money)):
         price = amount if isinstance(amount, Money) else Money.parse(amount, exponents)
         return (lambda _view: price), ()
+    formula = amount if isinstance(amount, Formula) else formula_of(amount)
     code = _source(currency) or default
-    if not code:
+    if not code and not formula.price and not formula.table:
         msg = "an amount needs a currency: give the route or the file one"
         raise GrammarError(msg)
-    unit = getattr(amount, "unit", None) or "major"
-    return compile_amount(_source(amount) or "", unit, code, exponents)
+    return compile_formula(formula, code, exponents)
+
+
+def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | None:
+    """Which kinds of form a route accepts: those it lists, else urlencoded ones where the mapping reads a form."""
+    listed = frozenset(media or ()) - {"json"}
+    if "form" not in kinds and not listed:
+        return None
+    if "body" in kinds or "json" in (media or ()):
+        msg = "a route reads JSON or a form, not both: use body sources and json, or form sources and a kind of form"
+        raise GrammarError(msg)
+    return listed or frozenset({URLENCODED})
 
 
 def _called(function: Callable[[RequestView], Any], kind: type[T]) -> Callable[[RequestView], T]:
