@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import msgspec
 import psycopg
@@ -67,16 +67,17 @@ class PostgresReader:
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """Stored receipts in order, read a page at a time so that a long reader holds nobody up."""
-        conditions, values = ["seq > %s"], [wanted.after]
+        conditions: list[LiteralString] = ["seq > %s"]
+        values: list[Any] = [wanted.after]
         for name in ("kind", "capability", "verdict", "decision"):
             value = getattr(wanted, name)
             if value:
                 conditions.append(f"{name} = %s")
                 values.append(value)
         # Only names from this file are put into the text; values are bound.
-        query = f"SELECT {COLUMNS} FROM {{}}.receipt WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT {PAGE}"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM {{}}.receipt WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT %s"  # noqa: S608
         while True:
-            page = self._all(query, values)
+            page = self._all(query, [*values, PAGE])
             for row in page:
                 yield stored(row)
             if len(page) < PAGE:
@@ -111,7 +112,7 @@ class PostgresReader:
         if pool is not None and self._pid == os.getpid():
             pool.close()
 
-    def _all(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    def _all(self, query: LiteralString, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
         with self._read() as connection, connection.cursor(binary=True) as cursor:
             return cursor.execute(sql.SQL(query).format(self._schema), values).fetchall()
 

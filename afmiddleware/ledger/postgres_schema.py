@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg import sql
 
@@ -47,7 +47,7 @@ def _version(cursor: Cursor, schema: str) -> int:
 
 # Keys are bytes: a caller's name may hold what PostgreSQL's text cannot, and bytes sort the same everywhere.
 # `fillfactor` leaves room for a row's next version on its own page.
-_FIRST: Final = (
+_FIRST: Final[tuple[LiteralString, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     "CREATE TABLE {schema}.meta (version integer NOT NULL)",
     "INSERT INTO {schema}.meta VALUES (0)",
@@ -73,4 +73,4 @@ _FIRST: Final = (
     ),
 )
 
-_STEPS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST,)

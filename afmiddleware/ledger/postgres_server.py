@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from afmiddleware.errors import ConfigError, LedgerUnavailableError
 from afmiddleware.ledger.postgres_schema import migrate
@@ -44,7 +44,7 @@ def connection_string(url: PostgresUrl, *, writes: bool = True) -> str:
     if writes:
         usual["target_session_attrs"] = "read-write"
     try:
-        given = psycopg.conninfo.conninfo_to_dict(url.conninfo)
+        given = conninfo_to_dict(url.conninfo)
         return make_conninfo(url.conninfo, **{key: value for key, value in usual.items() if key not in given})
     except psycopg.ProgrammingError:
         # libpq's own words may repeat the URL, and with it a password.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -186,7 +186,7 @@ class _Statements:
     """The statements of one schema. Every value is bound; only the checked name of the schema is put in."""
 
     def __init__(self, schema: str) -> None:
-        def made(text: str) -> bytes:
+        def made(text: LiteralString) -> bytes:
             return sql.SQL(text).format(schema=sql.Identifier(schema)).as_bytes(None)
 
         self.settings = made(
