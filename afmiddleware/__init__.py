@@ -1,6 +1,7 @@
 """An action firewall for HTTP APIs that AI agents call: capabilities, limits, and receipts that can be checked."""
 
 from afmiddleware.current import Action, current_action
+from afmiddleware.declare import body, capability, cookie, fixed, form, header, path, query
 from afmiddleware.errors import ActionRefusedError, AFError, ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.model import ActionEvent, Actor, Money, Receipt, Tier, Verdict
@@ -19,5 +20,13 @@ __all__ = [
     "Receipt",
     "Tier",
     "Verdict",
+    "body",
+    "capability",
+    "cookie",
     "current_action",
+    "fixed",
+    "form",
+    "header",
+    "path",
+    "query",
 ]

@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
+from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
@@ -26,16 +28,30 @@ from afmiddleware.lookups.jwks import (
     keys_from_file,
 )
 from afmiddleware.mapping.bindings import compile_bindings
+from afmiddleware.mapping.coverage import (
+    AMBIGUOUS,
+    ANY_METHOD,
+    DECLARATION,
+    DECLARED_TWICE,
+    EVERY,
+    STOPS,
+    Finding,
+    fit,
+    gaps,
+    key_of,
+)
 from afmiddleware.plan import Plan
 from afmiddleware.policy.compiled import Policy, compile_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from afmiddleware.config.schema import Config, Route, Rules
     from afmiddleware.config.schema import Issuer as IssuerEntry
+    from afmiddleware.declare import Declaration
     from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.mapping.coverage import Endpoint, Listing
     from afmiddleware.model.action import ActionEvent
 
 _LINE = re.compile(r"line (\d+): ")
@@ -61,6 +77,59 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     return _plan(config, policy, bindings, keys), keys
+
+
+def adopt(plan: Plan, config: Config, listing: Listing) -> Plan:
+    """Fit a freshly assembled plan to the application that `listing` tells of, declarations in its code included.
+
+    Raises `ConfigError` with every problem that must stop the start.
+    """
+    findings, fitted = audit(plan, config, listing)
+    stops = [finding for finding in findings if finding.id in STOPS]
+    if stops:
+        raise ConfigError([str(finding) for finding in stops])
+    return fitted
+
+
+def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], Plan]:
+    """All that is wrong with the application under a freshly assembled plan, and the plan with what is right."""
+    fitted = fit(plan.bindings, listing.endpoints, config.source)
+    findings = list(fitted.findings)
+    bindings = dict(fitted.bindings)
+    entries: dict[str, Declaration] = {}
+    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
+    for endpoint in listing.endpoints:
+        if endpoint.declaration is None:
+            continue
+        for key in _keys(endpoint, listed):
+            first = entries.setdefault(key, endpoint.declaration)
+            if first.fields != endpoint.declaration.fields:
+                text = f"{key} is declared at {first.where} too, as something else; keep one"
+                findings.append(Finding(AMBIGUOUS, text, endpoint.declaration.where))
+    sources = _Sources((), config.rules, config.currency, config.exponents)
+    routes, problems = declared_routes(config, [*entries.items()])
+    findings += [Finding(DECLARATION, problem) for problem in problems]
+    for (key, declaration), route in zip(entries.items(), routes, strict=True):
+        stands = bindings.get(key)
+        if stands is not None:
+            text = f"{key} is declared here, and bound at {config.source}:{stands.line}; keep one"
+            findings.append(Finding(DECLARED_TWICE, text, declaration.where))
+        elif route is not None:
+            try:
+                one = compile_bindings(replace(sources, routes=(route,)), plan.policy.reads_payload)
+            except ConfigError as error:
+                findings += [Finding(DECLARATION, _LINE.sub("", text), declaration.where) for text in error.problems]
+            else:
+                bindings |= {key: replace(binding, where=declaration.where) for key, binding in one.items()}
+    findings += gaps(bindings, listing, config.inner_middleware)
+    return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
+
+
+def _keys(endpoint: Endpoint, listed: Collection[str]) -> list[str]:
+    """The keys that a declaration on an endpoint binds."""
+    if endpoint.method != ANY_METHOD:
+        return [endpoint.key]
+    return [key for method in EVERY if (key := key_of(method, endpoint.template)) not in listed]
 
 
 def _reads_nothing(_capability: str) -> bool:

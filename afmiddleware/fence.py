@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from afmiddleware.assemble import assemble
+from afmiddleware.assemble import adopt, assemble, audit
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
 from afmiddleware.current import Action, enter, leave
@@ -21,10 +21,10 @@ from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.open import open_ledger
+from afmiddleware.mapping.coverage import Listing, covered, merge
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
-from afmiddleware.receipts.record import outcome as outcome_draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
+    from afmiddleware.mapping.coverage import Covered, Finding
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
 
@@ -66,6 +67,8 @@ class Fence:
         self.new_id = new_id
         base = base or Path.cwd()
         self.plan, self._keys = assemble(config, base)
+        self._assembled = self.plan
+        self._listing = Listing()
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
         self.inline = self.ledger.inline
@@ -90,6 +93,24 @@ class Fence:
         """
         config, base = read_policy(path, os.environ if env is None else env)
         return cls(config, base=base, **parts)
+
+    def adopt(self, listing: Listing) -> None:
+        """Fit the policy to an application, which an adapter does at its audit: `mapping.coverage` is the protocol.
+
+        From here on the bindings declared in the application's code hold, the digest of the policy covers them, and
+        an entry of the file means the endpoint it stands for however the framework spells it. What several
+        applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
+        """
+        merged = merge(self._listing, listing)
+        plan = adopt(self._assembled, self.config, merged)
+        if plan.digest != self.plan.digest:
+            _log.info("policy %s with the bindings declared in code", plan.digest[:16])
+        self.plan, self._listing = plan, merged
+
+    def audit(self, listing: Listing) -> tuple[list[Covered], list[Finding]]:
+        """Every endpoint of an application with its capability, and all that is wrong. Changes nothing."""
+        findings, plan = audit(self._assembled, self.config, listing)
+        return covered(plan.bindings, listing.endpoints, self.config.source), findings
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
@@ -258,23 +279,10 @@ def _close_if_alive(fence: weakref.ref[Fence]) -> None:
 
 def undo(entry: Entry, held: Held) -> Conclusion:
     """The end of an admission that nobody waited for: its handler never ran."""
-    receipt = held.receipt
-    if receipt is None:
+    if held.receipt is None:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
-    never = Outcome(settlement=Settlement.RELEASE, end=End.NOT_REACHED)
-    return Conclusion(
-        id=entry.id,
-        outcome=never,
-        record=lambda booked: outcome_draft(
-            entry.id,
-            entry.owner,
-            entry.verdict.capability,
-            receipt,
-            entry.money,
-            booked,
-        ),
-    )
+    return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
 
 
 def _vary(config: Config) -> bytes:

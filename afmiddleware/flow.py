@@ -14,12 +14,11 @@ from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
-from afmiddleware.mapping.event import request_digest, to_event
+from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, admission_draft, owner_of
-from afmiddleware.receipts.record import outcome as outcome_draft
+from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, decision_draft, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +60,7 @@ def admit(
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
+    asked.route = binding.key
     unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
@@ -74,21 +74,7 @@ def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = Fa
 
 def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
     """The end of an admission, to be handed to the ledger without waiting; `None` when nothing was recorded."""
-    receipt, event = admission.receipt, admission.event
-    if receipt is None:
-        return None
-    return Conclusion(
-        id=admission.id,
-        outcome=outcome,
-        record=lambda booked: outcome_draft(
-            admission.id,
-            owner_of(admission.actor),
-            admission.capability,
-            receipt,
-            event.amount if event is not None else None,
-            booked,
-        ),
-    )
+    return None if admission.receipt is None else Conclusion(admission.id, outcome)
 
 
 def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 0) -> Verdict:
@@ -142,7 +128,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     spends: tuple[Charge, ...] = ()
     if verdict is None or plan.observe:
         try:
-            if binding.needs_body:
+            if reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
@@ -183,10 +169,11 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         id=asked.id,
         owner=owner_of(actor),
         verdict=verdict,
-        record=lambda final: admission_draft(plan, asked, event, final, rates + spends),
+        record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
         money=event.amount if event is not None else None,
+        capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
@@ -222,7 +209,7 @@ def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None
         id=asked.id,
         owner=owner_of(asked.actor),
         verdict=verdict,
-        record=lambda final: admission_draft(plan, asked, None, final, ()),
+        record=lambda final: decision_draft(plan, asked, None, final, ()),
         quiet=asked.actor.anonymous,
         counted=asked.route,
     )

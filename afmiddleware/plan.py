@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -11,9 +11,9 @@ from afmiddleware.model.actor import Actor
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import Balance
 from afmiddleware.model.outcome import Settlement
-from afmiddleware.model.receipt import ANONYMOUS, ReceiptRef
+from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
+from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.receipts.record import decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.model.limit import Charge
-    from afmiddleware.model.receipt import Draft
+    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
+
+_TIERS: Final = tuple(tier.label for tier in Tier)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,44 +97,67 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     settles: Mapping[int, Settlement] | None = None
 
 
-def admission_draft(
+def decision_draft(
     plan: Plan,
     asked: Asked,
     event: ActionEvent | None,
     final: Verdict,
     charges: tuple[Charge, ...],
 ) -> Draft:
-    """The receipt of a decision: an intent when the handler is about to run, else a refusal."""
-    actor = asked.actor
-    kept = event if event is not None and plan.keeps_fields else None
-    hashed = plan.payload_hash
-    passes = final.authorized or plan.observe
-    return decision(
-        id=asked.id,
-        owner=owner_of(actor),
-        passes=passes,
-        verdict=final,
+    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal`."""
+    actor, observe = asked.actor, plan.observe
+    passes = final.authorized or observe
+    amount: Money | None = None
+    recipient = resource = payload = None
+    category = network = ""
+    if event is not None:
+        amount = event.amount
+        if plan.keeps_fields:
+            recipient, resource = event.recipient, event.resource
+            category, network = event.category or "", event.network or ""
+        if plan.payload_hash is not None:
+            payload = plan.payload_hash(event)
+    body = DecisionBody(
+        amount="" if amount is None else str(amount.minor),
         capability=asked.capability,
-        actor=actor,
-        route=asked.route,
-        money=event.amount if event is not None else None,
-        charges=charges if passes else (),
-        policy=plan.digest,
-        mode="observe" if plan.observe else "enforce",
+        category=category,
+        charges=[
+            {
+                "limit": charge.limit.name,
+                "n": str(charge.amount),
+                "unit": "spend" if charge.limit.currency else "rate",
+            }
+            for charge in charges
+        ]
+        if passes
+        else [],
+        code=final.code,
+        currency="" if amount is None else amount.currency,
         environment=plan.environment,
-        category=(kept.category if kept is not None else None) or "",
-        network=(kept.network if kept is not None else None) or "",
-        private={
-            "actor": actor.id,
-            "credential": actor.credential or None,
-            "on_behalf_of": actor.on_behalf_of or None,
-            "payload": hashed(event) if hashed is not None and event is not None else None,
-            "peer": asked.peer or None,
-            "recipient": kept.recipient if kept is not None else None,
-            "request": asked.request or None,
-            "resource": kept.resource if kept is not None else None,
-        },
+        exponent=0 if amount is None else amount.exponent,
+        flags=final.flags,
+        id=asked.id,
+        limit=final.limit,
+        mode="observe" if observe else "enforce",
+        network=network,
+        policy=plan.digest,
+        proof=actor.proof,
+        route=asked.route,
+        rule=final.rule,
+        tier=_TIERS[actor.tier],
+        verdict="allow" if final.authorized else "refuse",
     )
+    private = {
+        "actor": actor.id,
+        "credential": actor.credential or None,
+        "on_behalf_of": actor.on_behalf_of or None,
+        "payload": payload,
+        "peer": asked.peer or None,
+        "recipient": recipient,
+        "request": asked.request or None,
+        "resource": resource,
+    }
+    return Draft("intent" if passes else "refusal", owner_of(actor), body, private)
 
 
 def owner_of(actor: Actor) -> str:

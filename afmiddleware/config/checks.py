@@ -6,26 +6,24 @@ wrong type is passed over here: the schema reports it.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import faults, money_fault
+from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
 from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
-from afmiddleware.errors import GrammarError, MoneyError
+from afmiddleware.errors import MoneyError
 from afmiddleware.grammar.currencies import ISO_4217
-from afmiddleware.grammar.paths import Source, parse_source, parse_template
+from afmiddleware.grammar.templates import parameters
 from afmiddleware.model.money import exponent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_READ: Final = ("resource", "amount", "currency", "recipient", "category", "network", "on_outcome")
+_READ: Final = (*FIELDS, "media", "max_body", "on_outcome")
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
-_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
-_REGEX_GROUP = re.compile(r"\(\?P<")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
 _MAX_DIGITS: Final = 18
@@ -129,39 +127,30 @@ class _Checks:
             if name in route:
                 self._say_key((*path, name), f"a public route is not judged, so it has no {name}; remove it")
         self._amount(path, route)
-        for name in ("resource", "amount", "currency", "recipient", "category", "network"):
-            if template:
-                self._parameters((*path, name), route.get(name), template)
+        fault = media_fault(route)
+        if fault:
+            self._say((*path, "media"), fault)
+        for name in FIELDS if template else ():
+            self._parameters((*path, name), route.get(name), template)
 
     def _amount(self, path: Path, route: dict[str, Any]) -> None:
         amount, currency = route.get("amount"), route.get("currency")
         self._money((*path, "amount"), amount)
         self._code((*path, "currency"), currency)
+        for where, text in amount_faults(amount, self._exponents) if isinstance(amount, dict) else ():
+            self._say((*path, "amount", *where), text)
         if currency is not None and amount is None:
             self._say_key((*path, "currency"), "a currency without an amount means nothing; add amount, or remove it")
-        elif currency is not None and isinstance(amount, str):
+        elif currency is not None and names_its_currency(amount):
             self._say_key((*path, "currency"), "a fixed amount names its currency itself; remove this one")
 
     def _parameters(self, path: Path, value: Any, template: str) -> None:
         """Whether what is read from the path stands in the template."""
-        if _REGEX_GROUP.search(template):
-            known = set(re.findall(r"\(\?P<([^>]*)>", template))
-        else:
-            known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
-        text = value.get("from") if isinstance(value, dict) else value
-        try:
-            parts = (
-                ()
-                if not isinstance(text, str)
-                else (parse_source(text),)
-                if text is not value
-                else parse_template(text)
-            )
-        except GrammarError:
-            return
-        for part in parts:
-            if isinstance(part, Source) and part.kind == "path" and part.name not in known:
-                self._say(path, f"{part.label} names no parameter of {template}; use one of its own names")
+        known = parameters(template)
+        for where, source in sources_in(value):
+            if source.kind == "path" and source.name not in known:
+                text = f"{source.label} names no parameter of {template}; use one of its own names"
+                self._say((*path, *where), text)
 
     def rules(self) -> None:
         seen: dict[str, int] = {}

@@ -9,6 +9,7 @@ from afmiddleware.config.schema import Config
 
 _SCALARS: Final = ["string", "number", "boolean"]
 _EITHER: Final = {
+    "AmountMap": [["from"], ["sum"], ["table", "prices"], ["price", "times"]],
     "Route": [["capability"], ["public"]],
     "LimitEntry": [["rate"], ["spend", "window"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],

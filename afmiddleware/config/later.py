@@ -50,8 +50,6 @@ NOT_YET: Final = frozenset(
         "routes.*.refunds",
         "routes.*.risk",
         "routes.*.applies_to",
-        "routes.*.amount.table",
-        "routes.*.amount.prices",
         "rules.require_approval",
         "rules.risk",
         "rules.deny.*.applies_to",

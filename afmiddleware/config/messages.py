@@ -37,8 +37,7 @@ def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
         elif one["type"] == "missing":
             name = str(one["loc"][-1])
             where = f"{spelled(path)}: " if path else ""
-            if name != "from" or (*path, "table") not in tree.keys:
-                yield Problem(*tree.place(path), f"{where}the key {name!r} is missing; add it")
+            yield Problem(*tree.place(path), f"{where}the key {name!r} is missing; add it")
         elif one["loc"][-1] == "[key]":
             yield Problem(*(tree.keys.get(path) or tree.place(path)), f"{spelled(path)}: {_sentence(one)}")
         else:
@@ -67,6 +66,8 @@ def _sentence(one: Any) -> str:
     if kind in {"model_type", "model_attributes_type", "dict_type"}:
         found = f"the text {str(one['input'])[:40]!r}" if isinstance(one["input"], str) else "a list"
         return f"{found} stands here; write a map of keys and values"
+    if kind == "too_short":
+        return "the map is empty; write at least one entry"
     if kind == "string_too_long":
         return f"the text is longer than {context['max_length']} characters; shorten it"
     if kind == "less_than_equal":

@@ -51,6 +51,8 @@ FAMILIES: Final = {
 """The algorithms of tokens, and which go together: an issuer's keys are of one kind."""
 
 PER_LATER: Final = ("principal", "tenant", "session", "address", "recipient", "category", "network", "capability")
+MEDIA: Final = ("json", "urlencoded", "multipart")
+MAX_BODY: Final = 64 * 1024 * 1024
 OUTCOMES: Final = {"4xx": ("release", "keep"), "5xx": ("unknown", "keep")}
 """What may become of the money by the class of the answer's status, the usual first."""
 
@@ -122,15 +124,37 @@ class Identity(Model):
     proxy: Proxy = Proxy()
 
 
+Price = Annotated[Text, Field(examples=["500 USD"])]
+_SOURCES_SCHEMA: Final = {
+    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
+}
+
+
 class From(Model):
     """A value taken from the request."""
 
     from_: Annotated[Word, Checked(parse_source, examples=["body.price", "query.amount"]), Field(alias="from")]
 
 
-class AmountFrom(From):
-    """An amount taken from the request, in major units (12.50) or minor ones (1250)."""
+Source = Annotated[Word, Checked(parse_source, examples=["body.price", "query.amount"])]
 
+
+def _one_or_more(value: Any) -> Any:
+    return some_of([value] if isinstance(value, str) else value)
+
+
+class AmountMap(Model):
+    """An amount worked out of the request, by `from`, `sum`, `table` with `prices`, or `price` with `times`.
+
+    `times` is a whole number that multiplies it. `unit`: major units (12.50) or minor ones (1250).
+    """
+
+    from_: Annotated[Source | None, Field(alias="from")] = None
+    sum: Annotated[tuple[Source, ...], BeforeValidator(_one_or_more), WithJsonSchema(_SOURCES_SCHEMA)] | None = None
+    table: Source | None = None
+    prices: Annotated[dict[Text, Text], Field(min_length=1)] | None = None
+    price: Price | None = None
+    times: Source | None = None
     unit: Annotated[Word, one_of("major", "minor")] = "major"
 
 
@@ -138,8 +162,7 @@ def _shape(value: Any) -> str:
     return "map" if isinstance(value, dict | BaseModel) else "text"
 
 
-Price = Annotated[Text, Field(examples=["500 USD"])]
-Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountFrom, Tag("map")], Discriminator(_shape)]
+Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountMap, Tag("map")], Discriminator(_shape)]
 Code = Annotated[
     Annotated[Word, Checked(check_currency), Tag("text")] | Annotated[From, Tag("map")],
     Discriminator(_shape),
@@ -182,7 +205,8 @@ class Route(Model):
     """One endpoint, and what capability a request to it is.
 
     `on_outcome` says what becomes of the reserved money, by the class of the answer's status; `None` is the usual:
-    4xx releases it, and after 5xx its outcome is unknown.
+    4xx releases it, and after 5xx its outcome is unknown. `media` are the kinds of body that are accepted where the
+    mapping reads the body: json, or urlencoded and multipart; `max_body` is its most bytes.
     """
 
     line: Line = 0
@@ -195,6 +219,8 @@ class Route(Model):
     recipient: Value | None = None
     category: Value | None = None
     network: Value | None = None
+    media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
+    max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)] | None = None
 
     @property

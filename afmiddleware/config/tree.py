@@ -131,6 +131,8 @@ def _said(error: yaml.MarkedYAMLError, text: str) -> str:
         if mark is not None and _MEMORY.match(text.splitlines()[mark.line]):
             return "the colon after memory has no quotes around it; write ledger: memory"
         return "a text holds a colon at its end or before a space; put it in quotes"
+    if error.context == "while scanning an alias" and "']'" in problem:
+        return "a [*] stands in a text without quotes; put the text in quotes"
     return f"{error.context}: {problem}" if error.context else problem
 
 

@@ -35,15 +35,12 @@ class Authenticators:
 
     def recall(self, facts: HttpFacts, now: int) -> Ok | None:
         """Who makes a request, when its one credential was good a moment ago; `None` says nothing."""
-        bearer: bytes | None = None
-        for name, value in facts.headers:
-            if name == b"authorization":
-                if bearer is not None:
-                    return None
-                bearer = value
-            elif name == self._key_header:
-                return None
-        if bearer is None or facts.query or bearer[:7] != b"Bearer " or len(bearer) > MAX_CREDENTIAL:
+        fields = facts.fields
+        bearer = fields.get(b"authorization")
+        if bearer is None or self._key_header in fields or facts.query or bearer[:7] != b"Bearer ":
+            return None
+        # A repeated header, whichever it is, is for `identify` to look at.
+        if len(bearer) > MAX_CREDENTIAL or len(fields) != len(facts.headers):
             return None
         text = bearer[7:].decode("latin-1")
         if text.startswith(PREFIX):

@@ -19,6 +19,7 @@ from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
 from afmiddleware.receipts.chain import OwnerHead, append
 from afmiddleware.receipts.record import aggregate
+from afmiddleware.receipts.record import outcome as outcome_draft
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
         )
 
     def _text(self, name: str) -> str:
-        return str(self.draft.body.get(name, ""))
+        body = self.draft.body
+        return str(getattr(body, name, "") if isinstance(body, msgspec.Struct) else body.get(name, ""))
 
 
 class Books:
@@ -122,13 +124,11 @@ class Books:
             verdict = refuse(verdict, entry.rates[full_rate], rates[full_rate], self.now, anonymous=entry.quiet)
         elif full_spend >= 0 and verdict.authorized:
             verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
-        receipt: ReceiptRef | None = None
-        if not entry.dry:
-            receipt = self._book(entry, verdict, rates, spends)
+        receipt = None if entry.dry else self._book(entry, verdict, rates, spends)
         standing = balances(entry.rates, rates)
         if spends:
             standing += balances(entry.spends, spends)
-        return Held(verdict=verdict, receipt=receipt, balances=tuple(standing))
+        return Held(verdict, receipt, standing)
 
     def _book(self, entry: Entry, verdict: Verdict, rates: list[Cell], spends: list[Cell]) -> ReceiptRef | None:
         """Record the verdict, then count what it charges."""
@@ -138,46 +138,47 @@ class Books:
             receipt = self._append(entry.record(verdict), entry.owner)
         else:
             self._turn_away(entry, verdict)
+        changed = self.changed
         count_rates(entry.rates, rates, over=entry.observe)
-        self.changed.update([charge.key for charge in entry.rates])
+        for charge in entry.rates:
+            changed.add(charge.key)
         if passes:
+            for charge in entry.spends:
+                changed.add(charge.key)
             self._hold(entry, count_spends(entry.spends, spends), receipt)
-            self.changed.update([charge.key for charge in entry.spends])
         return receipt
 
     def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
+        leaf = receipt.leaf if receipt is not None else b""
         money = entry.money
-        self.holds[entry.id] = Hold(
-            owner=entry.owner,
-            state="held",
-            amount=money.minor if money is not None else 0,
-            currency=money.currency if money is not None else "",
-            exponent=money.exponent if money is not None else 0,
-            leaf=receipt.leaf if receipt is not None else b"",
-            created=self.now,
-            lines=lines,
-        )
+        if money is None:
+            hold = Hold(entry.owner, "held", 0, "", 0, leaf, self.now, lines, entry.capability)
+        else:
+            currency, exponent = money.currency, money.exponent
+            hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
+        self.holds[entry.id] = hold
         self.changed_holds.add(entry.id)
 
     def _conclude(self, item: Conclusion) -> Closed:
         hold = self.holds.get(item.id)
         if hold is None or hold.state != "held":
             return Closed(booked=False)
-        settlement = item.outcome.settlement
-        asked = item.outcome.captured
-        captured = 0 if settlement is Settlement.RELEASE else hold.amount if asked is None else asked
         booked = item.outcome
-        if asked is None:
-            booked = Outcome(settlement=settlement, end=booked.end, status=booked.status, captured=captured)
-        receipt = self._append(item.record(booked), hold.owner)
-        if captured < hold.amount:
-            give_back(hold.lines, self.rows, kept=captured)
-        elif captured > hold.amount:
-            overrun(hold.lines, self.rows, captured - hold.amount, self.now)
+        settlement, captured = booked.settlement, booked.captured
+        if captured is None or settlement is Settlement.RELEASE:
+            captured = 0 if settlement is Settlement.RELEASE else hold.amount
+            booked = Outcome(settlement, booked.end, booked.status, captured)
+        owner = hold.owner
+        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked)
+        receipt = self._append(draft, owner)
         if captured != hold.amount:
+            if captured < hold.amount:
+                give_back(hold.lines, self.rows, kept=captured)
+            else:
+                overrun(hold.lines, self.rows, captured - hold.amount, self.now)
             self.changed.update([line.key for line in hold.lines])
-        hold.state = str(settlement)
-        hold.amount = captured
+            hold.amount = captured
+        hold.state = settlement
         self.changed_holds.add(item.id)
         return Closed(booked=True, receipt=receipt)
 

@@ -20,16 +20,18 @@ RATE_SLOTS: Final = 12
 SPEND_SLOTS: Final = 60
 _SECOND = 1_000_000
 _MOST: Final = 2**62
+_NEVER: Final = 2**62
 
 
 class Cell(msgspec.Struct, array_like=True):
     """A counter. It changes in place, under the ledger's lock.
 
-    A ring has `slots`, `at` (the number of its newest sub-window) and `span` (a sub-window's length). A calendar
-    window has `at` (its first instant) and `span` (its length). A counter without end has neither.
+    `until` is the first instant at which it has to be rolled: the end of a calendar window, of `span` microseconds, or
+    that of the newest sub-window of a ring, of which `slots` has one more than fit into the window. It also marks what
+    was counted until then. A counter without end has neither span nor slots.
     """
 
-    at: int
+    until: int
     span: int
     total: int
     slots: list[int]
@@ -41,11 +43,11 @@ def new_cell(limit: Limit, now: int) -> Cell:
     if window.kind == "rolling":
         count = RATE_SLOTS if limit.unit is Unit.RATE else SPEND_SLOTS
         span = -(-window.seconds * _SECOND // count)
-        return Cell(now // span, span, 0, [0] * (count + 1))
+        return Cell((now // span + 1) * span, span, 0, [0] * (count + 1))
     if window.kind == "day":
         start, end = day_bounds(now, window.zone)
-        return Cell(start, end - start, 0, [])
-    return Cell(0, 0, 0, [])
+        return Cell(end, end - start, 0, [])
+    return Cell(_NEVER, 0, 0, [])
 
 
 def roll(cell: Cell, now: int, zone: str) -> None:
@@ -53,77 +55,85 @@ def roll(cell: Cell, now: int, zone: str) -> None:
 
     `zone` is the IANA name that a calendar window is read in.
     """
+    if now < cell.until:
+        return
     if cell.slots:
-        _advance(cell, now // cell.span)
-    elif cell.span and now >= cell.at + cell.span:
+        _advance(cell, now)
+    else:
         start, end = day_bounds(now, zone)
         # A zone that changed under a running window must not open a second one inside it.
-        cell.at = max(start, cell.at + cell.span)
-        cell.span = end - cell.at
+        cell.span = end - max(start, cell.until)
+        cell.until = end
         cell.total = 0
 
 
 def add(cell: Cell, amount: int) -> int:
     """Count `amount` now (after `roll`). Returns the mark under which `credit` gives it back."""
+    total = cell.total
     # Beyond the largest stored number it saturates: that is above any cap, and stays there.
-    amount = min(amount, _MOST - cell.total)
-    cell.total += amount
-    if cell.slots:
-        cell.slots[cell.at % len(cell.slots)] += amount
-    return cell.at
+    if total + amount > _MOST:
+        amount = _MOST - total
+    cell.total = total + amount
+    slots = cell.slots
+    if slots:
+        slots[cell.until // cell.span % len(slots)] += amount
+    return cell.until
 
 
 def credit(cell: Cell, mark: int, amount: int) -> None:
     """Give back what was counted under `mark`, if that still counts. Never into another window, never below zero."""
-    if cell.slots:
-        if cell.at - mark >= len(cell.slots):
+    slots = cell.slots
+    if slots:
+        if (cell.until - mark) // cell.span >= len(slots):
             return
-        place = mark % len(cell.slots)
-        amount = min(amount, cell.slots[place])
-        cell.slots[place] -= amount
-    elif mark != cell.at:
+        place = mark // cell.span % len(slots)
+        amount = min(amount, slots[place])
+        slots[place] -= amount
+    elif mark != cell.until:
         return
     cell.total = max(cell.total - amount, 0)
 
 
 def resets_at(cell: Cell, room: int, cap: int) -> int:
     """When `room` more will fit under `cap` if nothing else comes (after `roll`); 0 for never."""
-    if room > cap or not cap:
+    if room > cap or not cap or not cell.span:
         return 0
-    if not cell.slots:
-        return cell.at + cell.span if cell.span else 0
-    excess = cell.total + room - cap
-    if cell.total == cell.slots[cell.at % len(cell.slots)]:
+    slots = cell.slots
+    if not slots:
+        return cell.until
+    span, excess = cell.span, cell.total + room - cap
+    if excess <= 0:
+        return cell.until - span
+    size = len(slots)
+    newest = cell.until // span
+    if cell.total == slots[newest % size]:
         # All of it stands in the newest sub-window, as after any idle time.
-        return (cell.at + len(cell.slots)) * cell.span if excess > 0 else cell.at * cell.span
-    size = len(cell.slots)
-    slot = cell.at - size + 1
-    while excess > 0 and slot < cell.at:
-        excess -= cell.slots[slot % size]
+        return (newest + size - 1) * span
+    slot = newest - size + 1
+    while excess > 0 and slot < newest:
+        excess -= slots[slot % size]
         slot += 1
     # The sub-window before `slot` is the last that has to leave; it leaves when the newest is one ring later.
-    last = slot - 1 if excess <= 0 else cell.at
-    return (last + size) * cell.span
+    return ((slot - 1 if excess <= 0 else newest) + size - 1) * span
 
 
 def expired(cell: Cell, now: int) -> bool:
     """Whether nothing in the counter counts any more, so that it can be forgotten."""
     if cell.slots:
-        return now // cell.span - cell.at >= len(cell.slots)
-    return bool(cell.span) and now >= cell.at + cell.span
+        return now >= cell.until + cell.span * (len(cell.slots) - 1)
+    return now >= cell.until
 
 
-def _advance(cell: Cell, slot: int) -> None:
-    steps = slot - cell.at
-    if steps <= 0:
-        return
-    size = len(cell.slots)
-    if steps >= size:
-        cell.slots[:] = [0] * size
+def _advance(cell: Cell, now: int) -> None:
+    slots, span = cell.slots, cell.span
+    newest, size = cell.until // span, len(slots)
+    number = now // span + 1
+    if number - newest >= size:
+        slots[:] = [0] * size
         cell.total = 0
     else:
-        for number in range(cell.at + 1, slot + 1):
-            place = number % size
-            cell.total -= cell.slots[place]
-            cell.slots[place] = 0
-    cell.at = slot
+        for passed in range(newest + 1, number + 1):
+            place = passed % size
+            cell.total -= slots[place]
+            slots[place] = 0
+    cell.until = number * span

@@ -27,15 +27,14 @@ def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[li
     full = -1
     for charge in charges:
         limit = charge.limit
-        row = rows.get(charge.key)
-        if row is None:
-            row = rows[charge.key] = Row({})
-        cell = row.cells.get(limit.cell)
-        if cell is None:
+        try:
+            cell = rows[charge.key].cells[limit.cell]
+        except KeyError:
+            row = rows.setdefault(charge.key, Row({}))
             cell = row.cells[limit.cell] = new_cell(limit, now)
-        elif cell.span:
+        if now >= cell.until:
             roll(cell, now, limit.window.zone)
-        if full < 0 and charge.amount > limit.cap - cell.total:
+        if charge.amount > limit.cap - cell.total and full < 0:
             full = len(cells)
         cells.append(cell)
     return cells, full
@@ -50,10 +49,11 @@ def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, over: bool 
 
 def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
-    return [
-        Line(charge.key, charge.limit.cell, add(cell, charge.amount), charge.amount, charge.limit.window.zone)
-        for charge, cell in zip(charges, cells, strict=True)
-    ]
+    lines = []
+    for charge, cell in zip(charges, cells, strict=True):
+        limit, amount = charge.limit, charge.amount
+        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window.zone))
+    return lines
 
 
 def give_back(lines: Sequence[Line], rows: Mapping[str, Row], kept: int = 0) -> None:
@@ -75,16 +75,16 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
             add(cell, extra)
 
 
-def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Balance]:
+def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:
     """How the limits stand, and when some of what is used of each comes back."""
     found = []
     for charge, cell in zip(charges, cells, strict=True):
-        limit = charge.limit
+        limit, used = charge.limit, cell.total
         cap = limit.cap
-        room = cap - cell.total + 1
-        at = resets_at(cell, room if 0 < room <= cap else min(cap, 1), cap) if cell.span else 0
-        found.append(Balance(limit, cell.total, at))
-    return found
+        # What frees the first unit again: room for one more than there is, or for one at all.
+        room = cap - used + 1 if 0 < used <= cap else 1
+        found.append(Balance(limit, used, resets_at(cell, room, cap)))
+    return tuple(found)
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:

@@ -29,7 +29,11 @@ class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Hold(msgspec.Struct, array_like=True):
-    """A reservation. `state` is `held`, `capture`, `release` or `unknown`; `leaf` is its intent's leaf hash."""
+    """A reservation: all that is needed to end it.
+
+    `state` is `held`, `capture`, `release` or `unknown`; `leaf` is its intent's leaf hash, empty when nothing could be
+    recorded. `currency` is empty where no money was asked for.
+    """
 
     owner: str
     state: str
@@ -39,6 +43,7 @@ class Hold(msgspec.Struct, array_like=True):
     leaf: bytes
     created: int
     lines: list[Line]
+    capability: str = ""
 
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from afmiddleware.errors import ConfigError, GrammarError, MoneyError
+from afmiddleware.errors import ConfigError, GrammarError, MappingError, MoneyError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.grammar.currencies import ISO_4217
-from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_amount, compile_text
+from afmiddleware.grammar.formulas import Formula, formula_of
+from afmiddleware.grammar.paths import Source
+from afmiddleware.grammar.templates import normal, parameters
+from afmiddleware.mapping.amounts import compile_formula
+from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_text
+from afmiddleware.mapping.forms import URLENCODED
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from afmiddleware.grammar.paths import Source
     from afmiddleware.mapping.view import RequestView
+
+T = TypeVar("T")
 
 BODY_CAP: Final = 1024 * 1024
 """The largest body that is read, in bytes, unless the route says otherwise."""
 
-_BRACED = re.compile(r"[{<]([^{}<>]*)[}>]")
 _SETTLEMENTS: Final[Mapping[str, Settlement]] = MappingProxyType(
     {settlement.value: settlement for settlement in Settlement} | {"keep": Settlement.CAPTURE},
 )
+_IN_BODY: Final = frozenset({"body", "form", "request"})
+_ANYTHING: Final = Source("request")
+"""What a callable may read."""
 _TEXT_FIELDS: Final = ("resource", "recipient", "category", "network")
 
 
@@ -44,18 +52,23 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
     """One entry under `routes:`, compiled.
 
-    `key` is `POST /v1/bookings/{id}` in the framework's own spelling. `needs_body` says that the body is read, up to
-    `body_cap` bytes, before the decision; `needs_payload` that rules read it. `settles` maps the first digit of the
-    answer's status to what becomes of the reserved money, where the route departs from the usual. `read` raises
-    `MappingError` for values that are missing or not well formed.
+    `key` is `POST /v1/bookings/{id}` as the policy spells it. `line` is its line in the policy file, `where` the file
+    and line of a declaration in code. `needs_body` says that the body is read, up to `body_cap` bytes, before the
+    decision; `needs_payload` that rules read it; `forms` which kinds of form it is, `None` for JSON. With
+    `shares_query` a form that comes along is read too, lest it holds what the query holds. `settles` maps the first
+    digit of the answer's status to what becomes of the reserved money, where the route departs from the usual. `read`
+    raises `MappingError` for values that are missing or not well formed.
     """
 
     key: str
     capability: str = ""
     public: bool = False
     line: int = 0
+    where: str = ""
     needs_body: bool = False
     needs_payload: bool = False
+    shares_query: bool = False
+    forms: frozenset[str] | None = None
     body_cap: int = BODY_CAP
     settles: Mapping[int, Settlement] | None = None
     read: Callable[[RequestView], Fields]
@@ -88,7 +101,7 @@ class RoutesSource(Protocol):
 
 
 def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool]) -> dict[str, Binding]:
-    """Compile the routes of a configuration to bindings by key.
+    """Compile the routes of a configuration to bindings by the normal form of their key (`grammar.templates`).
 
     `reads_payload` tells whether a rule condition that can apply to a capability reads the body
     (`Policy.reads_payload`). Raises `ConfigError` with every problem at once.
@@ -103,7 +116,7 @@ def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool])
         except (GrammarError, MoneyError) as error:
             problems.append(f"line {route.line}: route {key}: {error}")
         else:
-            first = bindings.setdefault(key, binding)
+            first = bindings.setdefault(f"{route.method} {normal(route.template)}", binding)
             if first is not binding:
                 problems.append(f"line {route.line}: route {key}: the endpoint is bound already at line {first.line}")
     if problems:
@@ -126,7 +139,12 @@ def _compile_route(
     sources += used
     texts: list[ReadText | None] = []
     for field in _TEXT_FIELDS:
-        template = _template(getattr(route, field, None))
+        value = getattr(route, field, None)
+        if callable(value):
+            sources.append(_ANYTHING)
+            texts.append(_called(value, str))
+            continue
+        template = _template(value)
         if template is None:
             texts.append(None)
             continue
@@ -135,13 +153,17 @@ def _compile_route(
         texts.append(read_text)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
+    kinds = {source.kind for source in sources}
+    forms = _forms(getattr(route, "media", None), kinds)
     return Binding(
         key=key,
         capability=capability,
         line=route.line,
-        needs_body=needs_payload or any(source.kind == "body" for source in sources),
+        needs_body=needs_payload or not kinds.isdisjoint(_IN_BODY),
         needs_payload=needs_payload,
-        body_cap=getattr(route, "body_cap", None) or BODY_CAP,
+        shares_query="query" in kinds,
+        forms=forms,
+        body_cap=getattr(route, "max_body", None) or BODY_CAP,
         settles=_settles(getattr(route, "on_outcome", None)),
         read=_reader(amount, texts),
     )
@@ -179,15 +201,40 @@ def _amount_reader(
 ) -> tuple[ReadMoney | None, tuple[Source, ...]]:
     if amount is None:
         return None, ()
+    if callable(amount):
+        return _called(amount, Money), (_ANYTHING,)
     if isinstance(amount, (str, Money)):
         price = amount if isinstance(amount, Money) else Money.parse(amount, exponents)
         return (lambda _view: price), ()
+    formula = amount if isinstance(amount, Formula) else formula_of(amount)
     code = _source(currency) or default
-    if not code:
+    if not code and not formula.price and not formula.table:
         msg = "an amount needs a currency: give the route or the file one"
         raise GrammarError(msg)
-    unit = getattr(amount, "unit", None) or "major"
-    return compile_amount(_source(amount) or "", unit, code, exponents)
+    return compile_formula(formula, code, exponents)
+
+
+def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | None:
+    """Which kinds of form a route accepts: those it lists, else urlencoded ones where the mapping reads a form."""
+    listed = frozenset(media or ()) - {"json"}
+    if "form" not in kinds and not listed:
+        return None
+    if "body" in kinds or "json" in (media or ()):
+        msg = "a route reads JSON or a form, not both: use body sources and json, or form sources and a kind of form"
+        raise GrammarError(msg)
+    return listed or frozenset({URLENCODED})
+
+
+def _called(function: Callable[[RequestView], Any], kind: type[T]) -> Callable[[RequestView], T]:
+    """A callable of the request as an extractor: it gives a value of `kind`, or the request is refused."""
+
+    def read(view: RequestView) -> T:
+        found = function(view)
+        if not isinstance(found, kind):
+            raise MappingError(AMOUNT_UNRESOLVABLE, "an extractor of the service found no value in the request")
+        return found
+
+    return read
 
 
 def _template(value: Any) -> str | None:
@@ -215,7 +262,7 @@ def _settles(value: Any) -> Mapping[int, Settlement] | None:
 
 
 def _check_params(template: str, sources: Sequence[Source]) -> None:
-    known = {word for braced in _BRACED.findall(template) for word in braced.split(":")}
+    known = parameters(template)
     for source in sources:
         if source.kind == "path" and source.name not in known:
             msg = f"{source.label} names no parameter of {template}"

@@ -83,7 +83,7 @@ def check_length(facts: HttpFacts, body: bytes) -> None:
 
     A server may hand over what came before a connection broke; the handler must not act on half a request.
     """
-    length = facts.first(b"content-length")
+    length = facts.fields.get(b"content-length")
     if length is not None and (not length.isdigit() or int(length[:19]) != len(body)):
         raise _ambiguous("the body is not as long as Content-Length says")
 
@@ -95,12 +95,10 @@ def check_media(facts: HttpFacts, body: bytes) -> None:
     Raises `MappingError`: `request.media_type` for another label, `request.ambiguous` for another length.
     """
     check_length(facts, body)
-    media = None
-    for name, value in facts.headers:
-        if name == b"content-type":
-            media = value
-        elif name == b"content-encoding":
-            raise MappingError(REQUEST_MEDIA_TYPE, "send the body without Content-Encoding")
+    fields = facts.fields
+    if b"content-encoding" in fields:
+        raise MappingError(REQUEST_MEDIA_TYPE, "send the body without Content-Encoding")
+    media = fields.get(b"content-type")
     if media not in _COMMON_MEDIA:
         _check_media_type(media)
 

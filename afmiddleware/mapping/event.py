@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.paths import MISSING
 from afmiddleware.mapping.body import check_length, check_media, parse_json, too_large
+from afmiddleware.mapping.forms import MULTIPART, URLENCODED, is_form, parse_form
 from afmiddleware.mapping.view import RequestView
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.mapping.multipart import Form
     from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts, Target
 
+_EVERY_FORM: Final = frozenset({URLENCODED, MULTIPART})
 _NO_PAYLOAD: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -36,8 +39,8 @@ def to_event(  # noqa: PLR0913 (each is another party's knowledge)
     `body` is what was received, `None` where it was not read, which a binding with `needs_body` does not allow.
     Raises `MappingError`: `request.ambiguous`, `request.media_type`, `request.too_large`, `amount.unresolvable`.
     """
-    document = _document(binding, facts, body) if binding.needs_body else MISSING
-    found = binding.read(RequestView(facts, target.params, document))
+    document, form = _parsed(binding, facts, body)
+    found = binding.read(RequestView(facts, target.params, document, form=form))
     return ActionEvent(
         capability=binding.capability,
         actor=actor,
@@ -53,7 +56,15 @@ def to_event(  # noqa: PLR0913 (each is another party's knowledge)
     )
 
 
-def _document(binding: Binding, facts: HttpFacts, body: bytes | None) -> Any:
+def reads_body(binding: Binding, facts: HttpFacts) -> bool:
+    """Whether the body of this request has to be read before it can be judged."""
+    return binding.needs_body or (binding.shares_query and is_form(facts))
+
+
+def _parsed(binding: Binding, facts: HttpFacts, body: bytes | None) -> tuple[Any, Form | None]:
+    """The body as JSON and as a form: what is not there, or is not read, is `MISSING` and `None`."""
+    if not reads_body(binding, facts):
+        return MISSING, None
     if body is None:
         msg = f"{binding.key} needs the body to be read before it can be judged"
         raise ValueError(msg)
@@ -62,12 +73,23 @@ def _document(binding: Binding, facts: HttpFacts, body: bytes | None) -> Any:
     if not body:
         # Nothing was sent, so nothing can be read in two ways, whatever the label says.
         check_length(facts, body)
-        return MISSING
+        return MISSING, ()
+    if binding.forms is not None or not binding.needs_body:
+        form = parse_form(facts, body, binding.forms or _EVERY_FORM)
+        return _fields(form) if binding.needs_payload else MISSING, form
     check_media(facts, body)
     document = parse_json(body)
     if binding.needs_payload and type(document) is not dict:
         raise MappingError(REQUEST_AMBIGUOUS, "the JSON body is not an object, so the rules cannot read it")
-    return document
+    return document, None
+
+
+def _fields(form: Form) -> dict[str, str]:
+    """The fields as rules read them. Raises `MappingError` when one is there twice."""
+    fields = {name: value for name, value in form if value is not None}
+    if len(fields) != len(form) and len({name for name, _ in form}) != len(form):
+        raise MappingError(REQUEST_AMBIGUOUS, "the form holds a field more than once, so the rules cannot read it")
+    return fields
 
 
 def request_digest(facts: HttpFacts, target: Target, body: bytes | None) -> str:

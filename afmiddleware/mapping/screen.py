@@ -14,6 +14,8 @@ from afmiddleware.errors import MappingError
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from afmiddleware.model.http import Header, HttpFacts
 
 _COMMON_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -81,9 +83,8 @@ def _check(facts: HttpFacts) -> None:
             raise _ambiguous("the query holds a control character, a space or a '#'")
         if _METHOD_PARAMETER.search(query) is not None:
             raise _ambiguous("a _method parameter would change the method after it was judged")
-    headers = facts.headers
-    if headers:
-        _check_headers(headers)
+    if facts.headers:
+        _check_headers(facts)
 
 
 def _check_raw(raw: bytes) -> str:
@@ -138,8 +139,8 @@ def _is_dots(segment: str) -> bool:
     return segment.partition(";")[0] in {".", ".."}
 
 
-def _check_headers(headers: tuple[Header, ...]) -> None:
-    fields = dict(headers)
+def _check_headers(facts: HttpFacts) -> None:
+    fields, headers = facts.fields, facts.headers
     # Lists, because joining a view costs three times as much.
     names, values = [*fields], [*fields.values()]
     if len(names) != len(headers):
@@ -167,7 +168,7 @@ def _check_headers(headers: tuple[Header, ...]) -> None:
             raise _ambiguous("Transfer-Encoding is not chunked")
 
 
-def _check_single(headers: tuple[Header, ...]) -> None:
+def _check_single(headers: Sequence[Header]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen:

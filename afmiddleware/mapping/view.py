@@ -4,50 +4,70 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.paths import MISSING
+from afmiddleware.mapping.percent import decode, split
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from afmiddleware.mapping.multipart import Form
+    from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts
 
-_BAD_TRIPLET = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*", re.ASCII)
 
 
 class RequestView:
     """A request whose body, if it was read, is parsed.
 
-    `document` is the JSON body as `parse_json` gives it, `MISSING` when there is none or it was not read; `params` are
-    the path parameters as the router converted them.
+    `document` is the JSON body as `parse_json` gives it (of a JSON-RPC call, its params or arguments), `MISSING` when
+    there is none or it was not read; `form` are the fields of a form body, `None` when it is not one; `params` are the
+    path parameters as the router converted them; `actor` is who acts, for extractors that are functions.
     """
 
-    __slots__ = ("_query", "document", "facts", "params")
+    __slots__ = ("_query", "actor", "document", "facts", "form", "params")
 
-    def __init__(self, facts: HttpFacts, params: Mapping[str, object], document: Any = MISSING) -> None:
+    def __init__(
+        self,
+        facts: HttpFacts,
+        params: Mapping[str, object],
+        document: Any = MISSING,
+        *,
+        form: Form | None = None,
+        actor: Actor | None = None,
+    ) -> None:
         self.facts = facts
         self.params = params
         self.document = document
+        self.form = form
+        self.actor = actor
         self._query: list[tuple[str, bytes]] | None = None
 
     def query(self, name: str) -> str | None:
         """The value of a query parameter, `None` when it is absent.
 
         Names are compared after decoding, `+` is a space, `;` separates nothing. Raises `MappingError`
-        (`request.ambiguous`) when the parameter is there twice or the query cannot be decoded as UTF-8.
+        (`request.ambiguous`) when the parameter is there twice, or in the form too, or the query cannot be decoded.
         """
-        pairs = self._query
-        if pairs is None:
-            pairs = self._query = _split(self.facts.query)
-        found = [value for key, value in pairs if key == name]
-        if not found:
-            return None
+        found = self._in_query(name)
+        if found and self.form is not None and any(key == name for key, _ in self.form):
+            raise _ambiguous(f"the query and the form both hold {name}")
+        return decode(found[0], "the query") if found else None
+
+    def field(self, name: str) -> str | None:
+        """The value of a form field, `None` when it is absent.
+
+        Raises `MappingError` (`request.ambiguous`) when the field is there twice, or in the query too.
+        """
+        found = [value for key, value in self.form or () if key == name]
         if len(found) > 1:
-            raise _ambiguous(f"the query parameter {name} is there more than once")
-        return _decode(found[0])
+            raise _ambiguous(f"the form field {name} is there more than once")
+        if self._in_query(name):
+            raise _ambiguous(f"{name} belongs into the form and is in the query")
+        return found[0] if found else None
 
     def header(self, name: str) -> str | None:
         """The value of a header, `None` when it is absent. `name` is lower case.
@@ -63,23 +83,35 @@ class RequestView:
             raise _ambiguous(f"the header {name} is not ASCII")
         return found[0].decode("ascii")
 
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie, `None` when it is absent.
 
-def _split(query: bytes) -> list[tuple[str, bytes]]:
-    pairs: list[tuple[str, bytes]] = []
-    for field in query.split(b"&"):
-        if field:
-            name, _, value = field.partition(b"=")
-            pairs.append((_decode(name), value))
-    return pairs
+        Raises `MappingError` (`request.ambiguous`) when there are two such cookies or two Cookie headers, or when the
+        value has quotes, a backslash or anything else that readers of cookies treat differently (RFC 6265 section 4.1).
+        """
+        found = []
+        for pair in (self.header("cookie") or "").split(";"):
+            key, equals, value = pair.partition("=")
+            if key.strip() == name:
+                found.append(value.strip(" \t"))
+                if not equals or key.removeprefix(" ") != name:
+                    raise _ambiguous(f"the cookie {name} is not a name and a value")
+        if not found:
+            return None
+        if len(found) > 1:
+            raise _ambiguous(f"the cookie {name} is there more than once")
+        if _COOKIE_VALUE.fullmatch(found[0]) is None:
+            raise _ambiguous(f"the cookie {name} holds a character that is read in more than one way")
+        return found[0]
 
-
-def _decode(text: bytes) -> str:
-    if not text.isascii() or _BAD_TRIPLET.search(text) is not None:
-        raise _ambiguous("the query is not percent-encoded UTF-8")
-    try:
-        return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
-    except UnicodeDecodeError:
-        raise _ambiguous("the query is not percent-encoded UTF-8") from None
+    def _in_query(self, name: str) -> list[bytes]:
+        pairs = self._query
+        if pairs is None:
+            pairs = self._query = split(self.facts.query, "the query")
+        found = [value for key, value in pairs if key == name]
+        if len(found) > 1:
+            raise _ambiguous(f"the query parameter {name} is there more than once")
+        return found
 
 
 def _ambiguous(detail: str) -> MappingError:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything one judged request needs of the ledger: its charges and its receipt.
 
-    `owner` is the actor whose receipts this one joins; `money` is what an admission reserves.
+    `owner` is the actor whose receipts this one joins; `money` is what an admission reserves, for
+    `capability`.
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
@@ -33,24 +34,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rates: tuple[Charge, ...] = ()
     spends: tuple[Charge, ...] = ()
     money: Money | None = None
+    capability: str = ""
     quiet: bool = False
     counted: str = ""
     observe: bool = False
     dry: bool = False
 
 
-class Conclusion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The end of an admitted action: settle its reservation and record its outcome.
-
-    `record` is called with the outcome as booked: `captured` filled in.
-    """
+class Conclusion(msgspec.Struct, frozen=True, gc=False):
+    """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome."""
 
     id: str
     outcome: Outcome
-    record: Callable[[Outcome], Draft]
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now."""
 
     verdict: Verdict

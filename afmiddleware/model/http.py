@@ -8,26 +8,41 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Header = tuple[bytes, bytes]
 """A header line: lower-case name and value, undecoded."""
 
 
-class HttpFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request's head, as the server handed it over.
+class HttpFacts:
+    """A request's head, as the server handed it over. It does not change.
 
     `path` is decoded once, `raw_path` is the target's path as sent (`None` where the server does not keep it),
     `query` is undecoded and without the question mark. `peer` is the address of the connection, empty when unknown.
+    `fields` has the first value of each header.
     """
 
-    method: str
-    path: str
-    raw_path: bytes | None = None
-    query: bytes = b""
-    headers: tuple[Header, ...] = ()
-    scheme: str = "http"
-    peer: str = ""
+    __slots__ = ("fields", "headers", "method", "path", "peer", "query", "raw_path", "scheme")
+
+    def __init__(  # noqa: PLR0913 (a field each)
+        self,
+        *,
+        method: str,
+        path: str,
+        raw_path: bytes | None = None,
+        query: bytes = b"",
+        headers: Sequence[Header] = (),
+        scheme: str = "http",
+        peer: str = "",
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.raw_path = raw_path
+        self.query = query
+        self.headers = headers
+        self.scheme = scheme
+        self.peer = peer
+        self.fields: Mapping[bytes, bytes] = dict(headers[::-1])
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header, in order. `name` is lower case."""
@@ -35,10 +50,7 @@ class HttpFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of a header, or `None`."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.fields.get(name)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class Window(msgspec.Struct, frozen=True, gc=False):
     zone: str = "UTC"
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True):
     """One line under `limits:` of fence.yaml.
 
     `cap` is a number of requests, or minor units of `currency`. `per` is `actor` or `global`. `capability` is a

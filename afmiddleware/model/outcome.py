@@ -24,7 +24,7 @@ class End(StrEnum):
     CLIENT_GONE = "client_gone"
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The end of an admitted action.
 
     `status` is the HTTP status sent, 0 when none was. `captured` is the amount really spent in minor units, `None`

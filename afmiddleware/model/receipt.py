@@ -17,7 +17,75 @@ Value = str | int | bool | list["Value"] | dict[str, "Value"]
 """What a receipt body may hold: no floats, no nulls; integers within +-(2^53 - 1)."""
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
+    """The body of an `intent` or a `refusal`. Its members are in canonical order, so it is encoded as it stands.
+
+    What `receipts.chain` fills in has a default here; `clock_back` is left out unless it is set.
+    """
+
+    amount: str
+    c: dict[str, str] = msgspec.field(default_factory=dict)
+    capability: str
+    category: str
+    charges: list[dict[str, str]]
+    clock_back: bool | msgspec.UnsetType = msgspec.UNSET
+    code: str
+    currency: str
+    environment: str
+    exponent: int
+    flags: tuple[str, ...]
+    id: str
+    kid: str = ""
+    kind: str = ""
+    limit: str
+    log: str = ""
+    mode: str
+    network: str
+    oprev: str = ""
+    oseq: int = 0
+    owner: str = ""
+    policy: str
+    prev: str = ""
+    proof: str
+    route: str
+    rule: str
+    seq: int = 0
+    tier: str
+    ts: int = 0
+    v: int = 0
+    verdict: str
+
+
+class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
+    """The body of an `outcome`, likewise."""
+
+    capability: str
+    captured: str
+    clock_back: bool | msgspec.UnsetType = msgspec.UNSET
+    currency: str
+    end: str
+    exponent: int
+    id: str
+    kid: str = ""
+    kind: str = ""
+    log: str = ""
+    oprev: str = ""
+    oseq: int = 0
+    owner: str = ""
+    prev: str = ""
+    ref: str
+    seq: int = 0
+    settlement: str
+    status: int
+    ts: int = 0
+    v: int = 0
+
+
+Body = DecisionBody | OutcomeBody
+"""The bodies that every request makes; those of the rarer kinds are mappings."""
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A receipt before it has a place in the log.
 
     `owner` is the actor it belongs to. `body` holds the plain members (those that are never redacted); `private` the
@@ -27,7 +95,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     owner: str
-    body: Mapping[str, Value]
+    body: Body | Mapping[str, Value]
     private: Mapping[str, str | None] = MappingProxyType({})
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
-from afmiddleware.flow import admit, refused
-from afmiddleware.identity.address import anonymous
+from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
 from afmiddleware.plan import Admission, Pass, Refused
 
@@ -99,16 +99,15 @@ class FenceMiddleware:
         try:
             routing = (self._router or self._start(scope)).begin(scope)
         except ConfigError as error:
-            _log.critical("the application cannot be fenced, so nothing runs: %s", error)
-            unusable = _unusable(fence, facts, now)
-            await _answer(send, refusal(unusable, now, fence.vary, cross_origin=_cross_origin(facts)))
+            unfit = unusable(fence, facts, error)
+            await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
             passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
-            await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=_cross_origin(facts)))
+            await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts)))
         elif fence.plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
@@ -127,7 +126,7 @@ class FenceMiddleware:
 
     async def _admitted(self, admission: Admission, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
         sealed = routing.seal()
-        exchange = _Exchange(self.fence, admission, send, cross_origin=_cross_origin(io.facts), sealed=sealed)
+        exchange = _Exchange(self.fence, admission, send, cross_origin=cross_origin(io.facts), sealed=sealed)
         outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
         outer = enter(exchange.action)
         try:
@@ -156,7 +155,7 @@ class FenceMiddleware:
         if isinstance(passage, Pass):
             await self.app(scope, io.replay, send)
             return
-        exchange = _Exchange(self.fence, passage, send, cross_origin=_cross_origin(io.facts))
+        exchange = _Exchange(self.fence, passage, send, cross_origin=cross_origin(io.facts))
         outer = enter(exchange.action)
         try:
             await self.app(scope, io.replay, exchange.send)
@@ -168,12 +167,9 @@ class FenceMiddleware:
         exchange.finish(End.CLIENT_GONE)
 
     async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:
-        _log.error("request.unsealed: %s", error)
         facts = facts_of(scope)
-        verdict = refused("request.unsealed", "The application would have run something other than what was judged.")
-        passage = Refused(id=self.fence.new_id(self.fence.clock()), verdict=verdict, actor=anonymous(facts))
-        cross_origin = _cross_origin(facts)
-        await _answer(send, refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=cross_origin))
+        passage = unsealed(self.fence, facts, error)
+        await _answer(send, refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=cross_origin(facts)))
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""
@@ -359,12 +355,3 @@ async def _answer(send: Send, answer: tuple[int, list[tuple[bytes, bytes]], byte
     status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _unusable(fence: Fence, facts: HttpFacts, now: int) -> Refused:
-    verdict = refused("policy.unavailable", "The policy does not fit the application.", retry_after=60)
-    return Refused(id=fence.new_id(now), verdict=verdict, actor=anonymous(facts))
-
-
-def _cross_origin(facts: HttpFacts) -> bool:
-    return facts.first(b"origin") is not None

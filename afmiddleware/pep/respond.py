@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.grammar.amounts import to_major
 from afmiddleware.identity.challenge import challenge
 from afmiddleware.model.codes import CODES
 from afmiddleware.model.limit import Unit
@@ -21,14 +20,13 @@ from afmiddleware.model.limit import Unit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from afmiddleware.model.limit import Balance
+    from afmiddleware.model.limit import Balance, Limit
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.plan import Admission, Refused
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
-_RATE = Unit.RATE
 _EXPOSED = b"Agent-Receipt, Agent-Budget, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
 _encode = msgspec.json.Encoder().encode
 
@@ -115,18 +113,17 @@ def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawH
     """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the spends when `shown`."""
     policies, rates, budgets = [], [], []
     for balance in balances:
-        limit = balance.limit
-        seconds = -(-(balance.resets_at - now) // _SECOND) if balance.resets_at else -1
-        if limit.unit is _RATE:
-            policies.append(_policy(limit.name, limit.cap, limit.window.seconds))
-            left = limit.cap - balance.used
-            reset = f";t={seconds}" if seconds > 0 else ";t=0" if balance.resets_at else ""
-            rates.append(f'"{limit.name}";r={max(0, left)}{reset}')
+        limit, at = balance.limit, balance.resets_at
+        rated, policy, scale, said, reset = _words(limit)
+        left = max(limit.cap - balance.used, 0)
+        text = said % (divmod(left, scale) if scale else left)
+        if at:
+            text += reset % max(-((now - at) // _SECOND), 0)
+        if rated:
+            policies.append(policy)
+            rates.append(text)
         elif shown:
-            left = limit.cap - balance.used
-            reset = f";reset={seconds}" if seconds > 0 else ";reset=0" if balance.resets_at else ""
-            amount = to_major(max(0, left), limit.exponent)
-            budgets.append(f'"{limit.name}";remaining="{amount}";currency="{limit.currency}"{reset}')
+            budgets.append(text)
     headers: RawHeaders = []
     if rates:
         headers.append((b"ratelimit-policy", ", ".join(policies).encode("ascii")))
@@ -136,9 +133,18 @@ def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawH
     return headers
 
 
-@lru_cache(maxsize=1024)
-def _policy(name: str, cap: int, seconds: int) -> str:
-    return f'"{name}";q={cap};w={seconds}'
+@lru_cache(maxsize=4096)
+def _words(limit: Limit) -> tuple[bool, str, int, str, str]:
+    """What of a limit's header items never changes: what is left goes into the fourth, the seconds into the last.
+
+    The third splits what is left into what stands before and after the decimal point.
+    """
+    if limit.unit is Unit.RATE:
+        policy = f'"{limit.name}";q={limit.cap};w={limit.window.seconds}'
+        return True, policy, 0, f'"{limit.name}";r=%d', ";t=%d"
+    digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
+    said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'
+    return False, "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
 
 
 def _instant(at: int) -> str:

@@ -17,7 +17,7 @@ from afmiddleware.errors import ReceiptError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from afmiddleware.model.receipt import Value
+    from afmiddleware.model.receipt import Body, Value
 
 MAX_INTEGER: Final = 2**53 - 1
 _DEPTH: Final = 8
@@ -35,16 +35,18 @@ def _schema() -> Any:
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_encode_body = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_schema()).decode
 
 
-def encode(value: Mapping[str, Value]) -> bytes:
+def encode(value: Body | Mapping[str, Value]) -> bytes:
     """The canonical bytes of a body. Raises `ReceiptError` for text that has no UTF-8 form (a lone surrogate).
 
     What the type of `value` rules out is not looked for here: `parse` finds it.
     """
     try:
-        return _encode(value)
+        # A typed body has its members in order already.
+        return _encode_body(value) if isinstance(value, msgspec.Struct) else _encode(value)
     except (UnicodeEncodeError, TypeError, RecursionError, msgspec.MsgspecError) as error:
         msg = "a value of the receipt has no canonical form"
         raise ReceiptError(msg) from error

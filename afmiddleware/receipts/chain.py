@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,7 +18,7 @@ from afmiddleware.model.receipt import Receipt
 from afmiddleware.receipts.canonical import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.model.receipt import Draft, Value
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -59,43 +60,38 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     Time never runs backwards in a log: a clock that did is recorded as `clock_back`, with the last time kept. Raises
     `ReceiptError` when the draft has no canonical form, or a member that only the chain may write.
     """
-    if not _CHAIN_MEMBERS.isdisjoint(draft.body):
-        msg = f"a draft may not set {', '.join(sorted(_CHAIN_MEMBERS & draft.body.keys()))}: the chain does"
-        raise ReceiptError(msg)
-    seq, oseq = head.size + 1, owner.seq + 1
-    body: dict[str, Value] = {
-        **draft.body,
-        "v": VERSION,
-        "log": head.log,
-        "seq": seq,
-        "ts": max(now, head.ts),
-        "kind": draft.kind,
-        "prev": head.leaf.hex(),
-        "owner": keys.pseudonym(draft.owner),
-        "oseq": oseq,
-        "oprev": (owner.leaf or NO_LEAF).hex(),
-        "kid": keys.kid,
-    }
-    if now < head.ts:
-        body["clock_back"] = True
+    seq, oseq, last = head.size + 1, owner.seq + 1, head.ts
+    ts = max(now, last)
+    body: Any = draft.body
+    typed = isinstance(body, msgspec.Struct)
+    if not typed:
+        body = _members(body)
+    body.v = VERSION
+    body.log = head.log
+    body.seq = seq
+    body.ts = ts
+    body.kind = draft.kind
+    body.prev = head.leaf.hex()
+    body.owner = keys.pseudonym(draft.owner)
+    body.oseq = oseq
+    body.oprev = (owner.leaf or NO_LEAF).hex()
+    body.kid = keys.kid
+    if now < last:
+        body.clock_back = True
     disclosed: dict[str, tuple[bytes, str | None]] = {}
-    if draft.private:
-        salts = draw(SALT_BYTES * len(draft.private))
-        if len(salts) != SALT_BYTES * len(draft.private):
-            msg = f"{SALT_BYTES * len(draft.private)} random bytes were asked for, {len(salts)} came"
+    private = draft.private
+    if private:
+        drawn = draw(SALT_BYTES * len(private))
+        if len(drawn) != SALT_BYTES * len(private):
+            msg = f"{SALT_BYTES * len(private)} random bytes were asked for, {len(drawn)} came"
             raise ReceiptError(msg)
-        commitments: dict[str, Value] = {}
-        at = 0
-        for name, value in draft.private.items():
-            salt = salts[at : at + SALT_BYTES]
-            at += SALT_BYTES
-            disclosed[name] = (salt, value)
-            commitments[name] = commitment(name, salt, value)
-        body["c"] = commitments
-    data = encode(body)
-    leaf = leaf_hash(data)
+        salts = [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
+        body.c = _commit(private, salts)
+        disclosed = dict(zip(private, zip(salts, private.values(), strict=True), strict=True))
+    data = encode(body if typed else vars(body))
+    leaf = sha256(b"\0" + data).digest()
     receipt = Receipt(seq=seq, body=data, leaf=leaf, mac=keys.mac(leaf), disclosed=disclosed)
-    return receipt, Head(head.log, seq, leaf, max(now, head.ts)), OwnerHead(oseq, leaf)
+    return receipt, Head(head.log, seq, leaf, ts), OwnerHead(oseq, leaf)
 
 
 def leaf_hash(body: bytes) -> bytes:
@@ -109,14 +105,29 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     SHA-256("afm/c1" || salt || u16 length of name || name || 0x01 || value), or with 0x00 and no value for an absent
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
+    return _commit({name: value}, (salt,))[name]
+
+
+def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[str, str]:
+    made = {}
     try:
-        absent, present = _labels(name)
-        if value is None:
-            return sha256(b"afm/c1" + salt + absent).hexdigest()
-        return sha256(b"afm/c1" + salt + present + value.encode()).hexdigest()
+        for (name, value), salt in zip(private.items(), salts, strict=True):
+            absent, present = _labels(name)
+            if value is None:
+                made[name] = sha256(b"afm/c1" + salt + absent).hexdigest()
+            else:
+                made[name] = sha256(b"afm/c1" + salt + present + value.encode()).hexdigest()
     except (UnicodeEncodeError, OverflowError) as error:
-        msg = f"the value of {name[:40]!a} is not text that has a UTF-8 form, or its name is too long"
+        msg = "a private value is not text that has a UTF-8 form, or its name is too long"
         raise ReceiptError(msg) from error
+    return made
+
+
+def _members(body: Mapping[str, Value]) -> SimpleNamespace:
+    if not _CHAIN_MEMBERS.isdisjoint(body):
+        msg = f"a draft may not set {', '.join(sorted(_CHAIN_MEMBERS & body.keys()))}: the chain does"
+        raise ReceiptError(msg)
+    return SimpleNamespace(**body)
 
 
 @lru_cache(maxsize=256)

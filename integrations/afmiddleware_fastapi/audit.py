@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: TID251 (recognised here, never used)
@@ -17,10 +15,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from afmiddleware_fastapi.tree import REST, Kind, Tree, dotted, is_stock_router, router_of
+from afmiddleware.declare import declared, location
+from afmiddleware.mapping.coverage import Endpoint, Listing
+from afmiddleware.pep.asgi import FenceMiddleware
+from afmiddleware_fastapi.tree import REST, Tree, dotted, is_stock_router, router_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterator
 
     from afmiddleware_fastapi.tree import Node, Table
 
@@ -45,22 +46,6 @@ HARMLESS_WHERE_IMPORTED = (
 """The same for those that need an optional package or a newer Starlette: who uses one has imported it."""
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Something of the application that a request can reach.
-
-    `key` is what a policy binds. `methods` are those that are judged under it (`GET` includes `HEAD` where the same
-    handler answers both); with none, every method is dispatched, each under its own key, and `key` has `*` for the
-    method. `kind` is `mount` for an application judged as a whole, `unknown` for what the resolver cannot look into.
-    `name` is the handler's import path.
-    """
-
-    key: str
-    template: str
-    methods: tuple[str, ...]
-    kind: Kind
-    name: str
-
-
 def endpoints(app: Any) -> list[Endpoint]:
     """Every endpoint of a Starlette or FastAPI application, in the order its routers ask, documentation included.
 
@@ -83,41 +68,18 @@ def inner_middlewares(app: Any, fence_class: type) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def findings(app: Any, bindings: Iterable[str], allowed_inner: Collection[str], fence_class: type) -> list[str]:
-    """What must stop the start: one text a problem, in the order found; empty when the application can be fenced.
+def listing(app: Any, fence_class: type = FenceMiddleware) -> Listing:
+    """What the coverage audit needs to know of an application (`afmiddleware.mapping.coverage`).
 
-    `bindings` are the keys of the policy's routes, `allowed_inner` the names under `inner_middleware:`.
+    Raises `TypeError` for an application without a Starlette router.
     """
-    problems: list[str] = []
-    found = endpoints(app)
-    known = {one.key for one in found if one.methods and one.kind != "unknown"}
-    whole = {one.template for one in found if not one.methods and one.kind != "unknown"}
-    for key in bindings:
-        method, _, template = key.partition(" ")
-        if key in known or (template in whole and method.isupper()):
-            continue
-        offers = sorted(known | {f"{method} {one}" for one in whole})
-        near = [f"GET {template}"] if method == "HEAD" and f"GET {template}" in known else _near(key, offers)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        problems.append(f"routes: the application has no endpoint {key}{hint}")
-    problems += [
-        f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs; "
-        "use Route, WebSocketRoute, Mount, Host or an included router"
-        for one in found
-        if one.kind == "unknown"
-    ]
-    problems += [
-        f"inner_middleware: {name} stands between the fence and the handlers and may change what they act on; "
-        "add it after the fence, which puts it outside, or name it under inner_middleware"
-        for name in inner_middlewares(app, fence_class)
-        if name not in allowed_inner
-    ]
-    if not is_stock_router(router_of(app)):
-        problems.append(
-            f"the router {dotted(type(router_of(app)))} dispatches in a way of its own; the fence cannot resolve its "
-            "endpoints"
-        )
-    return problems
+    router = router_of(app)
+    own = f"the router {dotted(type(router))} dispatches in a way of its own; the fence cannot resolve its endpoints"
+    return Listing(
+        endpoints=(*endpoints(app),),
+        layers=(*inner_middlewares(app, fence_class),),
+        problems=() if is_stock_router(router) else (own,),
+    )
 
 
 def _endpoints(table: Table) -> Iterator[Endpoint]:
@@ -126,29 +88,36 @@ def _endpoints(table: Table) -> Iterator[Endpoint]:
             yield from _endpoints(node.child)
         else:
             yield from _of(node)
+    template = table.prefix + REST
     if table.late:
-        template = table.prefix + REST
-        yield Endpoint(key=f"GET {template}", template=template, methods=("GET", "HEAD"), kind="mount", name="frontend")
+        yield Endpoint(method="GET", template=template, methods=("GET", "HEAD"), kind="mount", name="frontend")
     if table.default is not None:
-        template = table.prefix + REST
-        yield Endpoint(key=f"* {template}", template=template, methods=(), kind="mount", name=dotted(table.default))
+        yield Endpoint(method="*", template=template, kind="mount", name=dotted(table.default))
 
 
 def _of(node: Node) -> Iterator[Endpoint]:
     if node.kind == "websocket":
-        key = f"WEBSOCKET {node.template}"
-        yield Endpoint(key=key, template=node.template, methods=("WEBSOCKET",), kind="websocket", name=node.name)
+        yield _endpoint(node, "WEBSOCKET", ("WEBSOCKET",))
         return
     judged: dict[str, list[str]] = {}
     for method, (under, _) in sorted(node.keys.items()):
         judged.setdefault(under, []).append(method)
     for under, methods in judged.items():
-        key = f"{under} {node.template}"
-        yield Endpoint(key=key, template=node.template, methods=tuple(methods), kind=node.kind, name=node.name)
-    if node.kind == "unknown":
-        yield Endpoint(key=f"* {node.template}", template=node.template, methods=(), kind="unknown", name=node.name)
-    elif node.any_method and (node.refuses is None or not judged):
-        yield Endpoint(key=f"* {node.template}", template=node.template, methods=(), kind=node.kind, name=node.name)
+        yield _endpoint(node, under, tuple(methods))
+    if node.kind == "unknown" or (node.any_method and (node.refuses is None or not judged)):
+        yield _endpoint(node, "*", ())
+
+
+def _endpoint(node: Node, method: str, methods: tuple[str, ...]) -> Endpoint:
+    return Endpoint(
+        method=method,
+        template=node.template,
+        methods=methods,
+        kind=node.kind,
+        name=node.name,
+        where=location(node.endpoint),
+        declaration=declared(node.endpoint, method) or node.held,
+    )
 
 
 def _layers(table: Table) -> Iterator[object]:
@@ -183,7 +152,3 @@ def _name(layer: object) -> str:
     if type(layer) is BaseHTTPMiddleware:
         return dotted(layer.dispatch_func)
     return dotted(type(layer))
-
-
-def _near(key: str, offers: list[str]) -> list[str]:
-    return difflib.get_close_matches(key, offers, n=2, cutoff=0.6)

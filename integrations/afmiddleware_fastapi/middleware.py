@@ -10,7 +10,7 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.model.http import Target
 from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
-from afmiddleware_fastapi.audit import findings, inner_middlewares
+from afmiddleware_fastapi.audit import listing
 from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed
 
@@ -47,12 +47,9 @@ class FenceMiddleware(AsgiFence):
         except TypeError as error:
             msg = f"the fence found no Starlette or FastAPI application to ask: {error}"
             raise ConfigError([msg]) from error
-        fence = self.fence
-        allowed = fence.config.inner_middleware
-        problems = findings(app, fence.plan.bindings, allowed, type(self))
-        if problems:
-            raise ConfigError([f"{fence.config.source}: {problem}" for problem in problems])
-        return FastApiRouter(resolver, watched=bool(inner_middlewares(app, type(self))))
+        found = listing(app)
+        self.fence.adopt(found)
+        return FastApiRouter(resolver, watched=bool(found.layers))
 
 
 class FastApiRouter:

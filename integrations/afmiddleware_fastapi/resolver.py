@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from starlette.routing import Match
 
+from afmiddleware.mapping.coverage import key_of
 from afmiddleware.model.http import Target
 from afmiddleware_fastapi.index import route_path
 from afmiddleware_fastapi.tree import REST, Node, Table, Tree, router_of
@@ -105,7 +106,7 @@ def _enter(node: Node, scope: MutableMapping[str, Any], found: Mapping[str, Any]
     if known is None:
         if node.refuses is not None and node.refuses(method):
             return Unrouted(kind="method_not_allowed", steps=steps)
-        known = method, f"{method} {node.template}"
+        known = method, key_of(method, node.template)
     return Routed(
         key=known[1],
         method=known[0],
@@ -142,7 +143,7 @@ def _whole(table: Table, scope: MutableMapping[str, Any], steps: Steps, endpoint
     method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
     template = table.prefix + REST
     return Routed(
-        key=f"{method} {template}",
+        key=key_of(method, template),
         method=method,
         template=template,
         endpoint=endpoint,

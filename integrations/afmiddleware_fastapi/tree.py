@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from afmiddleware.declare import first_declared
+from afmiddleware.mapping.coverage import Kind, key_of
 from afmiddleware_fastapi.index import ANYTHING, Index, Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-Kind = Literal["http", "websocket", "mount", "unknown"]
+    from afmiddleware.declare import Declaration
+
 REST = "/{path:path}"
 """The template of everything below a place that is one endpoint as a whole."""
 
@@ -27,12 +30,13 @@ class Node:
 
     `template` is its whole template. `child` is the table below a mount or host; without one the node is an endpoint.
     `keys` maps a method as sent to (judged method, binding key); with `any_method` others are dispatched too. `closed`
-    says that nothing behind the endpoint dispatches any further. `sets_root` is the root path the sub-application sets.
+    says that nothing behind the endpoint dispatches any further. `held` is the declaration on the nearest router or
+    application that holds the route. `sets_root` is the root path the sub-application sets.
     """
 
     __slots__ = (
-        "any_method", "child", "closed", "endpoint", "keys", "kind", "layers", "match", "name", "refuses", "sets_root",
-        "shape", "template",
+        "any_method", "child", "closed", "endpoint", "held", "keys", "kind", "layers", "match", "name", "refuses",
+        "sets_root", "shape", "template",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, match: Callable[[Any], tuple[Any, Any]], template: str, endpoint: object) -> None:
@@ -43,6 +47,7 @@ class Node:
         self.name = dotted(endpoint)
         self.shape: Shape = ANYTHING
         self.child: Table | None = None
+        self.held: Declaration | None = None
         self.keys: dict[str, tuple[str, str]] = {}
         self.any_method = False
         self.closed = False
@@ -73,7 +78,8 @@ class Tree:
 
     def __init__(self, app: Any) -> None:
         self._watched: list[tuple[Router | None, Any, int]] = []
-        self.root = self._table(router_of(app), "", ())
+        router = router_of(app)
+        self.root = self._table(router, "", (), first_declared((router, app)))
 
     def stale(self) -> bool:
         """Whether a list of routes has grown, shrunk or been replaced."""
@@ -93,27 +99,28 @@ class Tree:
             if included is not None and all(included is not seen for seen, _, _ in self._watched):
                 self._watch(included)
 
-    def _table(self, router: Router, prefix: str, above: tuple[Router, ...]) -> Table:
+    def _table(self, router: Router, prefix: str, above: tuple[Router, ...], held: Declaration | None) -> Table:
         self._watch(router)
-        nodes = [
-            self._node(original, view, prefix, (*above, router), included=included)
-            for original, view, included in flatten(router)
-        ]
+        nodes = []
+        for original, view, holders in flatten(router):
+            node = self._node(original, view, prefix, included=bool(holders))
+            node.held = first_declared((original, *holders)) or held
+            if isinstance(original, (Mount, Host)):
+                self._unfold(node, view.app, (*above, router))
+            nodes.append(node)
         # FastAPI lists the routes of `app.frontend()` nowhere in public; they come after all others.
         late = getattr(router, "_iter_low_priority_routes", tuple)
         return Table(router, prefix, tuple(nodes), tuple(late()))
 
-    def _node(self, original: Any, view: Any, prefix: str, above: tuple[Router, ...], *, included: bool) -> Node:
+    def _node(self, original: Any, view: Any, prefix: str, *, included: bool) -> Node:
         if included and type(original).matches not in stock_matches():
             # The router asks this class's own `matches` in a way that cannot be repeated from outside.
             return Node("unknown", view.matches, f"{prefix}<{dotted(type(original))}>", type(original))
         if isinstance(original, Mount):
             node = Node("mount", view.matches, prefix + view.path, view.app)
             node.shape = _shape(original, view, view.path + REST)
-            self._unfold(node, view.app, above)
         elif isinstance(original, Host):
             node = Node("mount", view.matches, f"{prefix}//{view.host}", view.app)
-            self._unfold(node, view.app, above)
         elif isinstance(original, Route):
             node = Node("http", view.matches, prefix + view.path, view.endpoint)
             node.shape = _shape(original, view, view.path)
@@ -135,32 +142,49 @@ class Tree:
             node.template += REST
             node.layers = ()  # judged as a whole, its own middlewares included
             if isinstance(inner, StaticFiles):
-                node.keys = {"GET": ("GET", f"GET {node.template}"), "HEAD": ("GET", f"GET {node.template}")}
+                node.keys = {
+                    "GET": ("GET", key_of("GET", node.template)),
+                    "HEAD": ("GET", key_of("GET", node.template)),
+                }
             node.any_method = True
             return
         if isinstance(inner, Starlette):
             node.layers += tuple(inner.user_middleware)
             node.sets_root = getattr(inner, "root_path", "") if _is_fastapi(inner) else ""
-        node.child = self._table(router, node.template, above)
+        node.child = self._table(router, node.template, above, first_declared((router, inner, app)) or node.held)
 
 
-def flatten(router: Router) -> Iterator[tuple[Any, Any, bool]]:
-    """A router's routes in matching order, included routers unfolded, as (route, how the router sees it, included).
+def flatten(router: Router) -> Iterator[tuple[Any, Any, tuple[Any, ...]]]:
+    """A router's routes in matching order, included routers unfolded, as (route, how the router sees it, its holders).
 
-    The first full match of this list is the router's own, and so is the first partial one where no match is full.
+    The holders are the included routers a route stands in, innermost first; there are none for the router's own. The
+    first full match of this list is the router's own, and so is the first partial one where no match is full.
     """
     iterate = None
     if "fastapi.routing" in sys.modules:  # never imported for a plain Starlette application
         iterate = getattr(sys.modules["fastapi.routing"], "iter_route_contexts", None)
     for route in router.routes:
         if iterate is None:
-            yield route, route, False
+            yield route, route, ()
             continue
+        leaves = _leaves(route, ())
         for context in iterate([route]):
+            leaf, holders = next(leaves, (None, ()))
             if context.route is route:
-                yield route, route, False
+                yield route, route, ()
             else:
-                yield context.original_route, context, True
+                # Should the two walks ever disagree, nothing is taken to be declared.
+                yield context.original_route, context, holders if leaf is context.original_route else (None,)
+
+
+def _leaves(route: Any, holders: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """The routes below an included router, with the routers that hold them."""
+    included = getattr(route, "original_router", None)
+    if included is None:
+        yield route, holders
+        return
+    for inner in included.routes:
+        yield from _leaves(inner, (included, *holders))
 
 
 def router_of(app: Any) -> Router:
@@ -253,7 +277,7 @@ def _methods(node: Node, original: Any, methods: Collection[str] | None) -> None
         return
     for method in methods:
         judged = "GET" if method == "HEAD" and "GET" in methods else method
-        node.keys[method] = (judged, f"{judged} {node.template}")
+        node.keys[method] = (judged, key_of(judged, node.template))
     if type(original).handle not in _stock_handles():
         # The route's own code answers where others would say 405.
         node.any_method = True
@@ -262,7 +286,7 @@ def _methods(node: Node, original: Any, methods: Collection[str] | None) -> None
 def _class_methods(node: Node, endpoint: type[HTTPEndpoint]) -> None:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"):
         if hasattr(endpoint, method.lower()):
-            node.keys[method] = (method, f"{method} {node.template}")
+            node.keys[method] = (method, key_of(method, node.template))
     if "GET" in node.keys and "HEAD" not in node.keys:
         node.keys["HEAD"] = node.keys["GET"]
     stock = ("__init__", "__await__", "dispatch", "method_not_allowed")

@@ -10,6 +10,7 @@ import pytest
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.model import Closed, Entry, Held, Outcome, Settlement, Window
+from afmiddleware.model.receipt import Draft
 from afmiddleware.receipts.verify import verify
 from tests.ledger.conftest import ALLOW, DENY, ending, entry, rate, spend
 
@@ -215,8 +216,7 @@ def test_a_receipt_that_cannot_be_made_leaves_no_charge(ledger: Ledger) -> None:
     bad = entry("d1", budget, burst, amount=500)
     from msgspec.structs import replace
 
-    draft = bad.record(ALLOW)
-    bad = replace(bad, record=lambda _: replace(draft, body={**draft.body, "code": "\ud800"}))
+    bad = replace(bad, record=lambda _: Draft("intent", bad.owner, {"id": "d1", "code": "\ud800"}))
     with pytest.raises(AFError):
         ledger.commit(bad)
     assert (used(ledger, budget.cell), used(ledger, burst.cell)) == (0, 0)

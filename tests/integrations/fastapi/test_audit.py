@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
 
-from afmiddleware_fastapi.audit import endpoints, findings, inner_middlewares
+from afmiddleware.config.load import load
+from afmiddleware.errors import ConfigError
+from afmiddleware.fence import Fence as Core
+from afmiddleware_fastapi.audit import endpoints, inner_middlewares, listing
 from tests.integrations.fastapi.fenced import Fence
 
 HERE = __name__
@@ -28,6 +32,20 @@ async def handler(request: Any) -> Response:
 
 async def opaque(scope: Any, receive: Any, send: Any) -> None:
     await PlainTextResponse("")(scope, receive, send)
+
+
+def findings(app: Any, keys: list[str], inner: list[str], fence_class: type) -> list[str]:
+    """What stops the start under a policy that binds `keys` and names `inner` middlewares."""
+    routes = "".join(f"  - {{route: {json.dumps(key)}, public: true}}\n" for key in keys)
+    text = f"version: 1\nservice: s\nledger: memory\ninner_middleware: {json.dumps(inner)}\n"
+    core = Core(load(text + (f"routes:\n{routes}" if routes else "")))
+    try:
+        core.adopt(listing(app, fence_class))
+    except ConfigError as error:
+        return list(error.problems)
+    finally:
+        core.close()
+    return []
 
 
 class Things(HTTPEndpoint):

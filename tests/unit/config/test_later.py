@@ -54,8 +54,6 @@ KEYS = {
     "routes.*.methods": "{transfer: {amount: {from: params.amount}}}",
     "routes.*.tools": "{book_flight: {amount: {from: arguments.price}}}",
     "routes.*.applies_to": "agents",
-    "routes.*.amount.table": "path.plan",
-    "routes.*.amount.prices": "{basic: 10 USD}",
     "rules.require_approval": "[{capability: payments.*, approval: finance}]",
     "rules.risk": "{critical: deny, high: require_approval, medium: warn}",
     "rules.deny.*.applies_to": "agents",
@@ -76,7 +74,6 @@ KEYS = {
 
 ENTRIES = {
     "routes.*": "route: GET /a, capability: a.b",
-    "routes.*.amount": "from: body.a",
     "rules.deny.*": "capability: a.b",
     "rules.allow.*": "capability: a.b",
     "limits.*": "name: a, rate: 1/day",

@@ -162,7 +162,7 @@ nonsense: !tag x
         "not an IANA time zone",
         "'get' is not a method",
         "'A' is not a capability",
-        "the key 'from' is missing",
+        "an amount has one of from, sum, table with prices, or price with times",
         "'cents'",
         "a public route is not judged",
         "the alias *x",

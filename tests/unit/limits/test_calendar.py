@@ -83,8 +83,8 @@ def test_a_budget_of_a_day_is_given_once_in_that_day(zone: str, at: str, hours: 
     roll(cell, end - 1, zone)
     assert cell.total == 100
     roll(cell, end, zone)
-    assert (cell.total, cell.at) == (0, end)
-    assert cell.span > 0
+    assert cell.total == 0
+    assert (cell.until - cell.span, day_bounds(end, zone)[1]) == (end, cell.until)
 
 
 def test_a_counter_made_while_the_clock_reads_the_old_date_again_ends_with_its_day() -> None:
@@ -96,4 +96,4 @@ def test_a_counter_made_while_the_clock_reads_the_old_date_again_ends_with_its_d
     roll(cell, again + SECOND, "America/St_Johns")
     assert cell.total == 100
     roll(cell, instant("2010-11-08T00:00:00-03:30"), "America/St_Johns")
-    assert (cell.total, datetime.fromtimestamp(cell.at // SECOND, UTC).hour) == (0, 3)
+    assert (cell.total, datetime.fromtimestamp((cell.until - cell.span) // SECOND, UTC).hour) == (0, 3)

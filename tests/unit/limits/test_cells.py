@@ -69,20 +69,20 @@ def test_a_ring_has_room_exactly_from_when_it_says(steps: list[tuple[int, int, b
 
 
 def copied(cell: Cell) -> Cell:
-    return Cell(cell.at, cell.span, cell.total, list(cell.slots))
+    return Cell(cell.until, cell.span, cell.total, list(cell.slots))
 
 
 @given(st.lists(st.tuples(st.integers(-90_000, 90_000), st.integers(0, 50)), max_size=30))
 def test_a_day_counts_its_own_and_no_clock_opens_it_twice(steps: list[tuple[int, int]]) -> None:
     day, now = limit("day", zone="Europe/Amsterdam"), START
     cell = new_cell(day, now)
-    latest = cell.at
+    latest = cell.until
     for move, amount in steps:
         now += move * SECOND
         roll(cell, now, "Europe/Amsterdam")
-        assert cell.at >= latest
-        latest = cell.at
-        assert now < cell.at + cell.span
+        assert cell.until >= latest
+        latest = cell.until
+        assert now < cell.until
         add(cell, amount)
 
 

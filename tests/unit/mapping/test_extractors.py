@@ -296,7 +296,7 @@ def test_one_value_cannot_pass_for_two() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "a{body.x", "a}b", "{body.x}{body.y}", "{}", "{cookie.x}", "{body.}", "{body.a..b}"]
+    "text", ["", "{", "a{body.x", "a}b", "{body.x}{body.y}", "{}", "{cookie.sid}", "{body.}", "{body.a..b}"]
 )
 def test_templates_that_are_not(text: str) -> None:
     with pytest.raises(GrammarError):
@@ -314,7 +314,16 @@ def test_templates_that_are_not(text: str) -> None:
         "body.a[01]",
         "body.a[-1]",
         "body.a b",
-        "form.a",
+        "form",
+        "form.",
+        "form[0]",
+        "query[0].a",
+        "params.a",
+        "cookie.a b",
+        "cookie.sessionid",
+        "cookie.X-CSRF-Token",
+        "body.a[*",
+        "body.a[**]",
         "header.a_b",
         "header.Authorization",
         "header.cookie",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -33,7 +34,7 @@ def write(drafts: list[Draft], keys: ReceiptKeys = KEYS, head: Head = START, ste
     log: Log = []
     for draft in drafts:
         now += step
-        body = dict(draft.body)
+        body = dict(cast("Mapping[str, Any]", draft.body))
         name = str(body["id"])
         if draft.kind == "outcome":
             body["ref"] = leaves[name]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.errors import ReceiptError
+from afmiddleware.model.receipt import Body
 from afmiddleware.receipts.canonical import MAX_INTEGER, encode, parse, strict_parse
 
 
@@ -140,3 +142,10 @@ def test_whatever_is_read_is_canonical(data) -> None:
     except ReceiptError:
         return
     assert rfc8785.dumps(body) == data
+
+
+@pytest.mark.parametrize("kind", get_args(Body))
+def test_a_typed_body_has_its_members_in_canonical_order(kind: type[msgspec.Struct]) -> None:
+    """They are encoded as they stand, so one out of order would make bytes that verify as not canonical."""
+    assert list(kind.__struct_fields__) == sorted(kind.__struct_fields__)
+    assert kind.__struct_encode_fields__ == kind.__struct_fields__

@@ -1,0 +1,257 @@
+"""The coverage audit: which endpoint of the real application falls under which binding, and what is wrong with that.
+
+An adapter says what its framework's router has and nothing else: a `Listing`. `Fence.adopt(listing)` at the start, and
+`afmiddleware check --app`, do the rest. The protocol for an adapter package `afmiddleware_<framework>`:
+
+- `afmiddleware_<framework>.audit.listing(app) -> Listing` lists every endpoint that a request can reach: in the order
+  the router asks, mounts and sub-applications unfolded, pages that the framework adds by itself included. It runs no
+  handler and raises `TypeError` for an application that is not its framework's.
+- `Endpoint.method` is the method that is judged, `*` where every method is dispatched; `Endpoint.template` is the
+  router's own spelling from the outermost prefix down. The adapter's `Target.key` at a request is `key_of` of the
+  same two, computed once and not per request.
+- `Endpoint.declaration` is `declared(handler, method)`, or where that is `None` the declaration on the nearest router
+  that holds the endpoint. The fence compiles it; the adapter does nothing with it.
+- `Listing.layers` are the import paths of what stands between the fence and the handlers and is not known as harmless.
+- At its start (Flask: the first request) the adapter calls `fence.adopt(listing(app))`, which raises `ConfigError`
+  with everything that must stop it. Several applications may share a fence; what they list adds up.
+
+The ids of findings are stable.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from afmiddleware.grammar.templates import normal, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from afmiddleware.declare import Declaration
+    from afmiddleware.mapping.bindings import Binding
+
+Kind = Literal["http", "websocket", "mount", "unknown"]
+
+UNMAPPED: Final = "coverage.unmapped"
+"""A mutating endpoint has no binding: every request to it is refused."""
+NO_ENDPOINT: Final = "coverage.no_endpoint"
+"""The policy binds an endpoint that the application does not have."""
+AMBIGUOUS: Final = "coverage.ambiguous"
+"""One binding would mean several endpoints, or several bindings one endpoint."""
+DECLARED_TWICE: Final = "coverage.declared_twice"
+"""An endpoint is bound in the policy file and in the code."""
+DECLARATION: Final = "coverage.declaration"
+"""A declaration in the code is wrong."""
+UNKNOWN_NODE: Final = "coverage.unknown_node"
+"""The router has a node that the adapter cannot look into."""
+INNER_MIDDLEWARE: Final = "coverage.inner_middleware"
+"""A layer inside the fence, or inside a mounted application, may change what the handlers act on."""
+ROUTER: Final = "coverage.router"
+"""The router itself cannot be asked."""
+
+STOPS: Final = frozenset({NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, UNKNOWN_NODE, INNER_MIDDLEWARE, ROUTER})
+"""The findings that stop the start. What is merely unmapped is denied."""
+
+ANY_METHOD: Final = "*"
+EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "QUERY")
+"""The methods that a declaration on an endpoint without a list of methods means."""
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "WEBSOCKET"})
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of the application that a request can reach.
+
+    `methods` are those that are judged under `method` (`GET` includes `HEAD` where one handler answers both). `kind` is
+    `mount` for an application judged as a whole, `unknown` for what the adapter cannot look into. `name` is the
+    handler's import path, `where` its file and line where that is known.
+    """
+
+    method: str
+    template: str
+    name: str
+    methods: tuple[str, ...] = ()
+    kind: Kind = "http"
+    where: str = ""
+    declaration: Declaration | None = None
+
+    @property
+    def key(self) -> str:
+        """What a policy binds."""
+        return key_of(self.method, self.template)
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter tells of an application. `problems` are reasons why its router cannot be asked."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    layers: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def merge(first: Listing, second: Listing) -> Listing:
+    """What two listings say together, nothing twice."""
+    endpoints = {(one.key, one.template, one.name): one for one in (*first.endpoints, *second.endpoints)}
+    return Listing(
+        endpoints=(*endpoints.values(),),
+        layers=(*dict.fromkeys((*first.layers, *second.layers)),),
+        problems=(*dict.fromkeys((*first.problems, *second.problems)),),
+    )
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong. `where` is `file:line` where there is a place."""
+
+    id: str
+    text: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.where else self.text
+
+
+class Covered(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint and what became of it: `capability` is `public` or `unmapped` where it has none."""
+
+    endpoint: str
+    capability: str
+    handler: str
+    bound: str = ""
+    """Where the binding stands, `file:line`."""
+
+
+def key_of(method: str, template: str) -> str:
+    """The key under which a policy binds an endpoint: the judged method and the template's normal form."""
+    return f"{method} {normal(template)}"
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The bindings by the endpoints' own keys, with what was found on the way."""
+
+    bindings: Mapping[str, Binding]
+    findings: tuple[Finding, ...]
+
+
+def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str) -> Fitted:
+    """Give the bindings of a policy file, by normal key, to the endpoints they mean.
+
+    An entry means the endpoint with its very normal form; where the application has none, the one that differs only
+    in converters (`{id}` for Flask's `<int:id>`). It never means two. `source` is the file's name.
+    """
+    exact = {one.key: one for one in endpoints if one.method != ANY_METHOD and one.kind != "unknown"}
+    whole = {normal(one.template) for one in endpoints if one.method == ANY_METHOD and one.kind != "unknown"}
+    near: dict[str, list[str]] = {}
+    for key in exact:
+        near.setdefault(plain(key), []).append(key)
+    for template in whole:
+        near.setdefault(plain(template), []).append(template)
+    bindings = dict(bound)
+    findings: list[Finding] = []
+    meant: dict[str, Binding] = {}
+    for key, binding in bound.items():
+        method, _, template = key.partition(" ")
+        place = f"{source}:{binding.line}" if binding.line else source
+        if key in exact or template in whole:
+            continue
+        offers = [one for one in near.get(plain(key), ()) if one not in bound]
+        offers += [f"{method} {one}" for one in near.get(plain(template), ()) if f"{method} {one}" not in bound]
+        if not offers:
+            findings.append(Finding(NO_ENDPOINT, _missing(binding.key, key, exact, whole), place))
+        elif len(offers) > 1:
+            text = f"{binding.key} would mean {' and '.join(offers)}; write an entry for each, with its converter"
+            findings.append(Finding(AMBIGUOUS, text, place))
+        elif offers[0] in meant:
+            text = f"{binding.key} and {meant[offers[0]].key} both mean {offers[0]}; keep one"
+            findings.append(Finding(AMBIGUOUS, text, place))
+        else:
+            bindings[offers[0]] = meant[offers[0]] = binding
+    findings += _collisions(bindings, endpoints)
+    return Fitted(bindings=bindings, findings=tuple(findings))
+
+
+def covered(bindings: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str) -> list[Covered]:
+    """Every endpoint with its capability."""
+    whole = _by_template(bindings)
+    return [_covered(one, _bindings_of(one, bindings, whole), source) for one in endpoints]
+
+
+def gaps(
+    bindings: Mapping[str, Binding],
+    listing: Listing,
+    allowed_inner: Collection[str],
+) -> list[Finding]:
+    """What is wrong with an application, its bindings aside."""
+    findings = [Finding(ROUTER, problem) for problem in listing.problems]
+    whole = _by_template(bindings)
+    for one in listing.endpoints:
+        if one.kind == "unknown":
+            text = f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs"
+            findings.append(Finding(UNKNOWN_NODE, text, one.where))
+        elif one.method not in _READING and not _bindings_of(one, bindings, whole):
+            text = f"{one.key} ({one.name}) changes something and is not mapped, so that it is always refused"
+            findings.append(Finding(UNMAPPED, text, one.where))
+    findings += [
+        Finding(
+            INNER_MIDDLEWARE,
+            f"inner_middleware: {name} stands between the fence and the handlers and may change what they act on; "
+            "put it outside the fence, or name it under inner_middleware",
+        )
+        for name in listing.layers
+        if name not in allowed_inner
+    ]
+    return findings
+
+
+def _by_template(bindings: Mapping[str, Binding]) -> dict[str, list[Binding]]:
+    found: dict[str, list[Binding]] = {}
+    for key, binding in bindings.items():
+        found.setdefault(key.partition(" ")[2], []).append(binding)
+    return found
+
+
+def _bindings_of(
+    endpoint: Endpoint,
+    bindings: Mapping[str, Binding],
+    whole: Mapping[str, list[Binding]],
+) -> list[Binding]:
+    if endpoint.method == ANY_METHOD:
+        return whole.get(normal(endpoint.template), [])
+    found = bindings.get(endpoint.key)
+    return [found] if found is not None else []
+
+
+def _covered(endpoint: Endpoint, found: Sequence[Binding], source: str) -> Covered:
+    names = dict.fromkeys("public" if one.public else one.capability for one in found)
+    places = dict.fromkeys(one.where or (f"{source}:{one.line}" if one.line else source) for one in found)
+    return Covered(
+        endpoint=endpoint.key,
+        capability=", ".join(names) or "unmapped",
+        handler=endpoint.name,
+        bound=", ".join(places),
+    )
+
+
+def _collisions(bindings: Mapping[str, Binding], endpoints: Sequence[Endpoint]) -> list[Finding]:
+    """Endpoints whose templates differ only in what the normal form drops: one binding would mean them all."""
+    spelled: dict[str, dict[str, None]] = {}
+    for one in endpoints:
+        if one.key in bindings:
+            spelled.setdefault(one.key, {})[one.template] = None
+    return [
+        Finding(AMBIGUOUS, f"{key} would mean {' and '.join(templates)}; give a parameter of one another name")
+        for key, templates in spelled.items()
+        if len(templates) > 1
+    ]
+
+
+def _missing(shown: str, key: str, exact: Collection[str], whole: Collection[str]) -> str:
+    method, _, template = key.partition(" ")
+    if method == "HEAD" and f"GET {template}" in exact:
+        near = [f"GET {template}"]
+    else:
+        offers = sorted([*exact, *(f"{method} {one}" for one in whole)])
+        near = difflib.get_close_matches(key, offers, n=2, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"routes: the application has no endpoint {shown}{hint}"

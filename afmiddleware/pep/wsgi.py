@@ -1,0 +1,247 @@
+"""The fence as WSGI middleware (PEP 3333). What a framework's adapter adds is its router (`Router`).
+
+A response streams through untouched but for its headers; the request body is held back only when the decision read it,
+and the application then receives exactly those bytes, as `wsgi.input` with `CONTENT_LENGTH`.
+"""
+
+from __future__ import annotations
+
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from afmiddleware.current import Action, enter, leave
+from afmiddleware.drivers import run
+from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.flow import admit
+from afmiddleware.model.outcome import End
+from afmiddleware.pep.environ import Body, facts_of
+from afmiddleware.pep.passage import cross_origin, unsealed, unusable
+from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.plan import Admission, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from afmiddleware.fence import Fence
+    from afmiddleware.model.http import HttpFacts, Target
+    from afmiddleware.plan import Pass
+
+_NO_BODY: Final = frozenset({204, 304})
+"""Statuses whose answer has no body, so that nobody need ask for one."""
+
+
+class Routing(Protocol):
+    """One request on its way through a router."""
+
+    def resolve(self) -> Target | None:
+        """The endpoint that will run, or `None` when the application answers by itself. Raises `MappingError`."""
+        ...
+
+
+class Router(Protocol):
+    """What the fence asks of a router."""
+
+    def begin(self, environ: WSGIEnvironment) -> Routing:
+        """Look at one request; nothing is resolved yet."""
+        ...
+
+
+class FenceMiddleware:
+    """Decide every request before it reaches `app`. Subclasses say what the router is."""
+
+    def __init__(self, app: WSGIApplication, fence: Fence) -> None:
+        self.app = app
+        self.fence = fence
+        self._router: Router | None = None
+        self._starting = threading.Lock()
+
+    def make_router(self, environ: WSGIEnvironment) -> Router:
+        """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
+        raise NotImplementedError
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange(self.fence, environ, start_response)
+        try:
+            router = self._router or self._start(environ)
+        except ConfigError as error:
+            return exchange.refuse(unusable(self.fence, exchange.facts, error))
+        try:
+            passage = exchange.decide(router.begin(environ).resolve)
+        except ClientGoneError as error:
+            return exchange.cut_off(error)
+        return exchange.refuse(passage) if isinstance(passage, Refused) else exchange.run(self.app)
+
+    def _start(self, environ: WSGIEnvironment) -> Router:
+        with self._starting:
+            if self._router is None:
+                self._router = self.make_router(environ)
+            return self._router
+
+
+class Exchange:
+    """One request and the way back of its answer: headers are added, the end is recorded exactly once.
+
+    `decide` may be called while `run` has the application at work (that is how Flask's hook does it), or before.
+    """
+
+    __slots__ = ("_done", "_entered", "_outer", "_start", "action", "admission", "body", "environ", "fence", "status")
+
+    def __init__(self, fence: Fence, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self.fence = fence
+        self.environ = environ
+        self.body: Body | None = None
+        self.admission: Admission | None = None
+        self.action: Action | None = None
+        self.status = 0
+        self._start = start_response
+        self._outer: Action | None = None
+        self._entered = False
+        self._done = False
+
+    @property
+    def facts(self) -> HttpFacts:
+        """The head of the request."""
+        return (self.body or self._look()).facts
+
+    def decide(self, resolve: Callable[[], Target | None]) -> Pass | Refused | Admission:
+        """Judge the request; an admitted one is the current action until `run` has returned.
+
+        Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
+        """
+        fence = self.fence
+        body = self._look()
+        now = fence.clock()
+        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now)), _Io(fence, body))
+        if isinstance(passage, Admission):
+            self.admission = passage
+            self.action = Action(passage)
+            self._outer = enter(self.action)
+            self._entered = True
+        return passage
+
+    def run(self, app: WSGIApplication) -> Iterable[bytes]:
+        """Let the application answer."""
+        try:
+            answer = app(self.environ, self.start_response)
+        except SealBrokenError as error:
+            self.finish(End.ERROR if error.entered else End.NOT_REACHED)
+            if self.status:
+                raise
+            return self.refuse(unsealed(self.fence, self.facts, error))
+        except BaseException:
+            self.finish(End.ERROR)
+            raise
+        finally:
+            self._leave()
+        return answer if self.admission is None else _Answer(self, answer)
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        """Begin the answer, with the headers of an admitted action."""
+        self.check(int(status[:3]))
+        self.status = int(status[:3])
+        admission = self.admission
+        if admission is not None:
+            crossing = cross_origin(self.facts)
+            headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
+        return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
+
+    def check(self, status: int) -> None:
+        """Raise `SealBrokenError` for an answer that does not come from what was judged."""
+
+    def reached(self) -> bool:
+        """Whether the handler was entered, as far as this point can tell."""
+        return True
+
+    def finish(self, end: End) -> None:
+        """Record how an admitted action ended. The first word counts."""
+        if self._done or self.admission is None or self.action is None:
+            return
+        self._done = True
+        if not self.reached():
+            end = End.NOT_REACHED
+        self.fence.conclude(self.admission, self.action.outcome(self.status, end))
+
+    def refuse(self, passage: Refused) -> Iterable[bytes]:
+        """Answer a refusal."""
+        crossing = cross_origin(self.facts)
+        status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        self._start(status_line(status), texts(headers))
+        return [content]
+
+    def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
+        """Answer whoever is no longer there: WSGI has no other way to end a request."""
+        self._start(status_line(400), [("Content-Length", "0"), ("Connection", "close")])
+        return []
+
+    def _look(self) -> Body:
+        body = self.body = Body(self.environ, facts_of(self.environ))
+        return body
+
+    def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            leave(self._outer)
+
+
+class _Io:
+    """What the spine can have done while it decides a request."""
+
+    __slots__ = ("commit", "post", "read_body", "resolve")
+
+    def __init__(self, fence: Fence, body: Body) -> None:
+        self.commit = fence.commit
+        self.post = fence.post
+        self.resolve = fence.resolve
+        self.read_body = body.read
+
+
+class _Answer:
+    """The body of an admitted answer. The server asks for its pieces, and its `close` is the end of the action."""
+
+    __slots__ = ("_answer", "_exchange", "_next", "_whole")
+
+    def __init__(self, exchange: Exchange, answer: Iterable[bytes]) -> None:
+        self._exchange = exchange
+        self._answer = answer
+        self._next = iter(answer).__next__
+        self._whole = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        # Pieces may be made while they are asked for, and the server's thread may serve others in between.
+        outer = enter(exchange.action) if exchange.action is not None else None
+        try:
+            return self._next()
+        except StopIteration:
+            self._whole = True
+            raise
+        except BaseException:
+            exchange.finish(End.ERROR)
+            raise
+        finally:
+            leave(outer)
+
+    def close(self) -> None:
+        exchange = self._exchange
+        try:
+            close = getattr(self._answer, "close", None)
+            if close is not None:
+                close()
+        finally:
+            whole = self._whole or exchange.status in _NO_BODY or exchange.environ.get("REQUEST_METHOD") == "HEAD"
+            exchange.finish(End.OK if whole and exchange.status else End.CLIENT_GONE)
+
+
+def status_line(status: int) -> str:
+    """`403 Forbidden`, as WSGI wants it."""
+    return f"{status} {HTTPStatus(status).phrase}"
+
+
+def texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers as WSGI wants them."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
