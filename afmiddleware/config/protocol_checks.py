@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.config.conditions import money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, names_its_currency, sources_in
 from afmiddleware.errors import GrammarError
 from afmiddleware.grammar.capability import check_segment
@@ -11,7 +12,7 @@ from afmiddleware.grammar.capability import check_segment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from afmiddleware.config.mapping_checks import Fault
+from afmiddleware.config.mapping_checks import Fault
 
 _ELSEWHERE: Final = (*FIELDS, "media", "settle")
 _HOLDERS: Final = {"jsonrpc": "{method}", "mcp": "{tool}"}
@@ -89,6 +90,13 @@ def _calls(
         if made and "capability" not in entry and not _is_segment(name):
             yield here, f"{name[:60]!r} is not one segment of a capability; give this one a capability of its own"
         amount = entry.get("amount")
+        if (
+            isinstance(amount, str)
+            and amount.strip()
+            and amount.isprintable()
+            and (wrong := money_fault(amount, exponents))
+        ):
+            yield (*here, "amount"), wrong
         if isinstance(amount, dict):
             for path, text in amount_faults(amount, exponents, kinds):
                 yield (*here, "amount", *path), text
