@@ -12,7 +12,7 @@ from afmiddleware.grammar.capability import check_segment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-from afmiddleware.config.mapping_checks import Fault
+    from afmiddleware.config.mapping_checks import Fault
 
 _ELSEWHERE: Final = (*FIELDS, "media", "settle")
 _HOLDERS: Final = {"jsonrpc": "{method}", "mcp": "{tool}"}
@@ -26,7 +26,7 @@ def protocol_faults(route: Mapping[str, Any], exponents: Mapping[str, int]) -> I
     template = capability if isinstance(capability, str) else ""
     if protocol is None:
         yield from _plain_faults(route, template)
-    elif protocol in _HOLDERS:
+    elif isinstance(protocol, str) and protocol in _HOLDERS:
         yield from _own_faults(route, protocol, template)
         named = protocol == "jsonrpc" and "{method}" in template
         yield from _calls(route, "methods", _METHOD_KINDS, exponents, made=named)
