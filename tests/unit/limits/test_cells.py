@@ -102,6 +102,8 @@ def test_a_paced_rate_is_the_generic_cell_rate_algorithm(quota: int, burst: int,
             roll(later, at - 1, paced.window)
             assert later.total == burst
         assert expired(cell, latest) == (latest >= empty_at)
+        assert expired(cell, max(empty_at, latest))
+        assert empty_at <= latest or not expired(cell, empty_at - 1)
     assert all(sum(at <= one < at + 60 * SECOND for one in passed) <= quota + burst - 1 for at in passed)
 
 
