@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 NEEDS = {
     "fastapi": "fastapi",
     "flask": "flask",
+    "gunicorn": "flask",
     "django": "django",
     "demo": "uvicorn",
     "uvicorn": "uvicorn",

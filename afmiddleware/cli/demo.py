@@ -9,7 +9,7 @@ import tempfile
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from rich.console import Console
@@ -26,23 +26,27 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.schema import Config
 
-_MISSING = "the demo needs a web server and an HTTP client: pip install 'afmiddleware[demo]'"
+_NEEDED: Final = {"fastapi": ("fastapi", "uvicorn"), "flask": ("flask",)}
+"""The frameworks the shop is written for, and the modules that each needs."""
+_MISSING: Final = "the demo of {app} needs {absent}: pip install 'afmiddleware[demo]' {absent}"
 
 
 @click.command("demo")
+@click.option("--app", default="fastapi", type=click.Choice([*_NEEDED]), help="The shop's framework.")
 @click.option("--policy", type=click.Path(dir_okay=False), help="Another policy for the same agent.")
 @click.option("--keep", type=click.Path(file_okay=False), help="Keep the policy, ledger and keys in this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON, with what was expected and seen.")
-def demo_command(policy: str | None, keep: str | None, *, as_json: bool) -> None:
+def demo_command(app: str, policy: str | None, keep: str | None, *, as_json: bool) -> None:
     """Start a small shop behind the fence and let an agent try what agents try.
 
-    Everything is real: uvicorn on a free loopback port, HTTP requests, an SQLite ledger in a temporary folder. Exit 1
-    when any step is not what a good fence would do.
+    Everything is real: a web server on a free loopback port (uvicorn for FastAPI, werkzeug for Flask), HTTP requests,
+    an SQLite ledger in a temporary folder. Exit 1 when any step is not what a good fence would do.
     """
-    if not all(find_spec(module) for module in ("fastapi", "httpx", "uvicorn")):
-        raise ConfigError([_MISSING])
+    absent = " ".join(module for module in ("httpx", *_NEEDED[app]) if find_spec(module) is None)
+    if absent:
+        raise ConfigError([_MISSING.format(app=app, absent=absent)])
     with _folder(keep) as folder:
-        steps = _shown(lambda: _steps(folder, policy), plain=as_json or not sys.stdout.isatty(), silent=as_json)
+        steps = _shown(lambda: _steps(folder, policy, app), plain=as_json or not sys.stdout.isatty(), silent=as_json)
     good = all(step.ok for step in steps)
     if as_json:
         echo_json({"ok": good, "steps": [_told(step) for step in steps]})
@@ -51,11 +55,11 @@ def demo_command(policy: str | None, keep: str | None, *, as_json: bool) -> None
     sys.exit(0 if good else 1)
 
 
-def _steps(folder: Path, policy: str | None) -> Iterator[Step]:
+def _steps(folder: Path, policy: str | None, app: str) -> Iterator[Step]:
     from afmiddleware.cli.demo_agent import Agent
     from afmiddleware.cli.demo_shop import Shop
 
-    with Shop(folder, policy) as shop, closing(shop.client()) as client:
+    with Shop(folder, policy, app) as shop, closing(shop.client()) as client:
         agent = Agent(client, shop.api_key, shop.token)
         yield from agent.steps()
         yield shop.budget_step(agent.budget)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import httpx
 
@@ -31,19 +31,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-_PATIENCE = 15.0
-_LEDGER = "sqlite:///fence.db"
+_PATIENCE: Final = 15.0
+_LEDGER: Final = "sqlite:///fence.db"
 
 
 class Shop:
-    """The sample application under uvicorn on a free loopback port, with a fresh ledger in `folder`."""
+    """The shop as an application of `app`'s framework, on a free loopback port, with a fresh ledger in `folder`.
 
-    def __init__(self, folder: Path, policy: str | None) -> None:
+    FastAPI runs under uvicorn, Flask under werkzeug's threaded server.
+    """
+
+    def __init__(self, folder: Path, policy: str | None, app: str = "fastapi") -> None:
+        self._app = app
         self._folder = folder
         self._server: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        sample = sample_folder()
-        chosen = Path(policy) if policy else sample / "fence.yaml"
+        self._sample = sample_folder(f"{app}_shop")
+        chosen = Path(policy) if policy else sample_folder() / "fence.yaml"
         read, _ = policy_at(str(chosen))
         shutil.copyfile(chosen, folder / "fence.yaml")
         issuer = mint_es256_issuer("https://agents.example.com", "https://shop.example.com")
@@ -53,14 +57,12 @@ class Shop:
         self._base = folder
         self.config = read.model_copy(update={"ledger": _LEDGER})
         self.api_key = self._make_key()
-        self._app = sample
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._socket.set_inheritable(True)
         fd = self._socket.fileno()
-        command = [sys.executable, "-m", "uvicorn", "--factory", "app:create_from_env", "--app-dir", str(self._app)]
-        command += ["--fd", str(fd), "--log-level", "warning"]
+        command = [sys.executable, "-m", *_server(self._app, str(self._sample), str(fd))]
         environment = {**os.environ, "AFM_POLICY": str(self._folder / "fence.yaml"), "AFM_LEDGER": _LEDGER}
         environment.pop("AFM_MODE", None)
         log = (self._folder / "server.log").open("wb")
@@ -146,10 +148,18 @@ class Shop:
         return text
 
 
-def sample_folder() -> Path:
-    """The folder of the sample shop: inside the installed package, or in the checkout it was installed from."""
+def _server(app: str, folder: str, descriptor: str) -> list[str]:
+    """The module that serves an application, with its arguments."""
+    if app == "flask":
+        return ["afmiddleware.cli.demo_wsgi", folder, descriptor]
+    uvicorn = ["uvicorn", "--factory", "app:create_from_env", "--app-dir", folder]
+    return [*uvicorn, "--fd", descriptor, "--log-level", "warning"]
+
+
+def sample_folder(name: str = "fastapi_shop") -> Path:
+    """The folder of a sample shop: inside the installed package, or in the checkout it was installed from."""
     package = Path(afmiddleware.__file__).parent
-    for folder in (package / "_samples" / "fastapi_shop", package.parent / "sample_apps" / "fastapi_shop"):
+    for folder in (package / "_samples" / name, package.parent / "sample_apps" / name):
         if (folder / "app.py").is_file():
             return folder
     msg = f"the sample shop is missing beside {package}: install afmiddleware again"

@@ -29,13 +29,14 @@ def listing(app: Any) -> Listing:
     fenced = app.extensions.get(EXTENSION)
     if fenced is None:
         return reached(app.wsgi_app)
-    found = merge(own(app, fenced.resolver.mount), reached(fenced.inner, but=app))
+    mount = fenced.resolver.mount
+    found = merge(own(app, mount), reached(fenced.inner, mount, but=app))
     return merge(found, Listing(problems=tuple(_beside(app, fenced))))
 
 
-def reached(inner: Any, *, but: Flask | None = None) -> Listing:
-    """What a WSGI callable leads to; the application `but` is left out."""
-    chain = chain_of(inner)
+def reached(inner: Any, mount: str = "", *, but: Flask | None = None) -> Listing:
+    """What a WSGI callable at `mount` leads to; the application `but` is left out."""
+    chain = chain_of(inner, mount)
     found = Listing(layers=tuple(dotted(layer) for layer in chain.layers))
     for mounted in chain.flasks:
         if mounted.app is not but:
@@ -105,7 +106,7 @@ def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
 
 def _beside(app: Flask, fenced: Any) -> Iterator[str]:
     """Applications that a dispatcher outside the fence mounts, and that nobody judges."""
-    chain = chain_of(app.wsgi_app, until=fenced)
+    chain = chain_of(app.wsgi_app, fenced.resolver.mount, until=fenced)
     for mounted in chain.flasks:
         if mounted.fenced is None:
             yield f"the application mounted at {mounted.mount} stands beside the fence; give it to init_app too"

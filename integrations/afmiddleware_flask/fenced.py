@@ -73,7 +73,7 @@ class FencedApp:
 
     def unfold(self) -> list[tuple[Flask, str]]:
         """Have mounted applications that are not Flask judged as a whole; returns the Flask ones without a fence."""
-        chain = chain_of(self.inner)
+        chain = chain_of(self.inner, self.resolver.mount)
         for whole in chain.wholes:
             mounts = whole.dispatcher.mounts
             if not isinstance(mounts[whole.prefix], WholeMount):

@@ -136,5 +136,5 @@ def checked(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def create_from_env() -> Flask:
-    """The shop behind the policy that `AFM_POLICY` names, or the one of the shop that this is a copy of."""
-    return create_app(os.environ.get("AFM_POLICY") or Path(__file__).with_name("fence.yaml"))
+    """The shop behind the policy that `AFM_POLICY` names, or the one that lies beside the FastAPI shop."""
+    return create_app(os.environ.get("AFM_POLICY") or Path(__file__).parents[1] / "fastapi_shop" / "fence.yaml")

@@ -37,12 +37,13 @@ def test_wheel_holds_every_source_file(shipped):
     assert sources <= shipped
 
 
-def test_wheel_holds_the_sample_app_of_the_demo(shipped):
-    shop = ROOT / "sample_apps" / "fastapi_shop"
+@pytest.mark.parametrize("name", ["fastapi_shop", "flask_shop"])
+def test_wheel_holds_the_sample_apps_of_the_demo(shipped, name):
+    shop = ROOT / "sample_apps" / name
     files = {path.relative_to(shop).as_posix() for path in shop.rglob("*") if path.suffix in {".py", ".yaml", ".md"}}
-    assert any(name.endswith(".py") for name in files)
-    assert "fence.yaml" in files
-    assert {f"afmiddleware/_samples/fastapi_shop/{name}" for name in files} <= shipped
+    assert "app.py" in files
+    assert ("fence.yaml" in files) is (name == "fastapi_shop")
+    assert {f"afmiddleware/_samples/{name}/{file}" for file in files} <= shipped
 
 
 def test_wheel_holds_the_licence_and_nothing_compiled(shipped):

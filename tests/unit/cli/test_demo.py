@@ -46,10 +46,12 @@ def differing(folder: Path, text: str) -> dict[str, str]:
     return found
 
 
-def test_every_step_is_as_expected_and_the_folder_can_be_kept(tmp_path):
+@pytest.mark.parametrize("app", ["fastapi", "flask"])
+def test_every_step_is_as_expected_and_the_folder_can_be_kept(tmp_path, app):
+    pytest.importorskip(app)
     kept = tmp_path / "kept"
     # What a user's own environment says of other policies does not reach the shop.
-    ran = demo("--json", "--keep", kept, AFM_MODE="observe", AFM_LEDGER="memory")
+    ran = demo("--app", app, "--json", "--keep", kept, AFM_MODE="observe", AFM_LEDGER="memory")
     told = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert told["ok"] is True
