@@ -69,8 +69,9 @@ _CONVERTERS: Final = {
 class RouteTable:
     """Which binding a method and a path mean.
 
-    `bindings` are a plan's, by the normal form of their keys, `source` the policy's file. Raises `ConfigError` with every entry that a table cannot
-    hold: an expression, a host, a converter it does not know, two entries that the same path would match.
+    `bindings` are a plan's, by the normal form of their keys, `source` the policy's file. Raises `ConfigError` with
+    every entry that a table cannot hold: an expression, a host, a converter it does not know, two entries that the
+    same path would match.
     """
 
     def __init__(self, bindings: Mapping[str, Binding], source: str = "fence.yaml") -> None:
