@@ -71,7 +71,7 @@ def admit(
 def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
     asked = Asked(id=decision, actor=event.actor, capability=event.capability)
-    verdict, spends = _decide(plan, event, None)
+    verdict, spends = _decide(plan, asked, event, None)
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
 
@@ -137,18 +137,23 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
         else:
-            verdict, spends = _decide(plan, event, verdict)
+            verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
-def _decide(plan: Plan, event: ActionEvent, verdict: Verdict | None) -> tuple[Verdict, tuple[Charge, ...]]:
+def _decide(
+    plan: Plan,
+    asked: Asked,
+    event: ActionEvent,
+    verdict: Verdict | None,
+) -> tuple[Verdict, tuple[Charge, ...]]:
     """The policy's verdict (unless there is one already) and what the action would be charged."""
     verdict = verdict or plan.policy.decide(event)
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
-        return verdict, plan.limits.spends(event)
+        return verdict, plan.limits.spends(event, asked.address)
     except MappingError as error:
         return (refused(error.code, error.detail, capability=event.capability) if verdict.authorized else verdict), ()
 
@@ -167,7 +172,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = plan.limits.rates(asked.capability, actor)
+    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
     entry = Entry(
         id=asked.id,
         owner=owner_of(actor),

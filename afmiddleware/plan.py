@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from afmiddleware.identity.address import address_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.http import Target
@@ -62,6 +63,10 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     capability: str = ""
     peer: str = ""
     request: str = ""
+
+    def address(self) -> str:
+        """The prefix that stands for where the caller is; empty outside of HTTP."""
+        return address_key(self.peer) if self.peer else ""
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):

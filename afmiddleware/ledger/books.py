@@ -141,7 +141,7 @@ class Books:
         else:
             self._turn_away(entry, verdict)
         changed = self.changed
-        count_rates(entry.rates, rates, over=entry.observe)
+        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
         for charge in entry.rates:
             changed.add(charge.key)
         if passes:
