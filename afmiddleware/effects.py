@@ -7,7 +7,6 @@ it, in sync or in async code.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -63,41 +62,49 @@ class Effect(Generic[T_co]):
 Flow = Generator[Effect[Any], Any, T]
 
 
-@dataclass(frozen=True, slots=True)
 class ReadBody(Effect[bytes]):
     """Read the request body, up to `cap` bytes."""
 
-    cap: int
+    __slots__ = ("cap",)
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
 
     def by(self, io: Any) -> Any:
         return io.read_body(self.cap)
 
 
-@dataclass(frozen=True, slots=True)
 class Resolve(Effect[Any]):
     """Look up something identity needs that is not in memory."""
 
-    need: Need
+    __slots__ = ("need",)
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
 
     def by(self, io: Any) -> Any:
         return io.resolve(self.need)
 
 
-@dataclass(frozen=True, slots=True)
 class Commit(Effect["Held"]):
     """Charge and record, all or nothing, and wait until it is durable."""
 
-    entry: Entry
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
 
     def by(self, io: Any) -> Any:
         return io.commit(self.entry)
 
 
-@dataclass(frozen=True, slots=True)
 class Post(Effect[None]):
     """Record without waiting."""
 
-    item: Entry | Conclusion
+    __slots__ = ("item",)
+
+    def __init__(self, item: Entry | Conclusion) -> None:
+        self.item = item
 
     def by(self, io: Any) -> Any:
         return io.post(self.item)

@@ -10,7 +10,7 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
-from afmiddleware.model.entry import Conclusion
+from afmiddleware.model.entry import Closed, Conclusion
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
-    from afmiddleware.model.entry import Closed, Entry, Held
+    from afmiddleware.model.entry import Entry, Held
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -51,6 +51,8 @@ class MemoryLedger:
         self._clock = clock
         self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
         self._max_rows = max_rows
+        # Below this no item can need more room than there is.
+        self._roomy = max_rows // 4 - _KEYS_AT_MOST
         self._swept_at = 0
         self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
@@ -64,10 +66,14 @@ class MemoryLedger:
             books.now = self._clock()
             if books.now - books.turned_away_since > FLUSH_AFTER:
                 books.flush_turned_away()
-            self._make_room(item)
+            if len(books.rows) >= self._roomy:
+                self._make_room(item)
             answer = books.perform(item)
-            self._kept.extend(books.written)
-            self._forget(books)
+            self._kept += books.written
+            books.written.clear()
+            books.changed.clear()
+            if type(answer) is Closed:
+                self._forget(books)
         if isinstance(answer, AFError):
             raise answer
         return answer
@@ -116,9 +122,7 @@ class MemoryLedger:
         """Nothing outlives the process."""
 
     def _forget(self, books: Books) -> None:
-        """Drop what is not needed to decide: what was written, and reservations that came to their end."""
-        books.written.clear()
-        books.changed.clear()
+        """Drop the reservations that came to their end."""
         # What is in doubt stays counted; nothing in this process could resolve it later.
         for name in books.changed_holds:
             if books.holds[name].state != "held":
@@ -133,8 +137,6 @@ class MemoryLedger:
         if isinstance(item, Conclusion):
             return
         rows, now = self._books.rows, self._books.now
-        if len(rows) < self._max_rows // 4 - _KEYS_AT_MOST:
-            return
         if not self._strangers:
             self._strangers = sum(key.startswith(_STRANGER) for key in rows)
         new = keys_of([item])[0] - rows.keys()

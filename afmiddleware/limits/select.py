@@ -26,7 +26,9 @@ class Limits:
 
     def rates(self, capability: str, actor: Actor) -> tuple[Charge, ...]:
         """What one judged request is charged under the rate limits."""
-        return tuple(Charge(limit, _key(limit, actor), 1) for limit in self._of(capability)[0])
+        mine = f"actor:{actor.id}"
+        limits = self._of(capability)[0]
+        return tuple([Charge(limit, "global" if limit.per == "global" else mine, 1) for limit in limits])
 
     def spends(self, event: ActionEvent) -> tuple[Charge, ...]:
         """What an action is charged under the spend limits in its currency.
@@ -37,16 +39,17 @@ class Limits:
         money = event.amount
         if money is None:
             return ()
+        mine, minor, currency = f"actor:{event.actor.id}", money.minor, money.currency
         matching = self._of(event.capability)[1]
-        charged = tuple(
-            Charge(limit, _key(limit, event.actor), money.minor)
+        charged = [
+            Charge(limit, "global" if limit.per == "global" else mine, minor)
             for limit in matching
-            if limit.currency == money.currency
-        )
+            if limit.currency == currency
+        ]
         if matching and not charged:
-            code, detail = "currency.mismatch", f"No spend limit for this action is in {money.currency}."
+            code, detail = "currency.mismatch", f"No spend limit for this action is in {currency}."
             raise MappingError(code, detail)
-        return charged
+        return tuple(charged)
 
     def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
         found = self._found.get(capability)
@@ -63,7 +66,3 @@ class Limits:
 def row_key(limit: Limit, actor_id: str) -> str:
     """The key of the row that counts `limit` for an actor."""
     return "global" if limit.per == "global" else f"actor:{actor_id}"
-
-
-def _key(limit: Limit, actor: Actor) -> str:
-    return "global" if limit.per == "global" else f"actor:{actor.id}"

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
+from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
+    import os
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from afmiddleware.fence import Fence
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
 
@@ -67,17 +70,29 @@ class Router(Protocol):
 
 
 class FenceMiddleware:
-    """Decide every request before it reaches `app`. Subclasses say what the router is."""
+    """Decide every request before it reaches `app`, any ASGI application: `FenceMiddleware(app, policy="fence.yaml")`.
 
-    def __init__(self, app: ASGIApp, fence: Fence) -> None:
+    Raises `ConfigError` with every problem of the policy. Here the routes are those of the policy's own table
+    (`pep.table`), with its weaker promise; a framework's package asks the framework's router instead. A `fence` that
+    exists already may be given in place of `policy`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        policy: str | os.PathLike[str] | None = None,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
         self.app = app
-        self.fence = fence
+        self.fence = fence if fence is not None else Fence.from_file(policy)
         self._router: Router | None = None
         self._watched = False
 
     def make_router(self, scope: Scope) -> Router:
         """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
-        raise NotImplementedError
+        del scope
+        return TableRouter(self.fence)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection. Raises `AFError` for a kind of connection the fence does not know."""

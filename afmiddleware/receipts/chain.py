@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
+from struct import unpack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,7 +86,7 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
         if len(drawn) != SALT_BYTES * len(private):
             msg = f"{SALT_BYTES * len(private)} random bytes were asked for, {len(drawn)} came"
             raise ReceiptError(msg)
-        salts = [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
+        salts = unpack(f"{SALT_BYTES}s" * len(private), drawn)
         body.c = _commit(private, salts)
         disclosed = dict(zip(private, zip(salts, private.values(), strict=True), strict=True))
     data = encode(body if typed else vars(body))
@@ -113,10 +114,8 @@ def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[s
     try:
         for (name, value), salt in zip(private.items(), salts, strict=True):
             absent, present = _labels(name)
-            if value is None:
-                made[name] = sha256(b"afm/c1" + salt + absent).hexdigest()
-            else:
-                made[name] = sha256(b"afm/c1" + salt + present + value.encode()).hexdigest()
+            said = absent if value is None else present + value.encode()
+            made[name] = sha256(b"afm/c1" + salt + said).hexdigest()
     except (UnicodeEncodeError, OverflowError) as error:
         msg = "a private value is not text that has a UTF-8 form, or its name is too long"
         raise ReceiptError(msg) from error

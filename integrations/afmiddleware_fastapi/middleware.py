@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
@@ -11,14 +12,18 @@ from afmiddleware.fence import Fence
 from afmiddleware.model.http import Target
 from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
 from afmiddleware_fastapi.audit import listing
-from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
+from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted, resolve_in
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed
+
+_log = logging.getLogger("afmiddleware")
 
 if TYPE_CHECKING:
     import os
 
     from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import Scope
+
+    from afmiddleware_fastapi.tree import Tree
 
 
 class FenceMiddleware(AsgiFence):
@@ -30,26 +35,24 @@ class FenceMiddleware(AsgiFence):
     that is neither known to be harmless nor named under `inner_middleware:`, stops it.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        policy: str | os.PathLike[str] | None = None,
-        *,
-        fence: Fence | None = None,
-    ) -> None:
-        super().__init__(app, fence if fence is not None else Fence.from_file(policy))
-
     def make_router(self, scope: Scope) -> FastApiRouter:
         """The router of the application in the scope, audited. Raises `ConfigError`."""
         app = scope.get("app")
         try:
-            resolver = Resolver(app)
+            resolver = Resolver(app, lambda: self._adopt_again(app))
         except TypeError as error:
             msg = f"the fence found no Starlette or FastAPI application to ask: {error}"
             raise ConfigError([msg]) from error
         found = listing(app)
         self.fence.adopt(found)
         return FastApiRouter(resolver, watched=bool(found.layers))
+
+    def _adopt_again(self, app: Any) -> None:
+        """Routes were added to the running application. What is wrong with them stays unmapped, and is denied."""
+        try:
+            self.fence.adopt(listing(app))
+        except ConfigError as error:
+            _log.error("routes that were added later are not mapped: %s", error)
 
 
 class FastApiRouter:
@@ -60,29 +63,29 @@ class FastApiRouter:
         self._resolver = resolver
 
     def begin(self, scope: Scope) -> _Routing:
-        """Look at one request."""
-        return _Routing(self._resolver, scope)
+        """Look at one request, in the routes as they are now."""
+        return _Routing(self._resolver.tree, scope)
 
 
 class _Routing:
     """One request: what the router will do with it, asked at most once."""
 
-    __slots__ = ("_found", "_resolver", "_scope")
+    __slots__ = ("_found", "_scope", "_tree")
 
-    def __init__(self, resolver: Resolver, scope: Scope) -> None:
-        self._resolver = resolver
+    def __init__(self, tree: Tree, scope: Scope) -> None:
+        self._tree = tree
         self._scope = scope
         self._found: Routed | Unrouted | None = None
 
     def resolve(self) -> Target | None:
         """The endpoint that will run."""
-        found = self._found = self._resolver.resolve(self._scope)
+        found = self._found = resolve_in(self._tree, self._scope)
         return found if isinstance(found, Routed) else None
 
     def seal(self) -> SealedScope:
         """The scope to hand inward."""
         found = self._found
-        return SealedScope(self._scope, found if found is not None else self._resolver.resolve(self._scope))
+        return SealedScope(self._scope, found if found is not None else resolve_in(self._tree, self._scope))
 
     def unsealed(self, sealed: SealedScope, status: int) -> bool:
         """Whether an answer does not come from what was judged."""

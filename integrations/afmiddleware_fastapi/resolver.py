@@ -13,7 +13,7 @@ from afmiddleware_fastapi.index import route_path
 from afmiddleware_fastapi.tree import REST, Node, Table, Tree, router_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
 Steps = tuple[object, ...]
 """The endpoints the routers will put into the scope, outermost first: those of mounts and hosts, then the handler."""
@@ -24,12 +24,14 @@ class Routed(Target, frozen=True, kw_only=True):
 
     `key` is what the policy binds: `POST /v1/bookings/{id}`, `WEBSOCKET /ws/{room}`, `GET /static/{path:path}` for a
     mounted application that is one endpoint as a whole, `GET //api.example.com/v1/x` below a `Host` route. Templates
-    are spelled as the application declares them, convertors included. `steps` is what the seal expects to see; with
-    `closed` nothing may be dispatched after the last of them.
+    are spelled as the application declares them, convertors included. `steps` is what the seal expects to see. With
+    `closed` nothing may be dispatched after the last of them. With `rest` the parameter `path` is not the router's: it
+    is what is left of the path for an application that is judged as a whole.
     """
 
     steps: Steps = ()
     closed: bool = True
+    rest: bool = False
 
 
 class Unrouted(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,21 +51,26 @@ class Resolver:
     """Resolves requests for one application: what Starlette or FastAPI put into `scope["app"]`.
 
     The routes are read at the first request, and again when a list of routes has changed its length or was replaced.
-    A route exchanged in place is not noticed; the seal refuses the requests it would have served.
+    `changed` is called for each reading but the first. A route exchanged in place is not noticed; the seal refuses the
+    requests it would have served.
     Raises `TypeError` for an application without a Starlette router.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, changed: Callable[[], None] = lambda: None) -> None:
         router_of(app)
         self._app = app
         self._tree: Tree | None = None
+        self._changed = changed
 
     @property
     def tree(self) -> Tree:
         """What the application can reach now."""
         tree = self._tree
-        if tree is None or tree.stale():
+        if tree is None:
             tree = self._tree = Tree(self._app)
+        elif tree.stale():
+            tree = self._tree = Tree(self._app)
+            self._changed()
         return tree
 
     def resolve(self, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
@@ -71,7 +78,12 @@ class Resolver:
 
         The scope is not changed.
         """
-        return _search(self.tree.root, scope, ())
+        return resolve_in(self.tree, scope)
+
+
+def resolve_in(tree: Tree, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
+    """`Resolver.resolve` in a tree that was just looked up."""
+    return _search(tree.root, scope, ())
 
 
 def _search(table: Table, scope: MutableMapping[str, Any], steps: Steps) -> Routed | Unrouted:
@@ -107,12 +119,16 @@ def _enter(node: Node, scope: MutableMapping[str, Any], found: Mapping[str, Any]
         if node.refuses is not None and node.refuses(method):
             return Unrouted(kind="method_not_allowed", steps=steps)
         known = method, key_of(method, node.template)
+    params, rest = found.get("path_params", {}), False
+    if node.kind == "mount":
+        params, rest = _with_rest({**scope, **found}, params)
     return Routed(
         key=known[1],
         method=known[0],
         template=node.template,
         endpoint=endpoint,
-        params=found.get("path_params", {}),
+        params=params,
+        rest=rest,
         steps=steps,
         closed=node.closed,
     )
@@ -142,15 +158,25 @@ def _whole(table: Table, scope: MutableMapping[str, Any], steps: Steps, endpoint
     """What a router runs without naming it in the scope: its default application, or a frontend's files."""
     method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
     template = table.prefix + REST
+    params, rest = _with_rest(scope, scope.get("path_params", {}))
     return Routed(
         key=key_of(method, template),
         method=method,
         template=template,
         endpoint=endpoint,
-        params=scope.get("path_params", {}),
+        params=params,
+        rest=rest,
         steps=steps,
         closed=True,
     )
+
+
+def _with_rest(inner: Mapping[str, Any], params: Mapping[str, object]) -> tuple[Mapping[str, object], bool]:
+    """The path parameters with `path`, which the template of an application judged as a whole ends in.
+
+    Where a parameter of the router has that name, it keeps it.
+    """
+    return (params, False) if "path" in params else ({**params, "path": route_path(inner)[1:]}, True)
 
 
 class _Nobody:

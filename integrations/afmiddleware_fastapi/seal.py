@@ -84,6 +84,8 @@ class SealedScope(dict[str, Any]):
         if self["path"] != self._path or self.get("query_string", b"") != self._query:
             _broken("the path or the query was changed after the request was judged")
         params = getattr(self.target, "params", None)
+        if params is not None and getattr(self.target, "rest", False):
+            params = {name: value for name, value in params.items() if name != "path"}
         if params is not None and self.get("path_params", {}) != params:
             _broken("the path parameters are not those that were judged")
         headers = self["headers"]

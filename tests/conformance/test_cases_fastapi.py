@@ -16,8 +16,9 @@ from starlette.routing import Route
 
 from afmiddleware.fence import Fence
 from afmiddleware_fastapi import install
-from tests.conformance.harness import Case, Scene, Seen, cases
-from tests.conformance.test_cases_core import UNMAPPED, seen_of, settle
+from tests.conformance.client import send
+from tests.conformance.harness import Case, Scene, cases
+from tests.conformance.test_cases_core import UNMAPPED, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -40,22 +41,6 @@ def fastapi(fence: Fence) -> FastAPI:
 
 def starlette(fence: Fence) -> Starlette:
     return Starlette(routes=[Route(path, handler, methods=[method]) for method, path in routes(fence)])
-
-
-async def send(client: httpx.AsyncClient, scene: Scene, request: dict[str, Any]) -> Seen:
-    method, path, query, headers, body = scene.parts(request)
-    url = httpx.URL("http://api.example.com").copy_with(raw_path=f"{path}?{query}".encode() if query else path.encode())
-    answer = await client.send(httpx.Request(method, url, headers=headers, content=body))
-    told = answer.json() if answer.headers.get("content-type") == "application/problem+json" else {}
-    if told:
-        assert answer.headers["cache-control"] == "no-store"
-        assert told["status"] == answer.status_code
-        assert str(scene.fence.config.source) not in answer.text
-    seen = seen_of(answer.status_code, answer.headers.raw, b"")
-    for name in ("code", "rule", "limit"):
-        setattr(seen, name, told.get(name, ""))
-    seen.told = told
-    return seen
 
 
 @pytest.mark.parametrize("make", [fastapi, starlette], ids=["fastapi", "starlette"])
