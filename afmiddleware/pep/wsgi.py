@@ -191,7 +191,7 @@ class Exchange:
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""
-        self._start(status_line(400), [("Content-Length", "0"), ("Connection", "close")])
+        self._start(status_line(400), [("Content-Length", "0")])
         return []
 
     def _look(self) -> Body:

@@ -100,7 +100,7 @@ class FencedApp:
         try:
             passage = exchange.decide(resolve)
         except ClientGoneError:
-            return self.app.response_class(status=400, headers={"Connection": "close"})
+            return self.app.response_class(status=400)
         if isinstance(passage, Refused):
             return self._refuse(passage, asked)
         judged = exchange.body.judged if exchange.body is not None else None

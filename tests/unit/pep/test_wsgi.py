@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,26 @@ def test_nobody_sees_the_action_of_another_request() -> None:
     with pytest.raises(AFError):
         current_action()
     answer.close()  # type: ignore[attr-defined]
+
+
+class Counting(Fence):
+    """Counts the conclusions it is asked for; the ledger would book the first alone."""
+
+    concluded = 0
+
+    def conclude(self, *args: Any) -> None:
+        self.concluded += 1
+        super().conclude(*args)
+
+
+@pytest.mark.parametrize("answer", [None, late, failing_late])
+def test_an_action_is_concluded_exactly_once(answer: Any) -> None:
+    counting = Counting(load(POLICY), clock=FrozenClock())
+    pieces: Any = FenceMiddleware(App(answer), fence=counting)(
+        asked("POST", "/pay", PAY), lambda *_: lambda _data: None
+    )
+    with suppress(RuntimeError):
+        list(pieces)
+    pieces.close()
+    pieces.close()
+    assert counting.concluded == 1
