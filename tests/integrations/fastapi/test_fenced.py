@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -81,13 +81,13 @@ def shop(folder: Any) -> FastAPI:
 
     @app.get("/items/{item}")
     async def read(item: str) -> dict[str, Any]:
-        return dict(json.loads(said(item=item).body))
+        return dict(json.loads(bytes(said(item=item).body)))
 
     deep, middle = APIRouter(prefix="/deep"), APIRouter(prefix="/orders")
 
     @deep.delete("/{order:int}")
     async def cancel(order: int) -> dict[str, Any]:
-        return dict(json.loads(said().body))
+        return dict(json.loads(bytes(said().body)))
 
     middle.include_router(deep)
     app.include_router(middle, prefix="/v2")
@@ -192,10 +192,14 @@ async def test_the_frameworks_own_answers_stay_its_own(app: FastAPI, method: str
     assert "problem" not in answer.headers.get("content-type", "")
 
 
+def fence_in(app: FastAPI) -> Fence:
+    return cast("Fence", app.user_middleware[-1].kwargs["fence"])
+
+
 async def test_head_is_judged_as_the_get_of_its_endpoint(app: FastAPI) -> None:
     answer = await ask(app, "HEAD", "/things")
     assert (answer.status_code, "agent-receipt" in answer.headers) == (200, True)
-    receipts = app.user_middleware[-1].kwargs["fence"].ledger.receipts(Filter())
+    receipts = fence_in(app).ledger.receipts(Filter())
     assert json.loads(next(iter(receipts)).receipt.body)["route"] == "GET /things"
 
 
