@@ -113,7 +113,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
         rule=verdict.rule,
         line=limit.line,
         limit=limit.name,
-        remaining="" if anonymous and not rate else amount_text(limit, max(limit.cap - cell.total, 0)),
+        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if rate or (limit.own and not anonymous) else "",
         resets_at=at,
         retry_after=max(-(-(at - now) // _SECOND), 1) if at else 0,
         flags=verdict.flags,
@@ -134,6 +134,9 @@ def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
         return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
         return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
+    if not limit.own:
+        # How much is left would tell what others have spent.
+        return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."
     return (
         f"{amount_text(limit, asked)} does not fit under the limit {limit.name}: {amount_text(limit, used)} of "
         f"{amount_text(limit, limit.cap)} is used {window}."

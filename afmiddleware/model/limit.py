@@ -21,6 +21,8 @@ KEYS: Final = (
 )
 """What a limit may count by."""
 
+_PERSONAL: Final = frozenset({"actor", "principal", "session"})
+
 
 class Unit(StrEnum):
     """What a limit counts."""
@@ -65,6 +67,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     line: int = 0
     quota: int = 0
     admitted: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
+        return not _PERSONAL.isdisjoint(self.per.split("+"))
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
