@@ -163,7 +163,27 @@ class Fence:
         try:
             self.ledger.post(item)
         except (LedgerUnavailableError, ReceiptError) as error:
-            _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+            _unrecorded(admission, error)
+
+    async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded, without blocking the event loop."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            await self.ledger.acommit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
+
+    def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            self.ledger.commit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
@@ -271,6 +291,10 @@ class _AsyncIo:
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)
+
+
+def _unrecorded(admission: Admission, error: Exception) -> None:
+    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:
