@@ -10,10 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
+from afmiddleware.limits.breaker import Guard, guard, probe, probed, refuse_open, trip
 from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
 from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.limits.slots import LEASE, RENEWED, first_full, leave, refuse_crowd, take
+from afmiddleware.limits.stops import CONTROL, stopped
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
 from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
@@ -84,7 +88,9 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 class Books:
     """The state one batch works on, and what it has changed.
 
-    `now` is in microseconds since the epoch; `draw` gives random bytes for salts.
+    `now` is in microseconds since the epoch; `draw` gives random bytes for salts. `leases` tells until when the
+    processes that run requests are trusted to live, `holder` which of them this is, and `renewed` its lease when
+    that has to be written.
     """
 
     def __init__(self, head: Head, keys: ReceiptKeys, draw: Callable[[int], bytes]) -> None:
@@ -97,6 +103,9 @@ class Books:
         self.changed_holds: set[str] = set()
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
+        self.leases: dict[int, int] = {}
+        self.holder = 0
+        self.renewed = 0
         self._keys = keys
         self._draw = draw
 
@@ -109,6 +118,13 @@ class Books:
         except AFError as error:
             return error
 
+    def lease(self, holder: int, until: int, leases: dict[int, int]) -> None:
+        """Trust the processes in `leases` to live, and this one, whose own lease runs `until`, from now on."""
+        self.holder, self.leases = holder, leases
+        if until < self.now + LEASE - RENEWED:
+            self.renewed = until = self.now + LEASE
+        leases[holder] = until
+
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
         if self.turned_away:
@@ -118,19 +134,51 @@ class Books:
     def _admit(self, entry: Entry) -> Held:
         rates, full_rate = weigh(entry.rates, self.rows, self.now)
         spends, full_spend = weigh(entry.spends, self.rows, self.now)
-        verdict = entry.verdict
+        verdict, guarded = entry.verdict, None
         # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
         if full_rate >= 0:
             verdict = refuse(verdict, entry.rates[full_rate], rates[full_rate], self.now, anonymous=entry.quiet)
-        elif full_spend >= 0 and verdict.authorized:
-            verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
-        receipt = None if entry.dry else self._book(entry, verdict, rates, spends)
+        elif verdict.authorized:
+            verdict = stopped(verdict, entry, self.rows)
+            if entry.slots and verdict.authorized:
+                verdict = self._crowded(entry, verdict)
+            if entry.guarded and verdict.authorized:
+                verdict, guarded = self._guarded(entry, verdict, spends)
+            elif full_spend >= 0 and verdict.authorized:
+                verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
+        receipt = None if entry.dry else self._book(entry, verdict, rates, spends, guarded)
         standing = balances(entry.rates, rates)
         if spends:
             standing += balances(entry.spends, spends)
         return Held(verdict, receipt, standing)
 
-    def _book(self, entry: Entry, verdict: Verdict, rates: list[Cell], spends: list[Cell]) -> ReceiptRef | None:
+    def _crowded(self, entry: Entry, verdict: Verdict) -> Verdict:
+        full = first_full(entry.slots, self.rows, self.leases, self.now)
+        return verdict if full < 0 else refuse_crowd(verdict, entry.slots[full], anonymous=entry.quiet)
+
+    def _guarded(self, entry: Entry, verdict: Verdict, spends: list[Cell]) -> tuple[Verdict, Guard | None]:
+        """Weigh money under limits some of which are breakers. One that would be exceeded opens."""
+        found = guard(entry.spends, spends, self.rows, self.now)
+        blocking = found.open if found.open >= 0 else found.trips[0] if found.trips else -1
+        if blocking >= 0:
+            charge = entry.spends[blocking]
+            verdict = refuse_open(verdict, charge, self.rows, self.now, anonymous=entry.quiet)
+        elif found.full >= 0:
+            charge, cell = entry.spends[found.full], spends[found.full]
+            return refuse(verdict, charge, cell, self.now, anonymous=entry.quiet), None
+        said = [f"over:{entry.spends[place].limit.name}" for place in found.alerts]
+        said += [f"tripped:{entry.spends[place].limit.name}" for place in found.trips]
+        said += [f"probe:{entry.spends[place].limit.name}" for place in found.probes if blocking < 0]
+        return (replace(verdict, flags=(*verdict.flags, *said)) if said else verdict), found
+
+    def _book(
+        self,
+        entry: Entry,
+        verdict: Verdict,
+        rates: list[Cell],
+        spends: list[Cell],
+        guarded: Guard | None,
+    ) -> ReceiptRef | None:
         """Record the verdict, then count what it charges."""
         passes = verdict.authorized or entry.observe
         receipt: ReceiptRef | None = None
@@ -142,13 +190,28 @@ class Books:
         count_rates(entry.rates, rates, passes=passes, over=entry.observe)
         for charge in entry.rates:
             changed.add(charge.key)
+        if guarded is not None:
+            self._latch(entry, guarded, passes=passes)
         if passes:
             for charge in entry.spends:
                 changed.add(charge.key)
-            self._hold(entry, count_spends(entry.spends, spends), receipt)
+            hold = self._hold(entry, count_spends(entry.spends, spends), receipt)
+            if entry.slots:
+                hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
+                changed.update(slot.key for slot in hold.slots)
         return receipt
 
-    def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
+    def _latch(self, entry: Entry, guarded: Guard, *, passes: bool) -> None:
+        for place in guarded.trips:
+            charge = entry.spends[place]
+            trip(self.rows[charge.key], charge.limit.cell, self.now)
+            self.changed.add(charge.key)
+        for place in guarded.probes if passes else ():
+            charge = entry.spends[place]
+            probe(self.rows[charge.key], charge.limit.cell, entry.id, self.now)
+            self.changed.add(charge.key)
+
+    def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> Hold:
         leaf = receipt.leaf if receipt is not None else b""
         money = entry.money
         if money is None:
@@ -158,9 +221,14 @@ class Books:
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
         self.holds[entry.id] = hold
         self.changed_holds.add(entry.id)
+        return hold
 
     def _conclude(self, item: Conclusion) -> Closed:
         hold = self.holds.get(item.id)
+        if hold is not None and hold.slots:
+            self.changed |= leave(hold.slots, self.rows)
+            hold.slots = []
+            self.changed_holds.add(item.id)
         if hold is None or hold.state != "held":
             return Closed(booked=False)
         booked = item.outcome
@@ -178,6 +246,8 @@ class Books:
                 overrun(hold.lines, self.rows, captured - hold.amount, self.now)
             self.changed.update([line.key for line in hold.lines])
             hold.amount = captured
+        good = settlement is Settlement.CAPTURE
+        self.changed |= probed(hold.lines, self.rows, item.id, self.now, good=good)
         hold.state = settlement
         self.changed_holds.add(item.id)
         return Closed(booked=True, receipt=receipt)
@@ -210,9 +280,14 @@ class Books:
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
+def crowds(items: Sequence[Entry | Conclusion]) -> bool:
+    """Whether a batch asks for slots, so that it has to be known which processes live."""
+    return any(isinstance(item, Entry) and item.slots for item in items)
+
+
 def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
     """The row keys and the reservation ids that a batch names; the rows of those reservations come on top."""
-    rows: set[str] = {f"actor:{ANONYMOUS}"}
+    rows: set[str] = {f"actor:{ANONYMOUS}", CONTROL}
     holds: set[str] = set()
     for item in items:
         if isinstance(item, Conclusion):
@@ -221,4 +296,5 @@ def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
         rows.add(f"actor:{item.owner}")
         rows.update(charge.key for charge in item.rates)
         rows.update(charge.key for charge in item.spends)
+        rows.update(charge.key for charge in item.slots)
     return rows, holds
