@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from afmiddleware.acts import judge_acts
 from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
@@ -62,6 +63,8 @@ def admit(
     asked.capability = binding.capability
     asked.route = binding.key
     unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
+    if binding.protocol is not None or binding.extractors:
+        return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
@@ -207,6 +210,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         body=body,
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
+        settle=binding.settle if binding is not None else None,
     )
 
 

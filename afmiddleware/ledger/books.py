@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
-from afmiddleware.limits.breaker import Guard, guard, probe, probed, refuse_open, trip
-from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
+from afmiddleware.ledger.together import admit_together
+from afmiddleware.limits.breaker import probed
+from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, weigh
+from afmiddleware.limits.judge import judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
-from afmiddleware.limits.slots import LEASE, RENEWED, first_full, leave, refuse_crowd, take
-from afmiddleware.limits.stops import CONTROL, stopped
+from afmiddleware.limits.slots import LEASE, RENEWED, leave, take
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
 from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
@@ -29,7 +30,8 @@ from afmiddleware.receipts.verify import StoredReceipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from afmiddleware.limits.cells import Cell
+    from afmiddleware.limits.breaker import Guard
+    from afmiddleware.limits.together import Weighed
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -113,7 +115,7 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
-                return self._admit(item)
+                return admit_together(self, item) if item.others else self._admit(item)
             return self._conclude(item)
         except AFError as error:
             return error
@@ -132,84 +134,58 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        rates, full_rate = weigh(entry.rates, self.rows, self.now)
-        spends, full_spend = weigh(entry.spends, self.rows, self.now)
-        verdict, guarded = entry.verdict, None
+        rates = weigh(entry.rates, self.rows, self.now)
+        spends = weigh(entry.spends, self.rows, self.now)
         # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
-        if full_rate >= 0:
-            verdict = refuse(verdict, entry.rates[full_rate], rates[full_rate], self.now, anonymous=entry.quiet)
-        elif verdict.authorized:
-            verdict = stopped(verdict, entry, self.rows)
-            if entry.slots and verdict.authorized:
-                verdict = self._crowded(entry, verdict)
-            if entry.guarded and verdict.authorized:
-                verdict, guarded = self._guarded(entry, verdict, spends)
-            elif full_spend >= 0 and verdict.authorized:
-                verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
-        receipt = None if entry.dry else self._book(entry, verdict, rates, spends, guarded)
-        standing = balances(entry.rates, rates)
-        if spends:
-            standing += balances(entry.spends, spends)
+        verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
+        receipt = None
+        if not entry.dry:
+            passes = verdict.authorized or entry.observe
+            receipt = self._record(entry, verdict, passes=passes)
+            count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+            lines = count_spends(entry.spends, spends[0]) if passes else []
+            self._reserve(entry, lines, receipt, guarded, passes=passes)
+        standing = balances(entry.rates, rates[0])
+        if entry.spends:
+            standing += balances(entry.spends, spends[0])
         return Held(verdict, receipt, standing)
 
-    def _crowded(self, entry: Entry, verdict: Verdict) -> Verdict:
-        full = first_full(entry.slots, self.rows, self.leases, self.now)
-        return verdict if full < 0 else refuse_crowd(verdict, entry.slots[full], anonymous=entry.quiet)
+    def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
+        """Record one of several actions whose charges are counted already."""
+        passes = weighed.verdict.authorized or entry.observe
+        receipt = self._record(entry, weighed.verdict, passes=passes)
+        self._reserve(entry, weighed.lines, receipt, weighed.guarded, passes=passes)
+        return receipt
 
-    def _guarded(self, entry: Entry, verdict: Verdict, spends: list[Cell]) -> tuple[Verdict, Guard | None]:
-        """Weigh money under limits some of which are breakers. One that would be exceeded opens."""
-        found = guard(entry.spends, spends, self.rows, self.now)
-        blocking = found.open if found.open >= 0 else found.trips[0] if found.trips else -1
-        if blocking >= 0:
-            charge = entry.spends[blocking]
-            verdict = refuse_open(verdict, charge, self.rows, self.now, anonymous=entry.quiet)
-        elif found.full >= 0:
-            charge, cell = entry.spends[found.full], spends[found.full]
-            return refuse(verdict, charge, cell, self.now, anonymous=entry.quiet), None
-        said = [f"over:{entry.spends[place].limit.name}" for place in found.alerts]
-        said += [f"tripped:{entry.spends[place].limit.name}" for place in found.trips]
-        said += [f"probe:{entry.spends[place].limit.name}" for place in found.probes if blocking < 0]
-        return (replace(verdict, flags=(*verdict.flags, *said)) if said else verdict), found
+    def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
+        if passes or not entry.quiet:
+            return self._append(entry.record(verdict), entry.owner)
+        self._turn_away(entry, verdict)
+        return None
 
-    def _book(
+    def _reserve(
         self,
         entry: Entry,
-        verdict: Verdict,
-        rates: list[Cell],
-        spends: list[Cell],
+        lines: list[Line],
+        receipt: ReceiptRef | None,
         guarded: Guard | None,
-    ) -> ReceiptRef | None:
-        """Record the verdict, then count what it charges."""
-        passes = verdict.authorized or entry.observe
-        receipt: ReceiptRef | None = None
-        if passes or not entry.quiet:
-            receipt = self._append(entry.record(verdict), entry.owner)
-        else:
-            self._turn_away(entry, verdict)
+        *,
+        passes: bool,
+    ) -> None:
+        """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
         for charge in entry.rates:
             changed.add(charge.key)
         if guarded is not None:
-            self._latch(entry, guarded, passes=passes)
-        if passes:
-            for charge in entry.spends:
-                changed.add(charge.key)
-            hold = self._hold(entry, count_spends(entry.spends, spends), receipt)
-            if entry.slots:
-                hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
-                changed.update(slot.key for slot in hold.slots)
-        return receipt
-
-    def _latch(self, entry: Entry, guarded: Guard, *, passes: bool) -> None:
-        for place in guarded.trips:
-            charge = entry.spends[place]
-            trip(self.rows[charge.key], charge.limit.cell, self.now)
-            self.changed.add(charge.key)
-        for place in guarded.probes if passes else ():
-            charge = entry.spends[place]
-            probe(self.rows[charge.key], charge.limit.cell, entry.id, self.now)
-            self.changed.add(charge.key)
+            changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
+        if not passes:
+            return
+        for charge in entry.spends:
+            changed.add(charge.key)
+        hold = self._hold(entry, lines, receipt)
+        if entry.slots:
+            hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
+            changed.update(slot.key for slot in hold.slots)
 
     def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> Hold:
         leaf = receipt.leaf if receipt is not None else b""
@@ -237,13 +213,14 @@ class Books:
             captured = 0 if settlement is Settlement.RELEASE else hold.amount
             booked = Outcome(settlement, booked.end, booked.status, captured)
         owner = hold.owner
-        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked)
+        beyond = max(captured - hold.amount, 0)
+        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond)
         receipt = self._append(draft, owner)
         if captured != hold.amount:
             if captured < hold.amount:
                 give_back(hold.lines, self.rows, kept=captured)
             else:
-                overrun(hold.lines, self.rows, captured - hold.amount, self.now)
+                overrun(hold.lines, self.rows, beyond, self.now)
             self.changed.update([line.key for line in hold.lines])
             hold.amount = captured
         good = settlement is Settlement.CAPTURE
@@ -293,8 +270,9 @@ def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
         if isinstance(item, Conclusion):
             holds.add(item.id)
             continue
-        rows.add(f"actor:{item.owner}")
-        rows.update(charge.key for charge in item.rates)
-        rows.update(charge.key for charge in item.spends)
-        rows.update(charge.key for charge in item.slots)
+        for one in (item, *item.others):
+            rows.add(f"actor:{one.owner}")
+            rows.update(charge.key for charge in one.rates)
+            rows.update(charge.key for charge in one.spends)
+            rows.update(charge.key for charge in one.slots)
     return rows, holds
