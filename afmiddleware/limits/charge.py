@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.grammar.amounts import to_major
+from afmiddleware.limits.breaker import trip
 from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
 from afmiddleware.limits.rows import Line, Row
 from afmiddleware.model.limit import Balance, Charge, Limit, Unit
@@ -65,7 +66,8 @@ def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]
     lines = []
     for charge, cell in zip(charges, cells, strict=True):
         limit, amount = charge.limit, charge.amount
-        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window))
+        trips_over = limit.cap if limit.on_exceed == "trip" else -1
+        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window, trips_over))
     return lines
 
 
@@ -86,6 +88,8 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
         if cell is not None:
             roll(cell, now, line.window)
             add(cell, extra)
+            if row is not None and 0 <= line.trips_over < cell.total:
+                trip(row, line.cell, now)
 
 
 def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:

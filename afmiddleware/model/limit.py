@@ -29,6 +29,7 @@ class Unit(StrEnum):
 
     RATE = "rate"
     SPEND = "spend"
+    CONCURRENT = "concurrent"
 
 
 class Window(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -52,7 +53,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     `capability` is a pattern, or empty for every capability. `cell` names the counter inside its key's row: it changes
     when the shape of the window or the currency does, and not when only the cap does. `quota` is how many a paced rate
     spreads over its window, where `cap` is how many may come at once. `admitted` means that a rate counts only what was
-    admitted.
+    admitted. A spend with `on_exceed` does not only refuse: `alert` flags and lets pass, `trip` opens a circuit
+    breaker, which lets one probe through after `half_open` seconds (0: only a reset closes it) and, with `stops_free`,
+    not even passes what costs nothing.
     """
 
     name: str
@@ -67,6 +70,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     line: int = 0
     quota: int = 0
     admitted: bool = False
+    on_exceed: str = ""
+    half_open: int = 0
+    stops_free: bool = False
 
     @property
     def own(self) -> bool:
