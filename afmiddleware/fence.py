@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
-from afmiddleware.config.texts import check_ledger
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
@@ -75,7 +75,7 @@ class Fence:
         self.io = _Io(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
-        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], config.ledger, config.mode)
+        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], shown(config.ledger), config.mode)
 
     @classmethod
     def from_file(
@@ -102,7 +102,9 @@ class Fence:
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
         merged = merge(self._listing, listing)
-        plan = adopt(self._assembled, self.config, merged)
+        plan, findings = adopt(self._assembled, self.config, merged)
+        for finding in findings:
+            _log.warning("%s: %s", finding.id, finding)
         if plan.digest != self.plan.digest:
             _log.info("policy %s with the bindings declared in code", plan.digest[:16])
         self.plan, self._listing = plan, merged

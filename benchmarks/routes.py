@@ -126,11 +126,11 @@ async def _measure(sides: list[list[Any]], rounds: int, requests: int) -> list[l
         for one in side:
             await _drive(one, requests)
     for number in range(rounds):
-        order = [(side, place) for place in range(len(sides[0])) for side in range(len(sides))]
-        for side, place in order if number % 2 == 0 else reversed(order):
+        order = [(count, place) for place in range(len(sides[0])) for count in range(len(sides))]
+        for count, place in order if number % 2 == 0 else reversed(order):
             before = time.process_time()
-            await _drive(sides[side][place], requests)
-            times[side][place].append((time.process_time() - before) / requests * 1e6)
+            await _drive(sides[count][place], requests)
+            times[count][place].append((time.process_time() - before) / requests * 1e6)
     return times
 
 

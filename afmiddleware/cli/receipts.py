@@ -18,8 +18,7 @@ from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.anchor import read_anchor
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_reading, receipt_secret
-from afmiddleware.ledger.sqlite_file import read_keys
+from afmiddleware.ledger.open import keys_for_reading, open_for_reading
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import Report, verify
 
@@ -147,7 +146,7 @@ def verify_ledger(
             msg = f"there is no anchor at {anchor}"
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
-        keys = read_keys(ledger.location, receipt_secret(config.receipts))
+        keys = keys_for_reading(config, base)
         return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress, head_now=ledger.head)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from afmiddleware.config.checks import check
+from afmiddleware.config.ledger_url import holds_password
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.messages import OURS, translated, unknown
 from afmiddleware.config.schema import Config, mac_secret
@@ -28,6 +29,8 @@ _NUMBERED: Final[tuple[Path, ...]] = (
     ("identity", "jwt", "issuers"),
 )
 _SECRETS: Final[frozenset[Path]] = frozenset({("receipts", "mac_key")})
+_URLS: Final[frozenset[Path]] = frozenset({("ledger",)})
+"""URLs that may hold a password: such a one is read whole from the environment."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -85,6 +88,8 @@ def _complete(tree: Tree, env: Mapping[str, str]) -> dict[str, Any]:
     tree.problems.extend(_misplaced(value, (), tree))
     for path in _SECRETS:
         _read_secret(value, path, tree, env)
+    for path in _URLS:
+        _read_url(value, path, tree, env)
     return value
 
 
@@ -110,7 +115,7 @@ def _refuse_ours(value: dict[str, Any], path: Path, tree: Tree, names: tuple[str
 
 def _misplaced(value: Any, path: Path, tree: Tree) -> Iterator[Problem]:
     """`${NAME}` belongs where a secret does, and nowhere else."""
-    if path in _SECRETS or path[:1] == ("metadata",):
+    if path in _SECRETS or path in _URLS or path[:1] == ("metadata",):
         return
     if isinstance(value, dict):
         for key, one in value.items():
@@ -150,6 +155,25 @@ def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str
             return
     # What was wrong here is said; the schema need not say it again.
     tree.broken.add(path)
+
+
+def _read_url(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, str]) -> None:
+    holder, name = _at(value, path[:-1]), path[-1]
+    found = holder.get(name) if isinstance(holder, dict) else None
+    if not isinstance(found, str) or path in tree.broken:
+        return
+    match = _VARIABLE.fullmatch(found)
+    if match is not None and match.group(1) in env:
+        holder[name] = env[match.group(1)]
+    elif match is not None:
+        _note(tree, path, f"the environment variable {match.group(1)[:60]} is not set; set it")
+        tree.broken.add(path)
+    elif "${" in found:
+        _note(tree, path, "a part of a URL is not read from the environment; write ${NAME} for the whole of it")
+        tree.broken.add(path)
+    elif holds_password(found):
+        _note(tree, path, "a password may not stand in the file; write ${NAME} for the whole URL, or use PGPASSFILE")
+        tree.broken.add(path)
 
 
 def _note(tree: Tree, path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretBytes, Tag, WithJsonSchema
 
 from afmiddleware.config.conditions import normal_when
+from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -21,7 +22,6 @@ from afmiddleware.config.texts import (
     Word,
     check_currency,
     check_header,
-    check_ledger,
     check_name,
     check_route,
     check_url,

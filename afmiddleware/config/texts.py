@@ -223,19 +223,6 @@ def check_window(value: str) -> None:
     parse_duration(length)
 
 
-def check_ledger(value: str) -> None:
-    """Raises `ValueError` for anything but `memory` (or `memory:`) and `sqlite:///path`."""
-    if value.startswith(("postgresql:", "postgres:")):
-        # The URL may hold a password, so it is not repeated.
-        msg = f"a PostgreSQL ledger {NOT_SUPPORTED}; use memory or sqlite:///path/to/fence.db"
-        raise ValueError(msg)
-    known = value in {"memory", "memory:"} or (value.startswith("sqlite:///") and value.rstrip("/") != "sqlite:")
-    if not known or not value.isprintable():
-        shown = value.partition("://")[0][:20]
-        msg = f"{shown!r} is not the beginning of a ledger; use memory or sqlite:///path/to/fence.db"
-        raise ValueError(msg)
-
-
 SOME: Final = Field(json_schema_extra={"minItems": 1})
 """What an editor is told of a list that `some_of` checks."""
 

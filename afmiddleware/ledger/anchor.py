@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from afmiddleware.errors import ReceiptError
+from afmiddleware.ledger.base import Filter
 from afmiddleware.receipts.verify import Anchor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.verify import StoredReceipt
 
 _log = logging.getLogger("afmiddleware.ledger")
+
+
+class Readable(Protocol):
+    """What of a ledger an anchor is compared with."""
+
+    def head(self) -> Head: ...
+    def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]: ...
 
 
 class AnchorFile:
@@ -64,3 +74,22 @@ def read_anchor(path: Path) -> Anchor | None:
         msg = f"the anchor {path} cannot be read: {error}"
         raise ReceiptError(msg) from error
     return Anchor.parse(text)
+
+
+def check_anchor(anchor: AnchorFile, ledger: Readable) -> None:
+    """Raises `ReceiptError` when the log is not, or not all of, what the anchor has seen."""
+    mark, head = read_anchor(anchor.path), ledger.head()
+    if mark is None:
+        return
+    place = f"the anchor {anchor.path}"
+    if mark.log != head.log:
+        msg = f"{place} belongs to the log {mark.log}, the ledger holds {head.log}: point them at each other again"
+        raise ReceiptError(msg)
+    if mark.size > head.size:
+        told = f"{place} has seen {mark.size} receipts, the ledger has {head.size}"
+        msg = f"{told}: its tail was cut off, or it is an old copy"
+        raise ReceiptError(msg)
+    found = next(iter(ledger.receipts(Filter(after=mark.size - 1))), None)
+    if found is None or found.receipt.leaf != mark.leaf:
+        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten"
+        raise ReceiptError(msg)

@@ -28,28 +28,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
 
 
-class Ledger(Protocol):
-    """State shared by everybody who opens the same ledger.
-
-    `commit`, `acommit` and `post` take one item each and may make one transaction of many; an item's charges and its
-    receipt are written together or not at all, and nothing is answered before that is durable. All raise
-    `LedgerUnavailableError` when the commit could not be made in time or its outcome is not known.
-    """
-
-    inline: bool
-    """Whether a commit does no I/O, so that it may be made on an event loop."""
-
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
-        """Commit and wait."""
-        ...
-
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
-        """Commit and wait without blocking the event loop."""
-        ...
-
-    def post(self, item: Entry | Conclusion) -> None:
-        """Commit without waiting."""
-        ...
+class Reader(Protocol):
+    """What can be read of a ledger. All raise `LedgerUnavailableError` for a fault of the store."""
 
     def head(self) -> Head:
         """The end of the receipt log."""
@@ -75,10 +55,34 @@ class Ledger(Protocol):
         """Every API key's record, oldest first."""
         ...
 
-    def put_api_key(self, record: ApiKeyRecord) -> None:
-        """Store a new record, or replace the one with the same id."""
-        ...
-
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
+        ...
+
+
+class Ledger(Reader, Protocol):
+    """State shared by everybody who opens the same ledger.
+
+    `commit`, `acommit` and `post` take one item each and may make one transaction of many; an item's charges and its
+    receipt are written together or not at all, and nothing is answered before that is durable. All raise
+    `LedgerUnavailableError` when the commit could not be made in time or its outcome is not known.
+    """
+
+    inline: bool
+    """Whether a commit does no I/O, so that it may be made on an event loop."""
+
+    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait."""
+        ...
+
+    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait without blocking the event loop."""
+        ...
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Commit without waiting."""
+        ...
+
+    def put_api_key(self, record: ApiKeyRecord) -> None:
+        """Store a new record, or replace the one with the same id."""
         ...

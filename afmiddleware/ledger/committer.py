@@ -31,6 +31,14 @@ DEADLINE: Final = 2.0
 """How long a caller waits for its commit, in seconds, before it is answered that the ledger is unavailable."""
 
 
+class CommitUnknownError(LedgerUnavailableError):
+    """The connection was lost during a commit, so it may have been made. `answers` are those it would have given."""
+
+    def __init__(self, message: str, answers: Sequence[Answer]) -> None:
+        self.answers = answers
+        super().__init__(message)
+
+
 class Writer(Protocol):
     """What the thread drives. `write` makes one transaction and answers every item; it raises only `LedgerError`."""
 
@@ -152,12 +160,21 @@ class Committer:
                 self._undo_if_admitted(ticket)
 
     def _undo_if_admitted(self, ticket: Ticket) -> None:
-        entry, held = ticket.item, ticket.answer
-        if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
-            return
-        if held.verdict.authorized or entry.observe:
-            self._waiting.append(Ticket(self._undo(entry, held), None, None))
+        undone = self._undone([ticket], [ticket.answer])
+        if undone:
+            self._waiting.extend(undone)
             self._wake.notify()
+
+    def _undone(self, batch: Sequence[Ticket], answers: Sequence[Answer | None]) -> list[Ticket]:
+        """The conclusions of what was admitted although nobody will act on it; without effect where nothing was."""
+        found: list[Ticket] = []
+        for ticket, held in zip(batch, answers, strict=True):
+            entry = ticket.item
+            if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
+                continue
+            if held.verdict.authorized or entry.observe:
+                found.append(Ticket(self._undo(entry, held), None, None))
+        return found
 
     def _take(self) -> list[Ticket] | None:
         """The next batch, or `None` when there is nothing more to come."""
@@ -187,6 +204,8 @@ class Committer:
             if writer is None:
                 writer = self._open()
             answers = writer.write([ticket.item for ticket in batch])
+        except CommitUnknownError as error:
+            self._fail(batch, error, self._undone(batch, error.answers))
         except AFError as error:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 (the thread must outlive a fault in one batch; nothing of it was committed)
@@ -204,9 +223,10 @@ class Committer:
             writer.close()
         return None
 
-    def _fail(self, batch: list[Ticket], error: AFError) -> None:
+    def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
         _log.error("the ledger did not commit: %s", error)
         again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion)]
+        again += undone
         with self._wake:
             for ticket in batch:
                 ticket.answer = error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postgres
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.ledger.anchor import AnchorFile
 from afmiddleware.ledger.memory import MemoryLedger
+from afmiddleware.ledger.receipt_key import read_keys
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
 from afmiddleware.receipts.keys import ReceiptKeys
@@ -17,11 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.schema import Config, Receipts
-    from afmiddleware.ledger.base import Ledger
+    from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.model.entry import Conclusion, Entry, Held
 
-MEMORY: Final = ("memory", "memory:")
-_SQLITE: Final = "sqlite:///"
+KEY_FILE: Final = "fence.key"
+"""Where the receipts' secret is, beside the policy, when the ledger is on a server and the policy names no other."""
 
 
 def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
@@ -32,9 +35,10 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     undo: Callable[[Entry, Held], Conclusion],
     secret: bytes | None = None,
 ) -> Ledger:
-    """Open `memory` or `sqlite:///path` (relative to `base`; four slashes for an absolute path).
+    """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
 
-    Raises `ConfigError` for another kind of URL or a memory ledger under several workers, and what the ledger raises.
+    A PostgreSQL ledger goes by the database's clock and not by `clock`. Raises `ConfigError` for another kind of URL, a
+    driver that is not installed or a memory ledger under several workers, and what the ledger raises.
     """
     secret = secret or receipt_secret(receipts)
     if url in MEMORY:
@@ -42,6 +46,10 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom)
     mark = receipts.anchor
     anchor = AnchorFile(base / mark.file, mark.every * 1_000_000) if mark is not None else None
+    if url.startswith(POSTGRES):
+        key = _key_on_server(base, receipts)
+        opened = _postgres().PostgresLedger(parse_postgres(url), key, undo, secret=secret, anchor=anchor)
+        return cast("Ledger", opened)
     return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, anchor=anchor)
 
 
@@ -53,11 +61,54 @@ def receipt_secret(receipts: Receipts) -> bytes | None:
 
 def locate(url: str, base: Path, receipts: Receipts | None = None) -> Location:
     """Where the parts of an SQLite ledger are. Raises `ConfigError` for a URL that is none."""
-    if not url.startswith(_SQLITE) or len(url) == len(_SQLITE):
-        msg = f"{url!r} is not a ledger: use memory or sqlite:///path/to/fence.db"
+    if not url.startswith(SQLITE) or len(url) == len(SQLITE):
+        msg = (
+            f"{url.partition('://')[0]!r} is not the beginning of a ledger on this host: use sqlite:///path/to/fence.db"
+        )
         raise ConfigError([msg])
     key = receipts.mac_key.file if receipts is not None and receipts.mac_key is not None else None
-    return Location.of(base / url.removeprefix(_SQLITE), base / key if key else None)
+    return Location.of(base / url.removeprefix(SQLITE), base / key if key else None)
+
+
+def open_for_tools(config: Config, base: Path) -> Ledger:
+    """Open the ledger of a policy for a command that reads, or changes keys, and admits nothing.
+
+    It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
+    """
+    _not_in_memory(config)
+    return open_ledger(config.ledger, base, config.receipts.model_copy(update={"anchor": None}), _no_clock, _no_undo)
+
+
+def open_for_reading(config: Config, base: Path) -> Reader:
+    """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
+    _not_in_memory(config)
+    if config.ledger.startswith(POSTGRES):
+        return cast("Reader", _postgres().PostgresReader(parse_postgres(config.ledger)))
+    return SqliteReader(locate(config.ledger, base, config.receipts))
+
+
+def keys_for_reading(config: Config, base: Path) -> ReceiptKeys | None:
+    """The keys of the receipts in the ledger of a policy, `None` without a key file. Raises `ReceiptError`."""
+    if config.ledger.startswith(POSTGRES):
+        place = _key_on_server(base, config.receipts)
+    else:
+        place = locate(config.ledger, base, config.receipts).key
+    return read_keys(place, receipt_secret(config.receipts))
+
+
+def _key_on_server(base: Path, receipts: Receipts) -> Path:
+    named = receipts.mac_key.file if receipts.mac_key is not None else None
+    return base / (named or KEY_FILE)
+
+
+def _postgres() -> Any:
+    try:
+        return import_module("afmiddleware.ledger.postgres")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+            raise
+        msg = "ledger: postgresql needs a driver that is not installed: pip install 'afmiddleware[postgres]'"
+        raise ConfigError([msg]) from None
 
 
 def _one_process_only() -> None:
@@ -70,24 +121,10 @@ def _one_process_only() -> None:
         raise ConfigError([msg])
 
 
-def open_for_tools(config: Config, base: Path) -> SqliteLedger:
-    """Open the ledger of a policy for a command that reads, or changes keys, and admits nothing.
-
-    It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
-    """
-    return SqliteLedger(_on_disk(config, base), _no_clock, _no_undo, secret=receipt_secret(config.receipts))
-
-
-def open_for_reading(config: Config, base: Path) -> SqliteReader:
-    """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
-    return SqliteReader(_on_disk(config, base))
-
-
-def _on_disk(config: Config, base: Path) -> Location:
+def _not_in_memory(config: Config) -> None:
     if config.ledger in MEMORY:
         msg = f"{config.source}: a ledger in memory ends with its process and cannot be seen from here; use sqlite:///fence.db"
         raise ConfigError([msg])
-    return locate(config.ledger, base, config.receipts)
 
 
 def _no_clock() -> int:

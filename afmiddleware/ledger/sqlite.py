@@ -12,24 +12,23 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import AnchorFile, read_anchor
-from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
-from afmiddleware.ledger.sqlite_writer import Seen, SqliteWriter
+from afmiddleware.ledger.sqlite_writer import SqliteWriter
+from afmiddleware.ledger.stored import COLUMNS, Seen, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
-from afmiddleware.model.receipt import Receipt
 from afmiddleware.receipts.chain import Head
-from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.base import Filter
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
-_RECEIPT_COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
-_disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 _pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 
@@ -62,12 +61,12 @@ class SqliteReader:
                 values.append(value)
         # Only names from this file are put into the text; values are bound.
         where = " AND ".join(conditions)
-        query = f"SELECT {_RECEIPT_COLUMNS} FROM receipt WHERE {where} ORDER BY seq LIMIT {PAGE}"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM receipt WHERE {where} ORDER BY seq LIMIT {PAGE}"  # noqa: S608
         while True:
             with self._read() as connection:
                 page = connection.execute(query, values).fetchall()
             for row in page:
-                yield _stored(row)
+                yield stored(row)
             if len(page) < PAGE:
                 return
             values[0] = page[-1][0]
@@ -141,7 +140,7 @@ class SqliteLedger(SqliteReader):
         self.keys = prepare(location, secret)
         super().__init__(location)
         if anchor is not None:
-            _check_anchor(anchor, self)
+            check_anchor(anchor, self)
         seen = Seen()
         path, keys = location.database, self.keys
         self._committer = Committer(
@@ -174,50 +173,3 @@ class SqliteLedger(SqliteReader):
         """Write what waits, then end the writer thread."""
         self._committer.close()
         super().close()
-
-
-def _stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:
-    seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed = row
-    # The types are the tables' own, but anybody may have changed the tables.
-    if not all(type(one) is bytes for one in row[1:4]):
-        msg = f"receipt {seq} cannot be read: its body, leaf or HMAC is not made of bytes"
-        raise ReceiptError(msg)
-    return StoredReceipt(
-        receipt=Receipt(seq=seq, body=body, leaf=leaf, mac=mac, disclosed=_values(disclosed)),
-        columns={
-            "kind": kind,
-            "decision": decision,
-            "capability": capability,
-            "verdict": verdict,
-            "code": code,
-            "ts": ts,
-        },
-    )
-
-
-def _values(packed: bytes | None) -> dict[str, tuple[bytes, str | None]]:
-    """The values behind a receipt's commitments. What cannot be read fits no commitment, so that `verify` names it."""
-    if packed is None:
-        return {}
-    try:
-        return _disclosed(packed)
-    except ValueError:
-        return {"": (b"", None)}
-
-
-def _check_anchor(anchor: AnchorFile, ledger: SqliteLedger) -> None:
-    mark, head = read_anchor(anchor.path), ledger.head()
-    if mark is None:
-        return
-    place = f"the anchor {anchor.path}"
-    if mark.log != head.log:
-        msg = f"{place} belongs to the log {mark.log}, the ledger holds {head.log}: point them at each other again"
-        raise ReceiptError(msg)
-    if mark.size > head.size:
-        told = f"{place} has seen {mark.size} receipts, the ledger has {head.size}"
-        msg = f"{told}: its tail was cut off, or it is an old copy"
-        raise ReceiptError(msg)
-    found = next(iter(ledger.receipts(Filter(after=mark.size - 1))), None)
-    if found is None or found.receipt.leaf != mark.leaf:
-        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten"
-        raise ReceiptError(msg)

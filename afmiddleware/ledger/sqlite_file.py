@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from sqlite_utils import Database
 
-from afmiddleware.errors import LedgerError, LedgerUnavailableError, ReceiptError
+from afmiddleware.errors import LedgerError, LedgerUnavailableError
+from afmiddleware.ledger.receipt_key import keys_of_log, new_log
 from afmiddleware.ledger.schema import migrate
-from afmiddleware.receipts.keys import ReceiptKeys
+from afmiddleware.receipts.chain import NO_LEAF
 
 try:
     import fcntl
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from afmiddleware.receipts.keys import ReceiptKeys
+
 BUSY_MS: Final = 1500
-KEY_BYTES: Final = 32
-_NO_LEAF: Final = bytes(32)
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -125,61 +125,17 @@ def prepare(location: Location, secret: bytes | None = None) -> ReceiptKeys:
         queue.close()
 
 
-def read_keys(location: Location, secret: bytes | None = None) -> ReceiptKeys | None:
-    """The keys of an existing ledger's receipts, `None` without a key file. Raises `ReceiptError` for a bad one."""
-    if secret is not None:
-        return ReceiptKeys.derive(secret)
-    if not location.key.exists():
-        return None
-    return ReceiptKeys.derive(_read_secret(location.key))
-
-
 def _prepare(connection: sqlite3.Connection, location: Location, secret: bytes | None) -> ReceiptKeys:
     with transaction(connection):
         migrate(Database(connection))
         head = connection.execute("SELECT size, kid FROM head").fetchone()
-        if head is None or head[0] == 0:
-            keys = ReceiptKeys.derive(secret or _new_or_old_secret(location.key))
-            if head is None:
-                connection.execute(
-                    "INSERT INTO head (id, log, size, leaf, ts, kid) VALUES (1, ?, 0, ?, 0, ?)",
-                    (f"afm-{secrets.token_hex(8)}", _NO_LEAF, keys.kid),
-                )
-            elif head[1] != keys.kid:
-                connection.execute("UPDATE head SET kid = ? WHERE size = 0", (keys.kid,))
-            return keys
-        found = read_keys(location, secret)
-    if found is None:
-        msg = (
-            f"the key file {location.key} of the receipt log in {location.database} is missing: restore it; a new key "
-            "is never made over an existing log"
-        )
-        raise ReceiptError(msg)
-    if found.kid != head[1]:
-        msg = f"the key {found.kid} is not the one the receipt log in {location.database} was made with ({head[1]})"
-        raise ReceiptError(msg)
-    return found
-
-
-def _new_or_old_secret(path: Path) -> bytes:
-    if path.exists():
-        return _read_secret(path)
-    secret = secrets.token_bytes(KEY_BYTES)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secret.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return secret
-
-
-def _read_secret(path: Path) -> bytes:
-    try:
-        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        msg = f"the key file {path} cannot be read: it holds {KEY_BYTES} bytes as hexadecimal digits"
-        raise ReceiptError(msg) from error
-    if len(secret) != KEY_BYTES:
-        msg = f"the key file {path} holds {len(secret)} bytes; a receipt key has {KEY_BYTES}"
-        raise ReceiptError(msg)
-    return secret
+        size, kid = head or (0, "")
+        keys = keys_of_log(size, kid, location.key, secret, str(location.database))
+        if head is None:
+            connection.execute(
+                "INSERT INTO head (id, log, size, leaf, ts, kid) VALUES (1, ?, 0, ?, 0, ?)",
+                (new_log(), NO_LEAF, keys.kid),
+            )
+        elif not size and kid != keys.kid:
+            connection.execute("UPDATE head SET kid = ? WHERE size = 0", (keys.kid,))
+        return keys

@@ -6,8 +6,6 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.stored import Seen
     from afmiddleware.receipts.keys import ReceiptKeys
 
 FOLD_BYTES: Final = 4 << 20
@@ -32,14 +31,6 @@ _HOLD = (
 )
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
 _log = logging.getLogger("afmiddleware.ledger")
-
-
-class Seen(msgspec.Struct):
-    """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted."""
-
-    head: Head | None = None
-    turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
-    turned_away_since: int = 0
 
 
 class SqliteWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from afmiddleware.model import (
 )
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.testing import FrozenClock
+from tests.ledger.servers import SECRET, postgres, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,23 +37,31 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.model import Held
 
-SECRET = bytes(range(32))
-
 
 @pytest.fixture
 def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.service("postgresql"))])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, clock: FrozenClock) -> Iterator[Ledger]:
-    opened: Ledger
-    if request.param == "memory":
-        opened = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw())
-    else:
-        opened = sqlite(tmp_path, clock)
-    yield opened
-    opened.close()
+    with opened(request.param, tmp_path, clock) as ledger:
+        yield ledger
+
+
+@contextmanager
+def opened(kind: str, folder: Path, clock: FrozenClock) -> Iterator[Ledger]:
+    """A new ledger of a kind, closed and cleaned away at the end."""
+    with ExitStack() as stack:
+        ledger: Ledger
+        if kind == "memory":
+            ledger = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw())
+        elif kind == "sqlite":
+            ledger = sqlite(folder, clock)
+        else:
+            ledger = postgres(stack.enter_context(schema()), clock)
+        stack.callback(ledger.close)
+        yield ledger
 
 
 def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0) -> SqliteLedger:

@@ -16,7 +16,8 @@ from afmiddleware.ledger.base import Filter
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import SECRET, sqlite
+from tests.ledger.conftest import sqlite
+from tests.ledger.servers import SECRET
 
 WORKER = textwrap.dedent(
     """

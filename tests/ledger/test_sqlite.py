@@ -26,7 +26,8 @@ from afmiddleware.ledger.sqlite_file import Location
 from afmiddleware.model import Held, Settlement, Window
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import SECRET, ending, entry, spend, sqlite
+from tests.ledger.conftest import ending, entry, spend, sqlite
+from tests.ledger.servers import SECRET
 
 TOTAL = Window("total")
 

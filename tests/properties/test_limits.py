@@ -18,7 +18,8 @@ from afmiddleware.model import Closed, Entry, Held, Settlement, Window
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import DENY, SECRET, ending, entry, rate, spend
+from tests.ledger.conftest import DENY, ending, entry, rate, spend
+from tests.ledger.servers import SECRET
 
 SECOND = 1_000_000
 ZONE = "Europe/London"

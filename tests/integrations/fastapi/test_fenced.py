@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -192,11 +192,14 @@ async def test_the_frameworks_own_answers_stay_its_own(app: FastAPI, method: str
     assert "problem" not in answer.headers.get("content-type", "")
 
 
+def fence_in(app: FastAPI) -> Fence:
+    return cast("Fence", app.user_middleware[-1].kwargs["fence"])
+
+
 async def test_head_is_judged_as_the_get_of_its_endpoint(app: FastAPI) -> None:
     answer = await ask(app, "HEAD", "/things")
     assert (answer.status_code, "agent-receipt" in answer.headers) == (200, True)
-    fence: Any = app.user_middleware[-1].kwargs["fence"]
-    receipts = fence.ledger.receipts(Filter())
+    receipts = fence_in(app).ledger.receipts(Filter())
     assert json.loads(next(iter(receipts)).receipt.body)["route"] == "GET /things"
 
 

@@ -18,9 +18,8 @@ from afmiddleware.cli.common import policy_at
 from afmiddleware.cli.receipts import verify_policy
 from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import new_key
-from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.base import Filter, Reader
 from afmiddleware.ledger.open import open_for_reading, open_for_tools
-from afmiddleware.ledger.sqlite import SqliteReader
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import Report
 
@@ -65,7 +64,7 @@ class Site:
             ledger.close()
         return text
 
-    def ledger(self) -> SqliteReader:
+    def ledger(self) -> Reader:
         """The ledger, to be read."""
         return open_for_reading(*policy_at(str(self.policy)))
 

@@ -118,9 +118,7 @@ def test_the_environment_names_the_policy_and_its_ledger(policy):
     assert json.loads(run("check", "--json").stdout)["policy"] == str(policy)
     assert run("keys", "list", AFM_LEDGER="sqlite:///other.db").returncode == 0
     assert (policy.parent / "other.db").is_file()
-    refused = run("keys", "list", AFM_LEDGER="postgresql://me:hunter2@host/db")
+    refused = run("keys", "list", AFM_LEDGER="postgresql://me:hunter2@host/db?pool=none")
     assert refused.returncode == 2
-    assert refused.stderr == (
-        "AFM_LEDGER: a PostgreSQL ledger is not supported yet by this version; use memory or sqlite:///path/to/fence.db\n"
-    )
+    assert refused.stderr == ("AFM_LEDGER: 'none' is not a number of connections; write one from 1 to 999\n")
     assert run("check", AFM_MODE="block").stderr == "AFM_MODE is 'block'; it is enforce or observe\n"

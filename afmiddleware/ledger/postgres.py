@@ -1,0 +1,216 @@
+"""The PostgreSQL ledger: durable, shared by any number of processes on any number of hosts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from afmiddleware.errors import LedgerUnavailableError, ReceiptError
+from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.ledger.anchor import check_anchor
+from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
+from afmiddleware.ledger.postgres_writer import PostgresWriter
+from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.receipts.chain import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from afmiddleware.config.ledger_url import PostgresUrl
+    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.base import Filter
+    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.receipts.verify import StoredReceipt
+
+PAGE: Final = 500
+_IDLE: Final = 60.0
+_pack = msgspec.msgpack.Encoder().encode
+_api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+
+
+class PostgresReader:
+    """What can be read of a ledger in PostgreSQL, by any thread of any process. It makes and migrates nothing.
+
+    Connections come from a pool that each process makes for itself when it first reads. Raises `ReceiptError` when
+    there is no ledger, and `LedgerUnavailableError` for any fault of the server.
+    """
+
+    def __init__(self, url: PostgresUrl) -> None:
+        self._url = url
+        self._schema = sql.Identifier(url.schema)
+        self._pool: ConnectionPool[psycopg.Connection] | None = None
+        self._pid = 0
+        self._inherited: list[object] = []
+        self._lock = threading.Lock()
+
+    def head(self) -> Head:
+        """The end of the receipt log."""
+        try:
+            found = self._all("SELECT log, size, leaf, ts FROM {}.head WHERE id = 1")
+        except LedgerUnavailableError as error:
+            if isinstance(error.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+                raise self._none() from error
+            raise
+        if not found:
+            raise self._none()
+        return Head(*found[0])
+
+    def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
+        """Stored receipts in order, read a page at a time so that a long reader holds nobody up."""
+        conditions: list[LiteralString] = ["seq > %s"]
+        values: list[Any] = [wanted.after]
+        for name in ("kind", "capability", "verdict", "decision"):
+            value = getattr(wanted, name)
+            if value:
+                conditions.append(f"{name} = %s")
+                values.append(value)
+        # Only names from this file are put into the text; values are bound.
+        query = f"SELECT {COLUMNS} FROM {{}}.receipt WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT %s"  # noqa: S608
+        while True:
+            page = self._all(query, [*values, PAGE])
+            for row in page:
+                yield stored(row)
+            if len(page) < PAGE:
+                return
+            values[0] = page[-1][0]
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`."""
+        names = {row_key(key): key for key in keys}
+        found = self._all("SELECT key, data FROM {}.counter WHERE key = ANY(%s)", [sorted(names)])
+        return {names[key]: unpack_row(data) for key, data in found}
+
+    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, oldest first."""
+        found = self._all("SELECT id, data FROM {}.hold WHERE state = %s ORDER BY created, id", [state])
+        return ((name, unpack_hold(data)) for name, data in found)
+
+    def api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """One API key's record."""
+        if "\0" in key_id:
+            return None
+        found = self._all("SELECT data FROM {}.api_key WHERE id = %s", [key_id])
+        return _api_key(found[0][0]) if found else None
+
+    def api_keys(self) -> list[ApiKeyRecord]:
+        """Every API key's record, oldest first."""
+        return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
+
+    def close(self) -> None:
+        """Let go of this process's connections. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def _all(self, query: LiteralString, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._read() as connection, connection.cursor(binary=True) as cursor:
+            return cursor.execute(sql.SQL(query).format(self._schema), values).fetchall()
+
+    @contextmanager
+    def _read(self) -> Generator[psycopg.Connection]:
+        """A connection of this process's pool. Raises `LedgerUnavailableError` for any fault of the server."""
+        try:
+            with self._opened().connection(self._url.timeout) as connection:
+                yield connection
+        except (psycopg.Error, PoolTimeout) as error:
+            msg = f"the ledger {self._url.name} cannot be read: {said(error)}"
+            raise LedgerUnavailableError(msg) from error
+
+    def _opened(self) -> ConnectionPool[psycopg.Connection]:
+        if self._pid != os.getpid():
+            # After a fork the sockets are the parent's and the pool's threads are gone: neither is used nor closed.
+            self._inherited.append(self._pool)
+            self._lock, self._pool, self._pid = threading.Lock(), None, os.getpid()
+        with self._lock:
+            if self._pool is None:
+                self._pool = _pool(self._url)
+            return self._pool
+
+    def _none(self) -> ReceiptError:
+        return ReceiptError(f"there is no ledger in the schema {self._url.schema} of {self._url.name}")
+
+
+def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:
+    return ConnectionPool(
+        connection_string(url),
+        kwargs={"autocommit": True, "options": f"-c statement_timeout={url.timeout * 1000}"},
+        min_size=0,
+        max_size=url.pool,
+        max_idle=_IDLE,
+        num_workers=1,
+        timeout=url.timeout,
+        reconnect_timeout=url.timeout,
+        check=ConnectionPool.check_connection,
+        open=True,
+        name="afmiddleware-ledger",
+    )
+
+
+class PostgresLedger(PostgresReader):
+    """A ledger in one schema of a database. Opening it makes, migrates and checks it.
+
+    The first commit of a process starts its writer thread, with a connection of its own. `clock` is for tests; without
+    it the database's clock decides, whatever the hosts' say. Raises as `SqliteLedger` does.
+    """
+
+    inline = False
+
+    def __init__(  # noqa: PLR0913 (what a ledger is made of)
+        self,
+        url: PostgresUrl,
+        key: Path,
+        undo: Callable[[Entry, Held], Conclusion],
+        *,
+        clock: Callable[[], int] | None = None,
+        draw: Callable[[int], bytes] = os.urandom,
+        secret: bytes | None = None,
+        anchor: AnchorFile | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.keys = prepare(url, key, secret)
+        super().__init__(url)
+        if anchor is not None:
+            check_anchor(anchor, self)
+        seen, keys = Seen(), self.keys
+        self._committer = Committer(
+            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock),
+            undo,
+            deadline=float(url.timeout) if deadline is None else deadline,
+        )
+
+    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait."""
+        return self._committer.commit(item)
+
+    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+        """Commit and wait without blocking the event loop."""
+        return await self._committer.acommit(item)
+
+    def post(self, item: Entry | Conclusion) -> None:
+        """Commit without waiting."""
+        self._committer.post(item)
+
+    def put_api_key(self, record: ApiKeyRecord) -> None:
+        """Store or replace a record."""
+        query = (
+            "INSERT INTO {}.api_key VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE"
+            " SET account = excluded.account, created = excluded.created, data = excluded.data"
+        )
+        with self._read() as connection:
+            values = (record.id, record.account, record.created, _pack(record))
+            connection.execute(sql.SQL(query).format(self._schema), values)
+
+    def close(self) -> None:
+        """Write what waits, then end the writer thread and the pool."""
+        self._committer.close()
+        super().close()

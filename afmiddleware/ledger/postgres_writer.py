@@ -1,0 +1,223 @@
+"""The writer thread's side of a PostgreSQL ledger: one transaction for everything that waits, in two round trips."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, LiteralString
+
+import psycopg
+from psycopg import errors, sql
+
+from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.committer import CommitUnknownError
+from afmiddleware.ledger.postgres_server import connect, row_key, said
+from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.receipts.chain import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from afmiddleware.config.ledger_url import PostgresUrl
+    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.stored import Seen
+    from afmiddleware.receipts.keys import ReceiptKeys
+
+ATTEMPTS: Final = 4
+"""How often a transaction that the server rolled back, or that never began, is made anew before it is given up."""
+
+_ROLLED_BACK = (errors.DeadlockDetected, errors.SerializationFailure)
+_log = logging.getLogger("afmiddleware.ledger")
+
+
+class PostgresWriter:
+    """Makes transactions on one connection, in the thread that opened it.
+
+    Every transaction first locks the one row that is the end of the log, so those of all processes and hosts follow one
+    another; the database's clock is read under that lock, so time is one as well. `clock` (microseconds) stands in for
+    it in tests.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a writer is made of)
+        self,
+        url: PostgresUrl,
+        keys: ReceiptKeys,
+        draw: Callable[[int], bytes],
+        anchor: AnchorFile | None,
+        seen: Seen,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._url = url
+        self._keys = keys
+        self._draw = draw
+        self._anchor = anchor
+        self._seen = seen
+        self._clock = clock
+        self._sql = _Statements(url.schema)
+        self._settings = [f"{url.timeout * 1000}"] * 3
+        self._connection = connect(url)
+
+    def write(self, items: Sequence[Item]) -> list[Answer]:
+        """Decide and store the items in one transaction.
+
+        Raises `LedgerUnavailableError`, and then nothing is stored; or `CommitUnknownError`, when the connection was
+        lost between COMMIT and its answer.
+        """
+        return self._transact(items, flush=False)
+
+    def close(self) -> None:
+        """Record what was only counted, anchor the log, and let go of the connection."""
+        try:
+            if self._seen.turned_away and not self._connection.closed:
+                self._transact((), flush=True)
+            if self._anchor is not None and self._seen.head is not None:
+                self._anchor.write(self._seen.head)
+        except AFError as error:
+            _log.warning("the last counts were not recorded: %s", error)
+        finally:
+            self._connection.close()
+
+    def _transact(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:
+        for left in range(ATTEMPTS - 1, -1, -1):
+            try:
+                return self._once(items, flush=flush)
+            except _ROLLED_BACK as error:
+                if not left:
+                    msg = f"the ledger {self._url.name} rolled back {ATTEMPTS} times: {said(error)}"
+                    raise LedgerUnavailableError(msg) from error
+            except psycopg.Error as error:
+                if not left or not self._connection.closed:
+                    # A server that fails may have become read-only: the next connection may find another.
+                    self._connection.close()
+                    msg = f"the ledger {self._url.name} did not commit: {said(error)}"
+                    raise LedgerUnavailableError(msg) from error
+                # The connection was lost before COMMIT was sent, as after a restart of the server: nothing was stored.
+                self._connection = connect(self._url)
+        raise AssertionError  # pragma: no cover (the last attempt returns or raises)
+
+    def _once(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:
+        connection = self._connection
+        answers: list[Answer] = []
+        asked = False
+        try:
+            with connection.pipeline() as pipeline:
+                books = self._load(pipeline, items)
+                answers += [books.perform(item) for item in items]
+                if flush or books.now - books.turned_away_since > FLUSH_AFTER:
+                    books.flush_turned_away()
+                self._store(books)
+                asked = True
+                connection.execute("COMMIT")
+        except BaseException as error:
+            if asked and connection.closed and isinstance(error, psycopg.Error):
+                msg = f"the ledger {self._url.name} was lost during a commit: {said(error)}"
+                raise CommitUnknownError(msg, answers) from error
+            with suppress(psycopg.Error):
+                if not connection.closed:
+                    connection.execute("ROLLBACK")
+            raise
+        self._seen.head = books.head
+        self._seen.turned_away = books.turned_away
+        self._seen.turned_away_since = books.turned_away_since
+        if self._anchor is not None:
+            self._anchor.due(books.head, books.now)
+        return answers
+
+    def _load(self, pipeline: psycopg.Pipeline, items: Sequence[Item]) -> Books:
+        connection, statements = self._connection, self._sql
+        keys, holds = keys_of(items)
+        names = {row_key(key): key for key in keys}
+        wanted, ids = sorted(names), sorted(holds)
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        connection.execute(statements.settings, self._settings)
+        end = connection.execute(statements.head)
+        clock = connection.execute(statements.clock)
+        held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
+        rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
+        # peer that hangs keeps its locks.
+        pipeline.sync()
+        found = end.fetchone()
+        told = clock.fetchone()
+        if found is None or told is None:
+            msg = f"the ledger {self._url.name} has no log: its tables were emptied"
+            raise LedgerUnavailableError(msg)
+        head = self._checked(Head(*found))
+        books = Books(head, self._keys, self._draw)
+        books.now = self._clock() if self._clock is not None else told[0]
+        books.turned_away = dict(self._seen.turned_away)
+        books.turned_away_since = self._seen.turned_away_since
+        for name, data in held.fetchall() if held is not None else ():
+            hold = books.holds[name] = unpack_hold(data)
+            names[row_key(f"actor:{hold.owner}")] = f"actor:{hold.owner}"
+            names.update((row_key(line.key), line.key) for line in hold.lines)
+        for stored, data in rows.fetchall():
+            books.rows[names[stored]] = unpack_row(data)
+        return books
+
+    def _checked(self, head: Head) -> Head:
+        known = self._seen.head
+        if known is not None and (head.size < known.size or head.log != known.log):
+            msg = (
+                f"the log in {self._url.name} has {head.size} receipts, but {known.size} were acknowledged: it was "
+                "replaced, or this server is a copy that had not caught up"
+            )
+            raise LedgerUnavailableError(msg)
+        return head
+
+    def _store(self, books: Books) -> None:
+        connection, statements = self._connection, self._sql
+        changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
+        if changed:
+            connection.execute(statements.put_rows, _columns(changed))
+        for name in sorted(books.changed_holds):
+            hold = books.holds[name]
+            keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
+            connection.execute(statements.put_hold, (name, hold.state, hold.created, keys, pack(hold)))
+        if books.written:
+            head = books.head
+            connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
+            connection.execute(statements.put_head, (head.size, head.leaf, head.ts))
+
+
+class _Statements:
+    """The statements of one schema. Every value is bound; only the checked name of the schema is put in."""
+
+    def __init__(self, schema: str) -> None:
+        def made(text: LiteralString) -> bytes:
+            return sql.SQL(text).format(schema=sql.Identifier(schema)).as_bytes(None)
+
+        self.settings = made(
+            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
+            " set_config('idle_in_transaction_session_timeout', %s, true), set_config('synchronous_commit',"
+            " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+            " ELSE current_setting('synchronous_commit') END, true)",
+        )
+        self.head = made("SELECT log, size, leaf, ts FROM {schema}.head WHERE id = 1 FOR UPDATE")
+        # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
+        self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        self.holds = made("SELECT id, data FROM {schema}.hold WHERE id = ANY(%b)")
+        self.rows = made(
+            "SELECT key, data FROM {schema}.counter WHERE key = ANY(%b::bytea[])"
+            " OR key IN (SELECT unnest(keys) FROM {schema}.hold WHERE id = ANY(%b::text[])) ORDER BY key FOR UPDATE",
+        )
+        self.put_rows = made(
+            "INSERT INTO {schema}.counter SELECT * FROM unnest(%b::bytea[], %b::bytea[])"
+            " ON CONFLICT (key) DO UPDATE SET data = excluded.data",
+        )
+        self.put_hold = made(
+            "INSERT INTO {schema}.hold VALUES (%s, %s, %s, %b, %b)"
+            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data",
+        )
+        self.put_receipts = made(
+            "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
+            " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bigint[], %b::bytea[])",
+        )
+        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    """Rows turned into the arrays that `unnest` reads."""
+    return [list(column) for column in zip(*rows, strict=True)]

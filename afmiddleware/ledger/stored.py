@@ -1,0 +1,53 @@
+"""What every SQL ledger stores of a receipt, read back, and what a writer knows beyond its tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from afmiddleware.errors import ReceiptError
+from afmiddleware.model.receipt import Receipt
+from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.verify import StoredReceipt
+
+COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
+_disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
+
+
+class Seen(msgspec.Struct):
+    """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted."""
+
+    head: Head | None = None
+    turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    turned_away_since: int = 0
+
+
+def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:
+    """A receipt from the row of `COLUMNS`. Raises `ReceiptError` when the row cannot hold one."""
+    seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed = row
+    # The types are the tables' own, but anybody may have changed the tables.
+    if not all(type(one) is bytes for one in row[1:4]):
+        msg = f"receipt {seq} cannot be read: its body, leaf or HMAC is not made of bytes"
+        raise ReceiptError(msg)
+    return StoredReceipt(
+        receipt=Receipt(seq=seq, body=body, leaf=leaf, mac=mac, disclosed=_values(disclosed)),
+        columns={
+            "kind": kind,
+            "decision": decision,
+            "capability": capability,
+            "verdict": verdict,
+            "code": code,
+            "ts": ts,
+        },
+    )
+
+
+def _values(packed: bytes | None) -> dict[str, tuple[bytes, str | None]]:
+    """The values behind a receipt's commitments. What cannot be read fits no commitment, so that `verify` names it."""
+    if packed is None:
+        return {}
+    try:
+        return _disclosed(packed)
+    except ValueError:
+        return {"": (b"", None)}

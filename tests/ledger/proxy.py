@@ -1,0 +1,53 @@
+"""A network between a ledger and PostgreSQL that breaks when a test wants it to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+
+class Proxy:
+    """Passes bytes on until `cut` is `sent` (a COMMIT comes from the client) or `done` (its answer comes back).
+
+    Then the connection ends on both sides before those bytes are passed on, once.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.cut = ""
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, url: str) -> str:
+        """The same URL, by way of here."""
+        host, port = self._target
+        return url.replace(f"{host}:{port}", f"127.0.0.1:{self._listener.getsockname()[1]}")
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                server = socket.create_connection(self._target)
+                pair = (client, server)
+                threading.Thread(target=self._pump, args=(client, server, "sent", pair), daemon=True).start()
+                threading.Thread(target=self._pump, args=(server, client, "done", pair), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, when: str, pair: tuple[socket.socket, ...]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self.cut == when and b"COMMIT\0" in data:
+                    self.cut = ""
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        for one in pair:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
