@@ -18,6 +18,7 @@ from afmiddleware.config.load import load
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
+from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.open import open_ledger
@@ -249,6 +250,7 @@ class _Io:
     """What the spine can have done outside of HTTP, blocking."""
 
     def __init__(self, fence: Fence) -> None:
+        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
@@ -262,6 +264,7 @@ class _AsyncIo:
 
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
+        self.call = acall
         self.commit = fence.acommit
         self.resolve = fence.aresolve
 

@@ -168,6 +168,8 @@ def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str
         place = f"{source}:{binding.line}" if binding.line else source
         if key in exact or template in whole:
             continue
+        if binding.implied and not near.get(plain(key)) and not near.get(plain(template)):
+            continue
         offers = [one for one in near.get(plain(key), ()) if one not in bound]
         offers += [f"{method} {one}" for one in near.get(plain(template), ()) if f"{method} {one}" not in bound]
         if not offers:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.extractors import call
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.environ import Body, facts_of
@@ -188,9 +189,10 @@ class Exchange:
 class _Io:
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("commit", "post", "read_body", "resolve")
+    __slots__ = ("call", "commit", "post", "read_body", "resolve")
 
     def __init__(self, fence: Fence, body: Body) -> None:
+        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
