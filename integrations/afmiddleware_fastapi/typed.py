@@ -53,10 +53,11 @@ def types_of(dependant: Any) -> Mapping[str, tuple[TypeAdapter[Any], ...]]:
     `dependant` is what FastAPI knows of a handler, `None` for any other; nothing is converted for those.
     """
     found: dict[str, tuple[TypeAdapter[Any], ...]] = {}
+    annotated: Any = Annotated
     for field in _fields(dependant):
         info = field.field_info
         if info.annotation is not str or info.metadata:
-            adapter: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, info])
+            adapter: TypeAdapter[Any] = TypeAdapter(annotated[info.annotation, info])
             found[field.alias] = (*found.get(field.alias, ()), adapter)
     return found
 
