@@ -80,7 +80,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     entries = [
         _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
-    held = yield from _commit(entries, asked)
+    held = yield from _commit(_one_crowd(entries), asked)
     answers = (held, *held.others)
     if not plan.observe and not all(one.verdict.authorized for one in answers):
         refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
@@ -158,12 +158,22 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
+        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
+        guarded=plan.limits.guarded,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
     )
+
+
+def _one_crowd(entries: list[Entry]) -> list[Entry]:
+    """The entries with every limit on what runs at once on the first: a request runs once, whatever it holds."""
+    slots = {(charge.limit.name, charge.key): charge for entry in entries for charge in entry.slots}
+    if not slots:
+        return entries
+    return [replace(entries[0], slots=tuple(slots.values())), *(replace(entry, slots=()) for entry in entries[1:])]
 
 
 def _commit(entries: list[Entry], asked: Asked) -> Flow[Held]:

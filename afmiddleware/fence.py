@@ -103,7 +103,9 @@ class Fence:
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
         merged = merge(self._listing, listing)
-        plan = adopt(self._assembled, self.config, merged)
+        plan, findings = adopt(self._assembled, self.config, merged)
+        for finding in findings:
+            _log.warning("%s: %s", finding.id, finding)
         if plan.digest != self.plan.digest:
             _log.info("policy %s with the bindings declared in code", plan.digest[:16])
         self.plan, self._listing = plan, merged

@@ -54,8 +54,6 @@ NOT_YET: Final = frozenset(
         "rules.allow.*.approval",
         "rules.allow.*.roles",
         "rules.allow.*.currency",
-        "limits.*.concurrent",
-        "limits.*.on_exceed",
         "receipts.redact",
         "receipts.signing_key",
     },

@@ -230,10 +230,13 @@ _PER_SCHEMA: Final = {
 
 
 class LimitEntry(Model):
-    """How often (`rate`), or how much (`spend`) in which `window`, for whom. An empty `capability` means every one.
+    """How often (`rate`), how many at once (`concurrent`), or how much (`spend`) in which `window`, for whom.
+
+    An empty `capability` means every one.
 
     `per` is one of `KEYS`, or several joined by `+`. With `style: pacing` a rate is spaced evenly, and at most `burst`
-    come at once.
+    come at once. A spend that is to `trip` opens a circuit breaker, which lets a probe through every `half_open` and is
+    closed by one that ends well, or by a reset; what is `free` passes it unless told otherwise.
     """
 
     line: Line = 0
@@ -247,6 +250,10 @@ class LimitEntry(Model):
     burst: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     counts: Annotated[Word, one_of("judged", "admitted")] | None = None
     week_start: Annotated[Word, one_of(*WEEKDAYS)] | None = None
+    concurrent: Annotated[Whole, Field(le=1_000_000)] | None = None
+    on_exceed: Annotated[Word, one_of("refuse", "trip", "alert")] | None = None
+    half_open: Seconds | None = None
+    free: Annotated[Word, one_of("pass", "refuse")] | None = None
 
 
 class MacKey(Model):

@@ -176,19 +176,21 @@ def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:
 
 
 def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
-    """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the spends when `shown`."""
+    """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the caller's own spends when `shown`."""
     policies, rates, budgets = [], [], []
     for balance in balances:
         limit, at = balance.limit, balance.resets_at
-        rated, policy, scale, said, reset = _words(limit)
+        policy, scale, said, reset = _words(limit)
+        if not policy and not (shown and said):
+            continue
         left = max(limit.cap - balance.used, 0)
         text = said % (divmod(left, scale) if scale else left)
         if at:
             text += reset % max(-((now - at) // _SECOND), 0)
-        if rated:
+        if policy:
             policies.append(policy)
             rates.append(text)
-        elif shown:
+        else:
             budgets.append(text)
     headers: RawHeaders = []
     if rates:
@@ -200,17 +202,20 @@ def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawH
 
 
 @lru_cache(maxsize=4096)
-def _words(limit: Limit) -> tuple[bool, str, int, str, str]:
-    """What of a limit's header items never changes: what is left goes into the fourth, the seconds into the last.
+def _words(limit: Limit) -> tuple[str, int, str, str]:
+    """What of a limit's header items never changes: what is left goes into the third, the seconds into the last.
 
-    The third splits what is left into what stands before and after the decimal point.
+    The first is a rate's policy. The second splits what is left of a spend before and after the decimal point; for one
+    that counts other callers too nothing is said.
     """
     if limit.unit is Unit.RATE:
         policy = f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}'
-        return True, policy, 0, f'"{limit.name}";r=%d', ";t=%d"
+        return policy, 0, f'"{limit.name}";r=%d', ";t=%d"
+    if not limit.own:
+        return "", 0, "", ""
     digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
     said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'
-    return False, "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
+    return "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
 
 
 def _instant(at: int) -> str:

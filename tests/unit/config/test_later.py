@@ -58,8 +58,6 @@ KEYS = {
     "rules.allow.*.approval": "finance",
     "rules.allow.*.roles": "[admin]",
     "rules.allow.*.currency": "USD",
-    "limits.*.concurrent": "5",
-    "limits.*.on_exceed": "trip",
     "receipts.redact": "[payload.card.*, payload.email]",
     "receipts.signing_key": "{file: keys/receipts.pem}",
 }
