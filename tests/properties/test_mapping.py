@@ -77,7 +77,7 @@ def amounts(draw: st.DrawFn) -> tuple[str, int | None]:
     """A JSON token and the cents that it means, `None` for one that must not be read."""
     cents = draw(CENTS)
     good = [f'"{amount_of(cents)}"', amount_of(cents), str(cents), f'"{cents}"']
-    choice = draw(st.integers(0, 5))
+    choice = draw(st.integers(0, 4))
     if choice < 4:
         return good[choice], cents if choice < 2 else cents * 100
     token = draw(
@@ -157,7 +157,7 @@ def test_a_json_event_is_what_the_handler_reads(
 @half_canonical(
     CENTS,
     TEXT,
-    st.lists(st.tuples(st.sampled_from(["note", "ref", "x", "amount", "to"]), TEXT), max_size=2),
+    st.lists(st.tuples(st.sampled_from(["note", "ref", "x", "y", "z", "q", "amount", "to"]), TEXT), max_size=2),
     st.booleans(),
 )
 def test_a_form_event_is_what_every_handler_reads(
@@ -180,7 +180,7 @@ def test_a_form_event_is_what_every_handler_reads(
 
 @half_canonical(
     st.lists(st.tuples(CENTS, st.integers(0, 999)), max_size=8),
-    st.sampled_from(["none", "none", "none", "price", "count", "fraction"]),
+    st.sampled_from([*["none"] * 7, "price", "count", "fraction"]),
 )
 def test_a_basket_is_the_sum_of_its_items(items: list[tuple[int, int]], fault: str) -> bool:
     listed: list[dict[str, Any]] = [{"price": amount_of(cents), "count": count} for cents, count in items]
@@ -205,7 +205,7 @@ CALL = st.fixed_dictionaries(
         "method": st.sampled_from(["pay", "read", "list_all"]),
         "params": st.just({"amount": "1.25"}),
     },
-    optional={"id": st.integers(0, 3) | st.sampled_from(["a", "b", "1"])},
+    optional={"id": st.integers(0, 99) | st.sampled_from(["a", "b", "1"])},
 )
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [
