@@ -53,6 +53,13 @@ def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: boo
             add(cell, charge.amount)
 
 
+def uncount_admitted(charges: Sequence[Charge], cells: Sequence[Cell]) -> None:
+    """Take back what `count_rates` has just counted only because the request was to pass, and then did not."""
+    for charge, cell in zip(charges, cells, strict=True):
+        if charge.limit.admitted:
+            credit(cell, cell.until, charge.amount)
+
+
 def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
     lines = []

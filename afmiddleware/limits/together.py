@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.limits.charge import count_rates, count_spends, give_back, refuse, weigh
+from afmiddleware.limits.charge import count_rates, count_spends, give_back, refuse, uncount_admitted, weigh
 from afmiddleware.limits.rows import Line
 from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
 from afmiddleware.model.verdict import Verdict
@@ -41,15 +41,17 @@ def weigh_together(entries: Sequence[Entry], rows: dict[str, Row], now: int) -> 
         rates, full = weigh(entry.rates, rows, now)
         if full >= 0:
             verdict = refuse(verdict, entry.rates[full], rates[full], now, anonymous=entry.quiet)
-        count_rates(entry.rates, rates, over=entry.observe)
         spends, full = weigh(entry.spends, rows, now)
         if full >= 0 and verdict.authorized:
             verdict = refuse(verdict, entry.spends[full], spends[full], now, anonymous=entry.quiet)
         passes = verdict.authorized or entry.observe
+        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
         found.append(Weighed(verdict, count_spends(entry.spends, spends) if passes else [], rates, spends))
     if not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True)):
-        for one in found:
+        for one, entry in zip(found, entries, strict=True):
             give_back(one.lines, rows)
+            if one.verdict.authorized or entry.observe:
+                uncount_admitted(entry.rates, one.rates)
             one.lines = []
             one.verdict = stand_down(one.verdict)
     return found

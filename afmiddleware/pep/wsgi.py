@@ -14,18 +14,20 @@ from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import call
+from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.environ import Body, facts_of
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.wsgi_table import TableRouter
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from afmiddleware.fence import Fence
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.plan import Pass
 
@@ -50,17 +52,29 @@ class Router(Protocol):
 
 
 class FenceMiddleware:
-    """Decide every request before it reaches `app`. Subclasses say what the router is."""
+    """Decide every request before it reaches `app`, any WSGI application: `FenceMiddleware(app, policy="fence.yaml")`.
 
-    def __init__(self, app: WSGIApplication, fence: Fence) -> None:
+    Raises `ConfigError` with every problem of the policy. Here the routes are those of the policy's own table
+    (`pep.table`), with its weaker promise; a framework's package asks the framework's router instead. A `fence` that
+    exists already may be given in place of `policy`.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        policy: str | os.PathLike[str] | None = None,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
         self.app = app
-        self.fence = fence
+        self.fence = fence if fence is not None else Fence.from_file(policy)
         self._router: Router | None = None
         self._starting = threading.Lock()
 
     def make_router(self, environ: WSGIEnvironment) -> Router:
         """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
-        raise NotImplementedError
+        del environ
+        return TableRouter(self.fence)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange(self.fence, environ, start_response)
@@ -112,7 +126,7 @@ class Exchange:
         Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
         """
         fence = self.fence
-        body = self._look()
+        body = self.body or self._look()
         now = fence.clock()
         passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now)), _Io(fence, body))
         if isinstance(passage, Admission):
@@ -121,6 +135,11 @@ class Exchange:
             self._outer = enter(self.action)
             self._entered = True
         return passage
+
+    def look_anew(self, environ: WSGIEnvironment) -> None:
+        """Judge what has become of the request on its way here."""
+        self.environ = environ
+        self.body = None
 
     def run(self, app: WSGIApplication) -> Iterable[bytes]:
         """Let the application answer."""
@@ -173,7 +192,7 @@ class Exchange:
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""
-        self._start(status_line(400), [("Content-Length", "0"), ("Connection", "close")])
+        self._start(status_line(400), [("Content-Length", "0")])
         return []
 
     def _look(self) -> Body:
@@ -189,14 +208,16 @@ class Exchange:
 class _Io:
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("call", "commit", "post", "read_body", "resolve")
+    __slots__ = ("commit", "post", "read_body", "resolve")
 
     def __init__(self, fence: Fence, body: Body) -> None:
-        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
         self.read_body = body.read
+
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return call(function, view)
 
 
 class _Answer:
