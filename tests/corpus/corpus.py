@@ -10,7 +10,7 @@ import msgspec
 import yaml
 
 from tests.corpus.judge import Act
-from tests.corpus.stacks import STACKS
+from tests.corpus.stacks import KINDS, STACKS
 from tests.corpus.wire import Answer
 
 HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `line` and `headers` and `body` make it, with the usual `HEADERS` but for those named in `without` or given;
     or else `raw` is all of it, in pieces that are sent one by one, with `{auth}` for a good credential's header line,
     `{usual}` for all of the usual lines of a request without a body. `repeat` multiplies a text in the body that
-    stands between `<<` and `>>`. `stacks` are names of stacks, or of families of them. `rows` are the rows of the
+    stands between `<<` and `>>`. `stacks` are names of stacks (`stacks.KINDS`), `elsewhere` what is expected of some. `rows` are the rows of the
     research report it stands for (`rows.yaml`).
     """
 
@@ -94,12 +94,14 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def where(self) -> tuple[str, ...]:
         """The stacks it is for, by name."""
-        return tuple(stack for stack in STACKS if any(_covers(one, stack) for one in self.stacks))
+        return tuple(stack for stack in STACKS if {stack, *KINDS[stack].also} & {*self.stacks})
 
     def expected(self, stack: str) -> Expected:
-        """What must become of it there. The longest name that covers a stack says it."""
-        known = sorted((name for name in self.elsewhere if _covers(name, stack)), key=len)
-        return msgspec.convert(_spelled_out(self.elsewhere[known[-1]] if known else self.expect), Expected)
+        """What must become of it there. Its own name says it, or the last of the names that it has beside."""
+        expect = self.expect
+        for name in (*KINDS[stack].also, stack):
+            expect = self.elsewhere.get(name, expect)
+        return msgspec.convert(_spelled_out(expect), Expected)
 
     def parts(self, key: str) -> list[bytes]:
         """The bytes to send."""
@@ -127,10 +129,6 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             lines += f"content-length: {len(body)}\r\n"
         more = "".join(f"{line}\r\n" for line in self.headers)
         return [f"{self.line} HTTP/1.1\r\n{lines}{more}\r\n{body}".encode("latin-1")]
-
-
-def _covers(name: str, stack: str) -> bool:
-    return name == stack or stack.startswith(f"{name}-")
 
 
 def _spelled_out(expect: Any) -> Any:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tests.corpus.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -18,26 +20,45 @@ PATIENCE: Final = 30.0
 _LIFE: Final = "600"
 """After so many seconds a server ends by itself, whatever became of the tests."""
 
+_APPS: Final = "tests.corpus.apps"
 _APP: Final = {
-    "fa": "tests.corpus.apps.fastapi_app",
-    "fl": "tests.corpus.apps.flask_app",
-    "dj": "tests.corpus.apps.django_app",
+    "fa": f"{_APPS}.fastapi_app:create",
+    "fl": f"{_APPS}.flask_app:create",
+    "dj": f"{_APPS}.django_app:create",
+    "asgi": f"{_APPS}.fastapi_app:create_generic",
+    "wsgi": f"{_APPS}.flask_app:create_generic",
 }
-_UVICORN: Final = ["uvicorn", "--factory", "{app}:create", "--fd", "{fd}", "--log-level", "warning"]
-_GUNICORN: Final = ["gunicorn", "{app}:create()", "--bind", "fd://{fd}", "--log-level", "warning", "--worker-class"]
-COMMANDS: Final[dict[str, list[str]]] = {
-    "fa-uv-h11": [*_UVICORN, "--http", "h11"],
-    "fa-uv-ht": [*_UVICORN, "--http", "httptools"],
-    "fa-hyper": ["hypercorn", "{app}:create()", "--bind", "fd://{fd}", "--log-level", "warning"],
-    "fl-guni": [*_GUNICORN, "gthread"],
-    "fl-guni-sync": [*_GUNICORN, "sync"],
-    "fl-wz": ["tests.corpus.apps.werkzeug_server", "{fd}"],
-    "dj-guni": [*_GUNICORN, "gthread"],
-    "dj-uv": [*_UVICORN, "--http", "h11"],
-}
-"""Every stack, by the names that the research report has for them, and how `python -m` starts it."""
+_UVICORN: Final = ["uvicorn", "--factory", "{app}", "--fd", "{fd}", "--log-level", "warning", "--http"]
+_GUNICORN: Final = ["gunicorn", "{app}()", "--bind", "fd://{fd}", "--log-level", "warning", "--worker-class"]
 
-STACKS: Final = tuple(name for name in COMMANDS if not name.startswith("dj"))
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a stack is started (`python -m` and these words), and what it is called beside its name.
+
+    `also` are its family of applications; `table`, if a generic fence stands in front that does not ask the router;
+    `environ`, if the fence speaks WSGI; and the HTTP parser of its server.
+    """
+
+    command: tuple[str, ...]
+    also: tuple[str, ...]
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "fa-uv-h11": Kind((*_UVICORN, "h11"), ("fa", "h11")),
+    "fa-uv-ht": Kind((*_UVICORN, "httptools"), ("fa", "ht")),
+    "fa-hyper": Kind(("hypercorn", "{app}()", "--bind", "fd://{fd}", "--log-level", "warning"), ("fa", "hyper")),
+    "fl-guni": Kind((*_GUNICORN, "gthread"), ("fl", "environ", "guni")),
+    "fl-guni-sync": Kind((*_GUNICORN, "sync"), ("fl", "environ", "guni")),
+    "fl-wz": Kind((f"{_APPS}.werkzeug_server", "{fd}"), ("fl", "environ", "wz")),
+    "dj-guni": Kind((*_GUNICORN, "gthread"), ("dj", "environ", "guni")),
+    "dj-uv": Kind((*_UVICORN, "h11"), ("dj", "h11")),
+    "asgi-uv-h11": Kind((*_UVICORN, "h11"), ("asgi", "table", "h11")),
+    "asgi-uv-ht": Kind((*_UVICORN, "httptools"), ("asgi", "table", "ht")),
+    "wsgi-guni": Kind((*_GUNICORN, "gthread"), ("wsgi", "table", "environ", "guni")),
+}
+"""Every stack, by the names that the research report has for them; the last three have the generic fences."""
+
+STACKS: Final = tuple(name for name in KINDS if not name.startswith("dj"))
 
 
 class Stack:
@@ -45,13 +66,13 @@ class Stack:
 
     def __init__(self, name: str, folder: Path, code: Path = ROOT) -> None:
         self.name = name
-        self.family = name.partition("-")[0]
+        self.family = KINDS[name].also[0]
         self.site = Site(folder, self.family)
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         listener.set_inheritable(True)
         self.port: int = listener.getsockname()[1]
         fd = listener.fileno()
-        command = [part.format(app=_APP[self.family], fd=fd) for part in COMMANDS[name]]
+        command = [part.format(app=_APP[self.family], fd=fd) for part in KINDS[name].command]
         paths = (code, code / "integrations", ROOT)
         environment = {
             **os.environ,

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from afmiddleware.fence import Fence
+from afmiddleware.pep.asgi import FenceMiddleware
 from afmiddleware_fastapi import install
 from tests.corpus.apps import acts
 from tests.corpus.apps.layers import AsgiLayer
@@ -158,8 +159,8 @@ async def pieces() -> AsyncIterator[bytes]:
     raise RuntimeError(msg)
 
 
-def target(fence: Fence, *, layered: bool = False, **more: Any) -> FastAPI:
-    """One application with a fence."""
+def target(fence: Fence | None, *, layered: bool = False, **more: Any) -> FastAPI:
+    """One application, with a fence or without."""
     app = FastAPI(**more)
 
     @app.get("/public/ping")
@@ -196,10 +197,16 @@ def target(fence: Fence, *, layered: bool = False, **more: Any) -> FastAPI:
         return act("inner-ping", request)
 
     app.mount("/admin", admin)
-    install(app, fence=fence)
+    if fence is not None:
+        install(app, fence=fence)
     if layered:
         app.user_middleware.append(Middleware(AsgiLayer))
     return app
+
+
+def create_generic() -> ASGIApp:
+    """The same application behind the generic fence, which does not ask its router."""
+    return FenceMiddleware(target(None), policy=os.environ["AFM_POLICY"])
 
 
 def create() -> ASGIApp:

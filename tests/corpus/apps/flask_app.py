@@ -16,6 +16,7 @@ from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from afmiddleware.fence import Fence
+from afmiddleware.pep.wsgi import FenceMiddleware
 from afmiddleware_flask import AgentFence
 from tests.corpus.apps import acts
 from tests.corpus.apps.layers import WsgiLayer
@@ -125,8 +126,8 @@ def rewrite() -> None:
         vars(request)["_cached_data"] = b'{"amount": 5000}'
 
 
-def target(fence: Fence, *, layered: bool = False) -> Flask:
-    """One application with a fence."""
+def target(fence: Fence | None, *, layered: bool = False) -> Flask:
+    """One application, with a fence or without."""
     app = Flask("target", static_folder=None)
 
     @app.get("/public/ping")
@@ -151,8 +152,14 @@ def target(fence: Fence, *, layered: bool = False) -> Flask:
     if layered:
         app.wsgi_app = WsgiLayer(app.wsgi_app)  # type: ignore[method-assign]
         app.before_request(rewrite)
-    AgentFence(app, fence=fence)
+    if fence is not None:
+        AgentFence(app, fence=fence)
     return app
+
+
+def create_generic() -> Any:
+    """The same application behind the generic fence, which does not ask its router."""
+    return FenceMiddleware(target(None), policy=os.environ["AFM_POLICY"])
 
 
 def create() -> Any:
