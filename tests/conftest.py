@@ -28,6 +28,7 @@ NEEDS = {
     "flask": "flask",
     "gunicorn": "flask",
     "django": "django",
+    "corpus": "hypercorn",
     "demo": "uvicorn",
     "uvicorn": "uvicorn",
     "packaging": "build",
