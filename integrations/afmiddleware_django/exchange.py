@@ -11,9 +11,10 @@ from afmiddleware.errors import SealBrokenError
 from afmiddleware.flow import admit
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.http import HttpFacts
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.passage import cross_origin, unsealed
 from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.plan import Admission, Refused
 from afmiddleware_django.body import HeldBody, forget
 from afmiddleware_django.resolver import target_of
@@ -80,6 +81,8 @@ class Exchange:
         "_entered",
         "_outer",
         "_refused",
+        "_settling",
+        "_waiting",
         "decided",
         "facts",
         "failed",
@@ -105,6 +108,8 @@ class Exchange:
         self._broken: SealBrokenError | None = None
         self._admission: Admission | None = None
         self._action: Action | None = None
+        self._settling: Settling | None = None
+        self._waiting: list[tuple[Admission, Outcome]] = []
         self._outer: Action | None = None
         self._entered = False
         self._done = False
@@ -151,6 +156,7 @@ class Exchange:
             forget(self.request, "GET")
             self._admission = passage
             self._action = Action(passage)
+            self._settling = settling_of(self._action)
             self._outer = enter(self._action)
             self._entered = True
         return None
@@ -180,15 +186,32 @@ class Exchange:
         for name, value in _texts(admitted(admission, self.fence.clock(), cross_origin=crossing)).items():
             stands = response.headers.get(name) if name == _EXPOSE else None
             response.headers[name] = f"{stands}, {value}" if stands else value
-        status = response.status_code
+        status, settling = response.status_code, self._settling
+        if settling is not None:
+            settling.start(status, [(name.encode(), value.encode()) for name, value in response.headers.items()])
         if response.streaming and self.request.method != "HEAD" and status not in _NO_BODY:
-            follow(response, action, lambda end: self.finish(end, status))
+            feed = settling.feed if settling is not None else None
+            follow(response, action, lambda end: self.finish(end, status), feed)
         else:
-            self.finish(End.OK, status)
+            if settling is not None and isinstance(response, HttpResponse):
+                settling.feed(response.content)
+            self.finish(End.OK, status, waits=settling is not None and settling.waits)
         return response
 
-    def finish(self, end: End, status: int = 0) -> None:
-        """Record how an admitted action ended. The first word counts."""
+    def record(self) -> None:
+        """Wait until it is recorded how an action ended whose answer waits for that."""
+        for admission, outcome in self._waiting:
+            self.fence.conclude_now(admission, outcome)
+        self._waiting = []
+
+    async def arecord(self) -> None:
+        """`record` without blocking the event loop."""
+        for admission, outcome in self._waiting:
+            await self.fence.aconclude(admission, outcome)
+        self._waiting = []
+
+    def finish(self, end: End, status: int = 0, *, waits: bool = False) -> None:
+        """Record how an admitted action ended. The first word counts. With `waits` that is left to `record`."""
         if self._done or self._admission is None or self._action is None:
             return
         self._done = True
@@ -196,7 +219,15 @@ class Exchange:
             end = End.NOT_REACHED
         elif self.failed and end is End.OK and status >= _FAILURE:
             end = End.ERROR
-        self.fence.conclude(self._admission, self._action.outcome(status, end))
+        if self._settling is None:
+            self.fence.conclude(self._admission, self._action.outcome(status, end))
+            return
+        ends = self._settling.outcomes(end)
+        if waits:
+            self._waiting = ends
+            return
+        for admission, outcome in ends:
+            self.fence.conclude(admission, outcome)
 
     def leave(self) -> None:
         """The action is no longer the current one."""

@@ -75,7 +75,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        answered = exchange.answer(response, watched=self._watched)
+        exchange.record()
+        return answered
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
@@ -92,7 +94,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        answered = exchange.answer(response, watched=self._watched)
+        await exchange.arecord()
+        return answered
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Note that the view raised: Django answers for it, and only this tells that from the view's own answer."""

@@ -12,23 +12,25 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
 Finish = Callable[[End], None]
+Feed = Callable[[bytes], None]
 
 
-def follow(response: HttpResponseBase, action: Action, finish: Finish) -> None:
-    """Have `finish` called once the answer has left, or will not."""
+def follow(response: HttpResponseBase, action: Action, finish: Finish, feed: Feed | None = None) -> None:
+    """Have `finish` called once the answer has left, or will not, and `feed` with every piece of it."""
     pieces: Any = response.streaming_content  # type: ignore[attr-defined]  # the caller knows that it streams
     kind = _AsyncPieces if response.is_async else _Pieces  # type: ignore[attr-defined]
     # Django calls the `close` of what it streams when it closes the response.
-    response.streaming_content = kind(pieces, action, finish)  # type: ignore[attr-defined]
+    response.streaming_content = kind(pieces, action, finish, feed)  # type: ignore[attr-defined]
 
 
 class _Pieces:
-    __slots__ = ("_action", "_finish", "_next", "_whole")
+    __slots__ = ("_action", "_feed", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish) -> None:
+    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish, feed: Feed | None) -> None:
         self._next = iter(pieces).__next__
         self._action = action
         self._finish = finish
+        self._feed = feed
         self._whole = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -38,7 +40,7 @@ class _Pieces:
         # Pieces are made while they are asked for, and the server's thread may serve others in between.
         outer = enter(self._action)
         try:
-            return self._next()
+            piece = self._next()
         except StopIteration:
             self._whole = True
             raise
@@ -47,6 +49,9 @@ class _Pieces:
             raise
         finally:
             leave(outer)
+        if self._feed is not None:
+            self._feed(piece)
+        return piece
 
     def close(self) -> None:
         """The server is done with the answer."""
@@ -54,12 +59,13 @@ class _Pieces:
 
 
 class _AsyncPieces:
-    __slots__ = ("_action", "_finish", "_next", "_whole")
+    __slots__ = ("_action", "_feed", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: AsyncIterator[bytes], action: Action, finish: Finish) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], action: Action, finish: Finish, feed: Feed | None) -> None:
         self._next = aiter(pieces).__anext__
         self._action = action
         self._finish = finish
+        self._feed = feed
         self._whole = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -68,7 +74,7 @@ class _AsyncPieces:
     async def __anext__(self) -> bytes:
         outer = enter(self._action)
         try:
-            return await self._next()
+            piece = await self._next()
         except StopAsyncIteration:
             self._whole = True
             raise
@@ -79,6 +85,9 @@ class _AsyncPieces:
             raise
         finally:
             leave(outer)
+        if self._feed is not None:
+            self._feed(piece)
+        return piece
 
     def close(self) -> None:
         """The server is done with the answer."""

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from afmiddleware.pep.wsgi import FenceMiddleware
-from tests.conformance.harness import Case, Scene
+from tests.conformance.harness import Case, Scene, answer_to
 from tests.conformance.test_cases_core import settle
 from tests.conformance.wsgi import cases, send
 
@@ -20,9 +20,11 @@ from tests.conformance.wsgi import cases, send
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """Reads the body to its end, and answers as it is told; of what no route lists it knows nothing."""
     environ["wsgi.input"].read()
-    status = 404 if environ["PATH_INFO"] == "/nothing" else int(environ.get("HTTP_X_ANSWER", "200"))
-    start_response(f"{status} As told", [("Content-Type", "application/json")])
-    return [b"{}"]
+    headers = {name[5:].lower().replace("_", "-"): text for name, text in environ.items() if name[:5] == "HTTP_"}
+    answer, media, body = answer_to(headers)
+    status = 404 if environ["PATH_INFO"] == "/nothing" else answer
+    start_response(f"{status} As told", [("Content-Type", media)])
+    return [body[:3], body[3:]]
 
 
 def expected(case: Case) -> Case:
