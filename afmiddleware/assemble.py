@@ -15,6 +15,7 @@ from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
+from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.limits.select import Limits
@@ -41,6 +42,7 @@ from afmiddleware.mapping.coverage import (
     key_of,
     report,
 )
+from afmiddleware.model.tier import Tier
 from afmiddleware.plan import Plan
 from afmiddleware.policy.compiled import Policy, compile_policy
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.schema import Config, Route, Rules
+    from afmiddleware.config.schema import FromApp as FromAppEntry
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
     from afmiddleware.mapping.bindings import Binding
@@ -162,9 +165,14 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         limits=Limits(limits_of(config)),
         identify=authenticators.identify,
         recall=authenticators.recall,
+        from_app=_from_app(identity.from_app),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
+
+
+def _from_app(entry: FromAppEntry | None) -> FromApp | None:
+    return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

@@ -44,7 +44,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     digit of the answer's status to what becomes of the reserved money, where the route departs from the usual; `settle`
     reads from the answer what was really spent. `read` raises `MappingError` for values that are missing or not well
     formed; `extractors` are the fields that functions of the service are asked for. With a `protocol` the body holds
-    calls, each an action of its own. `implied` marks what belongs to another binding and need not be there.
+    calls, each an action of its own. `applies_to` says who is judged at all
+    (`identity.agents`). `implied` marks what belongs to another binding and need not be there.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     settle: ReadSettle | None = None
     extractors: tuple[tuple[str, Extractor], ...] = ()
     protocol: CallProtocol | None = None
+    applies_to: str = "all"
     implied: bool = False
     read: Callable[[RequestView], Fields]
 
@@ -132,6 +134,7 @@ def _compile_route(
     if route.public:
         return Binding(key=key, public=True, line=route.line, read=no_fields)
     settles = _settles(getattr(route, "on_outcome", None))
+    applies_to = getattr(route, "applies_to", None) or "all"
     body_cap = getattr(route, "max_body", None) or BODY_CAP
     if getattr(route, "protocol", None):
         protocol, sources = compile_protocol(route, currency, exponents, reads_payload, _settles)
@@ -144,6 +147,7 @@ def _compile_route(
             body_cap=body_cap,
             settles=settles,
             protocol=protocol,
+            applies_to=applies_to,
             read=no_fields,
         )
     capability = check_capability(route.capability or "")
@@ -165,6 +169,7 @@ def _compile_route(
         settles=settles,
         settle=compile_settle(getattr(route, "settle", None), "response.body"),
         extractors=asked,
+        applies_to=applies_to,
         read=read,
     )
 

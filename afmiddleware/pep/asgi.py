@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afmiddleware.current import Action, enter, leave
@@ -16,6 +17,7 @@ from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingEr
 from afmiddleware.extractors import acall
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_table import TableRouter
@@ -121,7 +123,8 @@ class FenceMiddleware:
             await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
-            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+            known = partial(_known, scope) if fence.plan.from_app is not None else None
+            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
@@ -389,6 +392,11 @@ class _Guarded:
             msg = "a layer inside the fence answered although the judged endpoint was not reached through the router"
             raise SealBrokenError(msg, entered=True)
         await self._send(message)
+
+
+def _known(scope: Scope) -> AppUser | None:
+    """Whom Starlette's authentication layer has signed in; it has to stand outside the fence."""
+    return signed_in(scope.get("user"), getattr(scope.get("auth"), "scopes", ()))
 
 
 async def _answer(send: Send, answer: tuple[int, list[tuple[bytes, bytes]], bytes]) -> None:
