@@ -54,25 +54,25 @@ def path_of(environ: WSGIEnvironment) -> str:
 
 
 def _headers(environ: WSGIEnvironment) -> tuple[Header, ...]:
-    headers: list[Header] = []
-    for key, value in environ.items():
-        if key[:5] == "HTTP_":
-            if key[5:13] == "CONTENT_" and environ.get(key[5:]) == value:
-                continue
-            headers.append((_name(key[5:]), value.encode("latin-1")))
-        elif value and (key in {"CONTENT_TYPE", "CONTENT_LENGTH"}):
-            headers.append((_name(key), value.encode("latin-1")))
-    if any(b"," in value and name in _TAKEN_APART for name, value in headers):
+    headers = [(_name(key), value.encode("latin-1")) for key, value in environ.items() if key[:5] == "HTTP_"]
+    for key in _CONTENT:
+        value = environ.get(key)
+        if value:
+            header = (_name(f"HTTP_{key}"), value.encode("latin-1"))
+            # Some servers hand these two over under both keys; when they differ, both are there to be refused.
+            if header not in headers:
+                headers.append(header)
+    if "," in environ.get("HTTP_AUTHORIZATION", "") or "," in environ.get("CONTENT_TYPE", ""):
         headers = [(name, part) for name, value in headers for part in _apart(name, value)]
     return tuple(headers)
 
 
 @lru_cache(maxsize=512)
 def _name(key: str) -> bytes:
-    return key.lower().replace("_", "-").encode("latin-1")
+    return key[5:].lower().replace("_", "-").encode("latin-1")
 
 
-_TAKEN_APART: Final = frozenset({b"authorization", b"content-type"})
+_CONTENT: Final = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
 def _apart(name: bytes, value: bytes) -> list[bytes]:
