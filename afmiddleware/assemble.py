@@ -39,6 +39,7 @@ from afmiddleware.mapping.coverage import (
     fit,
     gaps,
     key_of,
+    report,
 )
 from afmiddleware.plan import Plan
 from afmiddleware.policy.compiled import Policy, compile_policy
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
     from afmiddleware.mapping.bindings import Binding
-    from afmiddleware.mapping.coverage import Endpoint, Listing
+    from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
 
 _LINE = re.compile(r"line (\d+): ")
@@ -89,6 +90,12 @@ def adopt(plan: Plan, config: Config, listing: Listing) -> Plan:
     if stops:
         raise ConfigError([str(finding) for finding in stops])
     return fitted
+
+
+def audited(plan: Plan, config: Config, listing: Listing) -> Report:
+    """The coverage audit of an application under a freshly assembled plan."""
+    findings, fitted = audit(plan, config, listing)
+    return report(fitted.bindings, listing, findings, config.source)
 
 
 def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], Plan]:

@@ -6,7 +6,7 @@ it, in sync or in async code.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ class Io(Protocol):
         """Look up what identity needs. Raises `IdentityUnavailableError`."""
         ...
 
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        """Ask a function of the service. Raises `MappingError` when it fails."""
+        ...
+
     def commit(self, entry: Entry) -> Held:
         """Commit and wait. Raises `LedgerUnavailableError`."""
         ...
@@ -42,6 +46,7 @@ class AsyncIo(Protocol):
 
     def read_body(self, cap: int) -> Awaitable[bytes]: ...
     def resolve(self, need: Need) -> Awaitable[Any]: ...
+    def call(self, function: Callable[[Any], Any], view: Any) -> Awaitable[Any]: ...
     def commit(self, entry: Entry) -> Awaitable[Held]: ...
     def post(self, item: Entry | Conclusion) -> Awaitable[None]: ...
 
@@ -84,6 +89,19 @@ class Resolve(Effect[Any]):
 
     def by(self, io: Any) -> Any:
         return io.resolve(self.need)
+
+
+class Call(Effect[Any]):
+    """Ask a function of the service, sync or async, about a request."""
+
+    __slots__ = ("function", "view")
+
+    def __init__(self, function: Callable[[Any], Any], view: Any) -> None:
+        self.function = function
+        self.view = view
+
+    def by(self, io: Any) -> Any:
+        return io.call(self.function, self.view)
 
 
 class Commit(Effect["Held"]):

@@ -12,16 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from afmiddleware.assemble import adopt, assemble, audit
+from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
+from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.open import open_ledger
-from afmiddleware.mapping.coverage import Listing, covered, merge
+from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
-    from afmiddleware.mapping.coverage import Covered, Finding
+    from afmiddleware.mapping.coverage import Report
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
 
@@ -107,10 +108,9 @@ class Fence:
             _log.info("policy %s with the bindings declared in code", plan.digest[:16])
         self.plan, self._listing = plan, merged
 
-    def audit(self, listing: Listing) -> tuple[list[Covered], list[Finding]]:
+    def audit(self, listing: Listing) -> Report:
         """Every endpoint of an application with its capability, and all that is wrong. Changes nothing."""
-        findings, plan = audit(self._assembled, self.config, listing)
-        return covered(plan.bindings, listing.endpoints, self.config.source), findings
+        return audited(self._assembled, self.config, listing)
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
@@ -248,6 +248,7 @@ class _Io:
     """What the spine can have done outside of HTTP, blocking."""
 
     def __init__(self, fence: Fence) -> None:
+        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
@@ -261,6 +262,7 @@ class _AsyncIo:
 
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
+        self.call = acall
         self.commit = fence.acommit
         self.resolve = fence.aresolve
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from afmiddleware.acts import judge_acts
 from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
@@ -62,13 +63,15 @@ def admit(
     asked.capability = binding.capability
     asked.route = binding.key
     unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
+    if binding.protocol is not None or binding.extractors:
+        return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
 def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
     asked = Asked(id=decision, actor=event.actor, capability=event.capability)
-    verdict, spends = _decide(plan, event, None)
+    verdict, spends = _decide(plan, asked, event, None)
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
 
@@ -134,18 +137,23 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
         else:
-            verdict, spends = _decide(plan, event, verdict)
+            verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
-def _decide(plan: Plan, event: ActionEvent, verdict: Verdict | None) -> tuple[Verdict, tuple[Charge, ...]]:
+def _decide(
+    plan: Plan,
+    asked: Asked,
+    event: ActionEvent,
+    verdict: Verdict | None,
+) -> tuple[Verdict, tuple[Charge, ...]]:
     """The policy's verdict (unless there is one already) and what the action would be charged."""
     verdict = verdict or plan.policy.decide(event)
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
-        return verdict, plan.limits.spends(event)
+        return verdict, plan.limits.spends(event, asked.address)
     except MappingError as error:
         return (refused(error.code, error.detail, capability=event.capability) if verdict.authorized else verdict), ()
 
@@ -164,7 +172,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = plan.limits.rates(asked.capability, actor)
+    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
     entry = Entry(
         id=asked.id,
         owner=owner_of(actor),
@@ -200,6 +208,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         body=body,
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
+        settle=binding.settle if binding is not None else None,
     )
 
 

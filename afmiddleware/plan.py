@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from afmiddleware.identity.address import address_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.http import Target
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.model.limit import Charge
     from afmiddleware.model.money import Money
@@ -61,27 +64,53 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     peer: str = ""
     request: str = ""
 
+    def address(self) -> str:
+        """The prefix that stands for where the caller is; empty outside of HTTP."""
+        return address_key(self.peer) if self.peer else ""
+
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
-    """Not the fence's business: a public endpoint (`target`), or none at all, which the framework answers itself."""
+    """Not the fence's business: a public endpoint (`target`), or none at all, which the framework answers itself.
+
+    `body` is what was read to know that there is no action in it, and what the handler has to be given.
+    """
 
     target: Target | None = None
+    body: bytes | None = None
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one call of a refused request. `call` is `None` where no call could be read."""
+
+    id: str
+    verdict: Verdict
+    call: Call | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """How a refusal is told in JSON-RPC: every call in its order, and whether they came in a batch."""
+
+    told: tuple[Told, ...] = ()
+    batch: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler does not run."""
+    """The handler does not run. With a `reply` it is told as JSON-RPC errors."""
 
     id: str
     verdict: Verdict
     actor: Actor
     balances: tuple[Balance, ...] = ()
+    reply: Reply | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """The handler may run, for exactly this.
 
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
-    mode lets pass. `receipt` is `None` only then, when nothing could be recorded.
+    mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
+    was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
+    `call` is this action's.
     """
 
     id: str
@@ -95,6 +124,10 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     observed: bool = False
     settles: Mapping[int, Settlement] | None = None
+    settle: ReadSettle | None = None
+    others: tuple[Admission, ...] = ()
+    rpc: bool = False
+    call: Call | None = None
 
 
 def decision_draft(

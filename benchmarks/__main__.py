@@ -1,10 +1,11 @@
-"""`python -m benchmarks overhead` and `python -m benchmarks throughput`."""
+"""`python -m benchmarks overhead`, `throughput` and `routes`."""
 
 from __future__ import annotations
 
 import argparse
 
 from benchmarks.overhead import overhead
+from benchmarks.routes import routes
 from benchmarks.throughput import throughput
 from benchmarks.wsgi import wsgi_overhead
 
@@ -21,11 +22,16 @@ def main() -> None:
     two = commands.add_parser("throughput", help="requests per second under uvicorn with 64 connections")
     two.add_argument("--seconds", type=float, default=4.0)
     two.add_argument("--connections", type=int, default=64)
+    three = commands.add_parser("routes", help="the decision at 10 000 routes and rules against 10")
+    three.add_argument("--rounds", type=int, default=9)
+    three.add_argument("--requests", type=int, default=300, help="requests per variant and round")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         if not chosen.wsgi:
             overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
         wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
+    elif chosen.command == "routes":
+        routes(chosen.rounds, chosen.requests)
     else:
         throughput(chosen.seconds, chosen.connections)
 

@@ -8,36 +8,49 @@ from pathlib import Path
 
 import click
 
-from afmiddleware.assemble import assemble
+from afmiddleware.assemble import assemble, audited
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.coverage import listing_of, show, told
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.schema import Config
 from afmiddleware.errors import ConfigError
+from afmiddleware.mapping.coverage import Report
 
 
 @click.command("check")
 @policy_option
+@click.option("--app", metavar="MODULE:APP", help="Also audit an application: which endpoint is which capability.")
 @json_option
-def check_command(policy: str, *, as_json: bool) -> None:
-    """Read the policy file and report every error in it, each with its line. Exit 1 for errors, 2 without a file."""
+def check_command(policy: str, app: str | None, *, as_json: bool) -> None:
+    """Read the policy file and report every error in it, each with its line. Exit 1 for errors, 2 without a file.
+
+    With --app the application is imported (it runs nothing), every endpoint of its router is listed with its
+    capability, and what is not covered is found: then exit 1 too.
+    """
     problems: tuple[str, ...] = ()
     config: Config | None = None
+    report: Report | None = None
     try:
         config, base = policy_at(policy)
-        assemble(config, base)
+        plan, _ = assemble(config, base)
+        report = audited(plan, config, listing_of(app, plan, config.source)) if app else None
     except ConfigError as error:
         if not Path(policy).is_file():
             raise
         problems = error.problems
+    found = problems or (report.findings if report is not None else ())
     if as_json:
-        echo_json({"policy": policy, "ok": not problems, "problems": problems})
+        audit = {"app": app, **told(report)} if report is not None else {}
+        echo_json({"policy": policy, "ok": not found, "problems": problems} | audit)
     elif problems:
         for problem in problems:
             click.echo(problem, err=True)
     elif config is not None:
         routes, rules = len(config.routes), len(config.rules.deny) + len(config.rules.allow)
         click.echo(f"{policy}: {routes} routes, {rules} rules, {len(config.limits)} limits; no errors.")
-    if problems:
+        if report is not None:
+            show(app or "", report)
+    if found:
         sys.exit(1)
 
 

@@ -183,6 +183,21 @@ class _Checks:
                 self._say_key((*path, "window"), "a rate names its own window, such as 30/minute; remove window")
             elif spend and not window:
                 self._say(path, "a spend needs a window; write day, total or rolling 60m")
+            self._limit_words(path, limit)
+
+    def _limit_words(self, path: Path, limit: dict[str, Any]) -> None:
+        """What stands beside a limit that is of another kind."""
+        paced, window = limit.get("style") == "pacing", limit.get("window")
+        for name in ("style", "counts"):
+            if name in limit and "rate" not in limit:
+                self._say_key((*path, name), f"{name} is said of a rate only; remove it")
+        if "burst" in limit and not paced:
+            self._say_key((*path, "burst"), "a burst is said of style: pacing only; add that, or remove burst")
+        if "week_start" in limit and window != "week":
+            self._say_key((*path, "week_start"), "a week's first day is said of window: week only; remove it")
+        per = limit.get("per", "actor")
+        if window == "session" and "session" not in (per if isinstance(per, list) else [per]):
+            self._say((*path, "window"), "the window session is counted per session; write per: session")
 
     def issuers(self) -> None:
         seen: dict[str, int] = {}

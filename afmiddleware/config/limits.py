@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from afmiddleware.config.schema import WEEKDAYS
 from afmiddleware.grammar.durations import parse_duration, parse_rate
 from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.money import Money
@@ -23,6 +24,8 @@ def limits_of(config: Config) -> tuple[Limit, ...]:
 
 def _rate(entry: LimitEntry) -> Limit:
     cap, seconds = parse_rate(entry.rate or "")
+    if entry.style == "pacing":
+        return _paced(entry, cap, seconds)
     return Limit(
         name=entry.name,
         unit=Unit.RATE,
@@ -32,6 +35,22 @@ def _rate(entry: LimitEntry) -> Limit:
         capability=entry.capability,
         cell=f"{entry.name}/r{seconds}",
         line=entry.line,
+        admitted=entry.counts == "admitted",
+    )
+
+
+def _paced(entry: LimitEntry, quota: int, seconds: int) -> Limit:
+    return Limit(
+        name=entry.name,
+        unit=Unit.RATE,
+        cap=(entry.burst or 1) if quota else 0,
+        window=Window("pacing", seconds),
+        per=entry.per,
+        capability=entry.capability,
+        cell=f"{entry.name}/p{quota}-{seconds}",
+        line=entry.line,
+        quota=quota,
+        admitted=entry.counts == "admitted",
     )
 
 
@@ -39,15 +58,16 @@ def _spend(entry: LimitEntry, config: Config) -> Limit:
     money = Money.parse(entry.spend or "", config.exponents)
     kind, _, length = (entry.window or "").partition(" ")
     seconds = parse_duration(length) if length else 0
+    week_start = WEEKDAYS.index(entry.week_start) if entry.week_start else 0
     return Limit(
         name=entry.name,
         unit=Unit.SPEND,
         cap=money.minor,
-        window=Window(kind, seconds, config.timezone),
+        window=Window(kind, seconds, config.timezone, week_start),
         per=entry.per,
         capability=entry.capability,
         currency=money.currency,
         exponent=money.exponent,
-        cell=f"{entry.name}/{kind}{seconds or ''}/{money.currency}",
+        cell=f"{entry.name}/{kind}{seconds or week_start or ''}/{money.currency}",
         line=entry.line,
     )

@@ -35,6 +35,7 @@ from afmiddleware.config.texts import (
 from afmiddleware.grammar.capability import check_capability, check_pattern
 from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.grammar.paths import parse_source, parse_template
+from afmiddleware.model.limit import KEYS
 from afmiddleware.model.tier import Tier
 
 FAMILIES: Final = {
@@ -50,9 +51,9 @@ FAMILIES: Final = {
 }
 """The algorithms of tokens, and which go together: an issuer's keys are of one kind."""
 
-PER_LATER: Final = ("principal", "tenant", "session", "address", "recipient", "category", "network", "capability")
 MEDIA: Final = ("json", "urlencoded", "multipart")
 MAX_BODY: Final = 64 * 1024 * 1024
+WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 OUTCOMES: Final = {"4xx": ("release", "keep"), "5xx": ("unknown", "keep")}
 """What may become of the money by the class of the answer's status, the usual first."""
 
@@ -275,16 +276,49 @@ def _pattern_or_empty(value: str) -> None:
         check_pattern(value)
 
 
+_ONE_KEY: Final = one_of(*KEYS)
+
+
+def _per(value: Any) -> str:
+    """The keys a limit counts by, as one text: their order means nothing, so it is always the same."""
+    names = [value] if isinstance(value, str) else some_of(value)
+    for name in names:
+        _ONE_KEY.check(text_of(name))
+    if len(set(names)) < len(names):
+        msg = "a key stands twice; keep one of them"
+        raise ValueError(msg)
+    if "global" in names and len(names) > 1:
+        msg = "global is one counter for all, so nothing can stand beside it; write per: global alone"
+        raise ValueError(msg)
+    return "+".join(sorted(names))
+
+
+_PER_SCHEMA: Final = {
+    "anyOf": [
+        {"enum": list(KEYS)},
+        {"type": "array", "items": {"enum": list(KEYS)}, "minItems": 1, "uniqueItems": True},
+    ],
+}
+
+
 class LimitEntry(Model):
-    """How often (`rate`), or how much (`spend`) in which `window`, for whom. An empty `capability` means every one."""
+    """How often (`rate`), or how much (`spend`) in which `window`, for whom. An empty `capability` means every one.
+
+    `per` is one of `KEYS`, or several joined by `+`. With `style: pacing` a rate is spaced evenly, and at most `burst`
+    come at once.
+    """
 
     line: Line = 0
     name: Annotated[Word, Checked(check_name)]
     rate: Annotated[Word, Checked(parse_rate, examples=["30/minute"])] | None = None
     spend: Price | None = None
     window: Annotated[Word, Checked(check_window, examples=["day", "total", "rolling 60m"])] | None = None
-    per: Annotated[Word, one_of("actor", "global", later=PER_LATER)] = "actor"
+    per: Annotated[str, BeforeValidator(_per), WithJsonSchema(_PER_SCHEMA)] = "actor"
     capability: Annotated[Word, Checked(_pattern_or_empty)] = ""
+    style: Annotated[Word, one_of("pacing")] | None = None
+    burst: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    counts: Annotated[Word, one_of("judged", "admitted")] | None = None
+    week_start: Annotated[Word, one_of(*WEEKDAYS)] | None = None
 
 
 class MacKey(Model):

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z0-9.]{2,12}", re.ASCII)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
-_WINDOWS_LATER: Final = ("minute", "hour", "week", "month", "year", "session")
+_WINDOWS: Final = ("minute", "hour", "day", "week", "month", "year", "session", "total")
 
 
 class Checked:
@@ -38,12 +38,12 @@ class Checked:
     """
 
     def __init__(self, check: Callable[[str], object], **shown: Any) -> None:
-        self._check = check
+        self.check = check
         self._shown = shown
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         def run(value: str) -> str:
-            self._check(value)
+            self.check(value)
             return value
 
         return core_schema.no_info_after_validator_function(run, handler(source))
@@ -210,15 +210,12 @@ def check_route(value: str) -> None:
 
 
 def check_window(value: str) -> None:
-    """Raises `ValueError` for anything but `day`, `total` or `rolling 60m`."""
-    if value in _WINDOWS_LATER:
-        msg = f"the window {value} {NOT_SUPPORTED}; use day, total or rolling 60m"
-        raise ValueError(msg)
+    """Raises `ValueError` for anything but a calendar window, `session`, `total` or `rolling 60m`."""
     word, _, length = value.partition(" ")
-    if value in {"day", "total"}:
+    if value in _WINDOWS:
         return
     if word != "rolling":
-        msg = f"{value[:40]!r} is not a window; use day, total or rolling 60m"
+        msg = f"{value[:40]!r} is not a window; use {', '.join(_WINDOWS)} or rolling 60m"
         raise ValueError(msg)
     parse_duration(length)
 

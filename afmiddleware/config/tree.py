@@ -17,7 +17,7 @@ from afmiddleware.config.later import NOT_SUPPORTED, not_yet
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 64
 
 _SURROGATES: Final = (0xD800, 0xDFFF)

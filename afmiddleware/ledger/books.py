@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from afmiddleware.errors import AFError
+from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.limits.cells import Cell
+    from afmiddleware.limits.together import Weighed
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -104,7 +106,7 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
-                return self._admit(item)
+                return admit_together(self, item) if item.others else self._admit(item)
             return self._conclude(item)
         except AFError as error:
             return error
@@ -139,13 +141,26 @@ class Books:
         else:
             self._turn_away(entry, verdict)
         changed = self.changed
-        count_rates(entry.rates, rates, over=entry.observe)
+        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
         for charge in entry.rates:
             changed.add(charge.key)
         if passes:
             for charge in entry.spends:
                 changed.add(charge.key)
             self._hold(entry, count_spends(entry.spends, spends), receipt)
+        return receipt
+
+    def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
+        """Record one of several actions whose charges are counted already."""
+        passes = weighed.verdict.authorized or entry.observe
+        receipt: ReceiptRef | None = None
+        if passes or not entry.quiet:
+            receipt = self._append(entry.record(weighed.verdict), entry.owner)
+        else:
+            self._turn_away(entry, weighed.verdict)
+        self.changed.update([charge.key for charge in (*entry.rates, *entry.spends)])
+        if passes:
+            self._hold(entry, weighed.lines, receipt)
         return receipt
 
     def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
@@ -169,13 +184,14 @@ class Books:
             captured = 0 if settlement is Settlement.RELEASE else hold.amount
             booked = Outcome(settlement, booked.end, booked.status, captured)
         owner = hold.owner
-        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked)
+        beyond = max(captured - hold.amount, 0)
+        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond)
         receipt = self._append(draft, owner)
         if captured != hold.amount:
             if captured < hold.amount:
                 give_back(hold.lines, self.rows, kept=captured)
             else:
-                overrun(hold.lines, self.rows, captured - hold.amount, self.now)
+                overrun(hold.lines, self.rows, beyond, self.now)
             self.changed.update([line.key for line in hold.lines])
             hold.amount = captured
         hold.state = settlement
@@ -218,7 +234,8 @@ def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
         if isinstance(item, Conclusion):
             holds.add(item.id)
             continue
-        rows.add(f"actor:{item.owner}")
-        rows.update(charge.key for charge in item.rates)
-        rows.update(charge.key for charge in item.spends)
+        for one in (item, *item.others):
+            rows.add(f"actor:{one.owner}")
+            rows.update(charge.key for charge in one.rates)
+            rows.update(charge.key for charge in one.spends)
     return rows, holds

@@ -1,28 +1,70 @@
-"""Calendar windows as instants: a local day has 23, 24 or 25 hours."""
+"""Calendar windows as instants: a local day has 23, 24 or 25 hours, a year 365 or 366 days."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
+
+CALENDAR: Final = frozenset({"minute", "hour", "day", "week", "month", "year"})
+"""The kinds of calendar windows."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
+_DECEMBER: Final = 12
+_PARTS: Final = {"minute": 60, "hour": 3600}
+
+
+def bounds(kind: str, now: int, zone: str, week_start: int = 0) -> tuple[int, int]:
+    """The first instant of the calendar window that holds `now`, and of the next one.
+
+    All three are microseconds since the epoch; `zone` is an IANA name, `week_start` the first day of a week (0 is
+    Monday). Days and what is longer begin at local midnight: where that does not exist at the first instant that does,
+    where it comes twice at the first. Minutes and hours are those of the clock on the wall; one that comes twice when
+    clocks go back is two.
+    """
+    tz = ZoneInfo(zone)
+    if kind in _PARTS:
+        return _part(now, tz, _PARTS[kind] * _SECOND)
+    first = _first(kind, datetime.fromtimestamp(now // _SECOND, tz).date(), week_start)
+    start, end = _midnight(first, tz), _midnight(_next(kind, first), tz)
+    while end <= now:
+        # A clock that was set back over midnight reads the old date again; the new day has begun and goes on.
+        first = _next(kind, first)
+        start, end = end, _midnight(_next(kind, first), tz)
+    return start, end
 
 
 def day_bounds(now: int, zone: str) -> tuple[int, int]:
-    """The first instant of the local day that holds `now`, and of the next one.
+    """The first instant of the local day that holds `now`, and of the next one."""
+    return bounds("day", now, zone)
 
-    All three are microseconds since the epoch; `zone` is an IANA name. Where local midnight does not exist the day
-    starts at the first instant that does; where it comes twice, at the first.
-    """
-    tz = ZoneInfo(zone)
-    day = datetime.fromtimestamp(now // _SECOND, tz).date()
-    start, end = _midnight(day, tz), _midnight(day + timedelta(days=1), tz)
-    while end <= now:
-        # A clock that was set back over midnight reads the old date again; the new day has begun and goes on.
-        day += timedelta(days=1)
-        start, end = end, _midnight(day + timedelta(days=1), tz)
-    return start, end
+
+def _part(now: int, tz: ZoneInfo, length: int) -> tuple[int, int]:
+    """An hour or a minute of the wall's clock, which may begin at any minute of UTC."""
+    offset = datetime.fromtimestamp(now // _SECOND, tz).utcoffset() or timedelta()
+    shift = offset // timedelta(microseconds=1)
+    start = (now + shift) // length * length - shift
+    return start, start + length
+
+
+def _first(kind: str, day: date, week_start: int) -> date:
+    """The first day of the window that holds `day`."""
+    if kind == "week":
+        return day - timedelta(days=(day.weekday() - week_start) % 7)
+    if kind == "month":
+        return day.replace(day=1)
+    return day.replace(month=1, day=1) if kind == "year" else day
+
+
+def _next(kind: str, first: date) -> date:
+    """The first day of the window after the one that begins on `first`."""
+    if kind == "week":
+        return first + timedelta(days=7)
+    if kind == "month":
+        over = first.month == _DECEMBER
+        return date(first.year + over, 1 if over else first.month + 1, 1)
+    return date(first.year + 1, 1, 1) if kind == "year" else first + timedelta(days=1)
 
 
 def _midnight(day: date, tz: ZoneInfo) -> int:

@@ -4,7 +4,8 @@ Every rounding and every clock that runs backwards leaves a counter at or above 
 microseconds since the epoch.
 
 Rates and rolling spends use a ring of sub-windows that counts the oldest one in full: never more than the cap in any
-window of the given length, freed at most one sub-window late.
+window of the given length, freed at most one sub-window late. A paced rate counts what has not yet drained away, one
+each interval (the generic cell rate algorithm): what passes is spaced evenly.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from afmiddleware.limits.calendar import day_bounds
-from afmiddleware.model.limit import Limit, Unit
+from afmiddleware.limits.calendar import CALENDAR, bounds
+from afmiddleware.model.limit import Limit, Unit, Window
 
 RATE_SLOTS: Final = 12
 SPEND_SLOTS: Final = 60
@@ -28,7 +29,8 @@ class Cell(msgspec.Struct, array_like=True):
 
     `until` is the first instant at which it has to be rolled: the end of a calendar window, of `span` microseconds, or
     that of the newest sub-window of a ring, of which `slots` has one more than fit into the window. It also marks what
-    was counted until then. A counter without end has neither span nor slots.
+    was counted until then. A counter without end has neither span nor slots. Of a paced rate `span` is the interval as
+    a negative number, and `until` when the next one has drained away.
     """
 
     until: int
@@ -44,23 +46,28 @@ def new_cell(limit: Limit, now: int) -> Cell:
         count = RATE_SLOTS if limit.unit is Unit.RATE else SPEND_SLOTS
         span = -(-window.seconds * _SECOND // count)
         return Cell((now // span + 1) * span, span, 0, [0] * (count + 1))
-    if window.kind == "day":
-        start, end = day_bounds(now, window.zone)
+    if window.kind in CALENDAR:
+        start, end = bounds(window.kind, now, window.zone, window.week_start)
         return Cell(end, end - start, 0, [])
+    if window.kind == "pacing":
+        interval = -(-window.seconds * _SECOND // max(limit.quota, 1))
+        return Cell(now + interval, -interval, 0, [])
     return Cell(_NEVER, 0, 0, [])
 
 
-def roll(cell: Cell, now: int, zone: str) -> None:
+def roll(cell: Cell, now: int, window: Window) -> None:
     """Move the counter to `now`: forget what is past. A `now` before what was seen changes nothing.
 
-    `zone` is the IANA name that a calendar window is read in.
+    An empty counter is moved too when `now` is before its `until`: a paced one begins anew with what is counted next.
     """
-    if now < cell.until:
+    if cell.span < 0:
+        _drain(cell, now)
+    elif now < cell.until:
         return
-    if cell.slots:
+    elif cell.slots:
         _advance(cell, now)
     else:
-        start, end = day_bounds(now, zone)
+        start, end = bounds(window.kind, now, window.zone, window.week_start)
         # A zone that changed under a running window must not open a second one inside it.
         cell.span = end - max(start, cell.until)
         cell.until = end
@@ -99,9 +106,11 @@ def resets_at(cell: Cell, room: int, cap: int) -> int:
     if room > cap or not cap or not cell.span:
         return 0
     slots = cell.slots
+    span, excess = cell.span, cell.total + room - cap
+    if span < 0:
+        return cell.until - (excess - 1) * span if excess > 0 else cell.until + span
     if not slots:
         return cell.until
-    span, excess = cell.span, cell.total + room - cap
     if excess <= 0:
         return cell.until - span
     size = len(slots)
@@ -121,7 +130,19 @@ def expired(cell: Cell, now: int) -> bool:
     """Whether nothing in the counter counts any more, so that it can be forgotten."""
     if cell.slots:
         return now >= cell.until + cell.span * (len(cell.slots) - 1)
+    if cell.span < 0:
+        return not cell.total or now >= cell.until - (cell.total - 1) * cell.span
     return now >= cell.until
+
+
+def _drain(cell: Cell, now: int) -> None:
+    interval = -cell.span
+    if now >= cell.until:
+        gone = min((now - cell.until) // interval + 1, cell.total)
+        cell.total -= gone
+        cell.until += gone * interval
+    if not cell.total:
+        cell.until = max(cell.until, now + interval)
 
 
 def _advance(cell: Cell, now: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from afmiddleware.limits.cells import Cell
 
 _SECOND = 1_000_000
+_SPOKEN: Final = {"day": "today", "total": "in total", "session": "in this session"}
 
 
 def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[list[Cell], int]:
@@ -32,19 +33,31 @@ def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[li
         except KeyError:
             row = rows.setdefault(charge.key, Row({}))
             cell = row.cells[limit.cell] = new_cell(limit, now)
-        if now >= cell.until:
-            roll(cell, now, limit.window.zone)
+        if now >= cell.until or not cell.total:
+            roll(cell, now, limit.window)
         if charge.amount > limit.cap - cell.total and full < 0:
             full = len(cells)
         cells.append(cell)
     return cells, full
 
 
-def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, over: bool = False) -> None:
-    """Count a judged request under every rate that has room for it; with `over`, under the full ones too."""
+def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: bool, over: bool = False) -> None:
+    """Count a judged request under every rate that has room for it; with `over`, under the full ones too.
+
+    Rates of what was admitted count it only when it `passes`.
+    """
     for charge, cell in zip(charges, cells, strict=True):
+        if charge.limit.admitted and not passes:
+            continue
         if over or charge.amount <= charge.limit.cap - cell.total:
             add(cell, charge.amount)
+
+
+def uncount_admitted(charges: Sequence[Charge], cells: Sequence[Cell]) -> None:
+    """Take back what `count_rates` has just counted only because the request was to pass, and then did not."""
+    for charge, cell in zip(charges, cells, strict=True):
+        if charge.limit.admitted:
+            credit(cell, cell.until, charge.amount)
 
 
 def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
@@ -52,7 +65,7 @@ def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]
     lines = []
     for charge, cell in zip(charges, cells, strict=True):
         limit, amount = charge.limit, charge.amount
-        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window.zone))
+        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window))
     return lines
 
 
@@ -71,7 +84,7 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
         row = rows.get(line.key)
         cell = row.cells.get(line.cell) if row is not None else None
         if cell is not None:
-            roll(cell, now, line.zone)
+            roll(cell, now, line.window)
             add(cell, extra)
 
 
@@ -113,9 +126,12 @@ def amount_text(limit: Limit, amount: int) -> str:
 
 
 def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
-    window = {"day": "today", "total": "in total"}.get(limit.window.kind, f"in {limit.window.seconds} s")
+    kind, seconds = limit.window.kind, limit.window.seconds
+    window = _SPOKEN.get(kind) or (f"in {seconds} s" if seconds else f"this {kind}")
     if anonymous:
         return f"The limit {limit.name} is reached."
+    if kind == "pacing":
+        return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
         return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from afmiddleware.limits.cells import Cell, expired
+from afmiddleware.model.limit import Window
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -18,14 +19,14 @@ class Row(msgspec.Struct, array_like=True):
 class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a reservation has counted in one counter: enough to give it back, or to book more.
 
-    `zone` is the one the counter's calendar window is read in.
+    `window` is the one the counter is moved by when more is booked.
     """
 
     key: str
     cell: str
     mark: int
     amount: int
-    zone: str
+    window: Window
 
 
 class Hold(msgspec.Struct, array_like=True):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.capability import pattern_regex
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.limit import Charge, Limit, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
@@ -24,13 +25,29 @@ class Limits:
         self._all = [(pattern_regex(limit.capability) if limit.capability else None, limit) for limit in limits]
         self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...]]] = {}
 
-    def rates(self, capability: str, actor: Actor) -> tuple[Charge, ...]:
-        """What one judged request is charged under the rate limits."""
+    def rates(
+        self,
+        capability: str,
+        actor: Actor,
+        event: ActionEvent | None = None,
+        address: Callable[[], str] = str,
+    ) -> tuple[Charge, ...]:
+        """What one judged request is charged under the rate limits.
+
+        `event` is `None` when the request could not be read; `address` tells the prefix its caller came from.
+        """
         mine = f"actor:{actor.id}"
         limits = self._of(capability)[0]
-        return tuple([Charge(limit, "global" if limit.per == "global" else mine, 1) for limit in limits])
+        return tuple(
+            [
+                Charge(
+                    limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), 1
+                )
+                for limit in limits
+            ]
+        )
 
-    def spends(self, event: ActionEvent) -> tuple[Charge, ...]:
+    def spends(self, event: ActionEvent, address: Callable[[], str] = str) -> tuple[Charge, ...]:
         """What an action is charged under the spend limits in its currency.
 
         Raises `MappingError` (`currency.mismatch`) when limits match but none of them is in the event's currency:
@@ -39,10 +56,13 @@ class Limits:
         money = event.amount
         if money is None:
             return ()
-        mine, minor, currency = f"actor:{event.actor.id}", money.minor, money.currency
-        matching = self._of(event.capability)[1]
+        actor, capability = event.actor, event.capability
+        mine, minor, currency = f"actor:{actor.id}", money.minor, money.currency
+        matching = self._of(capability)[1]
         charged = [
-            Charge(limit, "global" if limit.per == "global" else mine, minor)
+            Charge(
+                limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), minor
+            )
             for limit in matching
             if limit.currency == currency
         ]
@@ -61,8 +81,3 @@ class Limits:
             if len(self._found) < _REMEMBERED:
                 self._found[capability] = found
         return found
-
-
-def row_key(limit: Limit, actor_id: str) -> str:
-    """The key of the row that counts `limit` for an actor."""
-    return "global" if limit.per == "global" else f"actor:{actor_id}"

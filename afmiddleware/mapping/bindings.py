@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from afmiddleware.errors import ConfigError, GrammarError, MappingError, MoneyError
+from afmiddleware.errors import ConfigError, GrammarError, MoneyError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.grammar.currencies import ISO_4217
-from afmiddleware.grammar.formulas import Formula, formula_of
-from afmiddleware.grammar.paths import Source
 from afmiddleware.grammar.templates import normal, parameters
-from afmiddleware.mapping.amounts import compile_formula
-from afmiddleware.mapping.extract import ReadMoney, ReadText, compile_text
+from afmiddleware.mapping.fields import compile_fields, extractors, no_fields
 from afmiddleware.mapping.forms import URLENCODED
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
-from afmiddleware.model.money import Money
+from afmiddleware.mapping.protocols import MCP, compile_protocol
+from afmiddleware.mapping.settle import ReadSettle, compile_settle
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from afmiddleware.grammar.paths import Source
+    from afmiddleware.mapping.fields import Extractor, Fields
+    from afmiddleware.mapping.protocols import Protocol as CallProtocol
     from afmiddleware.mapping.view import RequestView
-
-T = TypeVar("T")
 
 BODY_CAP: Final = 1024 * 1024
 """The largest body that is read, in bytes, unless the route says otherwise."""
@@ -33,20 +31,7 @@ BODY_CAP: Final = 1024 * 1024
 _SETTLEMENTS: Final[Mapping[str, Settlement]] = MappingProxyType(
     {settlement.value: settlement for settlement in Settlement} | {"keep": Settlement.CAPTURE},
 )
-_IN_BODY: Final = frozenset({"body", "form", "request"})
-_ANYTHING: Final = Source("request")
-"""What a callable may read."""
-_TEXT_FIELDS: Final = ("resource", "recipient", "category", "network")
-
-
-class Fields(msgspec.Struct, frozen=True, gc=False):
-    """What the extractors of a binding found. `None` is a field the binding does not have."""
-
-    amount: Money | None = None
-    resource: str | None = None
-    recipient: str | None = None
-    category: str | None = None
-    network: str | None = None
+_IN_BODY: Final = frozenset({"body", "form"})
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +41,10 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     and line of a declaration in code. `needs_body` says that the body is read, up to `body_cap` bytes, before the
     decision; `needs_payload` that rules read it; `forms` which kinds of form it is, `None` for JSON. With
     `shares_query` a form that comes along is read too, lest it holds what the query holds. `settles` maps the first
-    digit of the answer's status to what becomes of the reserved money, where the route departs from the usual. `read`
-    raises `MappingError` for values that are missing or not well formed.
+    digit of the answer's status to what becomes of the reserved money, where the route departs from the usual; `settle`
+    reads from the answer what was really spent. `read` raises `MappingError` for values that are missing or not well
+    formed; `extractors` are the fields that functions of the service are asked for. With a `protocol` the body holds
+    calls, each an action of its own. `implied` marks what belongs to another binding and need not be there.
     """
 
     key: str
@@ -71,6 +58,10 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     forms: frozenset[str] | None = None
     body_cap: int = BODY_CAP
     settles: Mapping[int, Settlement] | None = None
+    settle: ReadSettle | None = None
+    extractors: tuple[tuple[str, Extractor], ...] = ()
+    protocol: CallProtocol | None = None
+    implied: bool = False
     read: Callable[[RequestView], Fields]
 
 
@@ -121,6 +112,13 @@ def compile_bindings(config: RoutesSource, reads_payload: Callable[[str], bool])
                 problems.append(f"line {route.line}: route {key}: the endpoint is bound already at line {first.line}")
     if problems:
         raise ConfigError(problems)
+    for key, binding in [*bindings.items()]:
+        if binding.protocol is not None and binding.protocol.kind == MCP:
+            # Part of the transport: the stream of the server's messages, and the end of a session. No call is in them.
+            for method in ("GET", "DELETE"):
+                template = key.partition(" ")[2]
+                side = msgspec.structs.replace(binding, key=f"{method} {template}", needs_body=False, implied=True)
+                bindings.setdefault(side.key, side)
     return bindings
 
 
@@ -132,25 +130,25 @@ def _compile_route(
     reads_payload: Callable[[str], bool],
 ) -> Binding:
     if route.public:
-        return Binding(key=key, public=True, line=route.line, read=_nothing)
+        return Binding(key=key, public=True, line=route.line, read=no_fields)
+    settles = _settles(getattr(route, "on_outcome", None))
+    body_cap = getattr(route, "max_body", None) or BODY_CAP
+    if getattr(route, "protocol", None):
+        protocol, sources = compile_protocol(route, currency, exponents, reads_payload, _settles)
+        _check_params(route.template, sources)
+        return Binding(
+            key=key,
+            capability=route.capability or "",
+            line=route.line,
+            needs_body=True,
+            body_cap=body_cap,
+            settles=settles,
+            protocol=protocol,
+            read=no_fields,
+        )
     capability = check_capability(route.capability or "")
-    sources: list[Source] = []
-    amount, used = _amount_reader(getattr(route, "amount", None), getattr(route, "currency", None), currency, exponents)
-    sources += used
-    texts: list[ReadText | None] = []
-    for field in _TEXT_FIELDS:
-        value = getattr(route, field, None)
-        if callable(value):
-            sources.append(_ANYTHING)
-            texts.append(_called(value, str))
-            continue
-        template = _template(value)
-        if template is None:
-            texts.append(None)
-            continue
-        read_text, used = compile_text(template)
-        sources += used
-        texts.append(read_text)
+    read, sources = compile_fields(route, currency, exponents)
+    asked = extractors(route)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
     kinds = {source.kind for source in sources}
@@ -159,59 +157,16 @@ def _compile_route(
         key=key,
         capability=capability,
         line=route.line,
-        needs_body=needs_payload or not kinds.isdisjoint(_IN_BODY),
+        needs_body=needs_payload or bool(asked) or not kinds.isdisjoint(_IN_BODY),
         needs_payload=needs_payload,
         shares_query="query" in kinds,
         forms=forms,
-        body_cap=getattr(route, "max_body", None) or BODY_CAP,
-        settles=_settles(getattr(route, "on_outcome", None)),
-        read=_reader(amount, texts),
+        body_cap=body_cap,
+        settles=settles,
+        settle=compile_settle(getattr(route, "settle", None), "response.body"),
+        extractors=asked,
+        read=read,
     )
-
-
-def _reader(amount: ReadMoney | None, texts: Sequence[ReadText | None]) -> Callable[[RequestView], Fields]:
-    resource, recipient, category, network = texts
-    if amount is None and not any(texts):
-        return _nothing
-
-    def read(view: RequestView) -> Fields:
-        return Fields(
-            amount(view) if amount else None,
-            resource(view) if resource else None,
-            recipient(view) if recipient else None,
-            category(view) if category else None,
-            network(view) if network else None,
-        )
-
-    return read
-
-
-def _nothing(_view: RequestView) -> Fields:
-    return _NO_FIELDS
-
-
-_NO_FIELDS: Final = Fields()
-
-
-def _amount_reader(
-    amount: Any,
-    currency: Any,
-    default: str,
-    exponents: Mapping[str, int],
-) -> tuple[ReadMoney | None, tuple[Source, ...]]:
-    if amount is None:
-        return None, ()
-    if callable(amount):
-        return _called(amount, Money), (_ANYTHING,)
-    if isinstance(amount, (str, Money)):
-        price = amount if isinstance(amount, Money) else Money.parse(amount, exponents)
-        return (lambda _view: price), ()
-    formula = amount if isinstance(amount, Formula) else formula_of(amount)
-    code = _source(currency) or default
-    if not code and not formula.price and not formula.table:
-        msg = "an amount needs a currency: give the route or the file one"
-        raise GrammarError(msg)
-    return compile_formula(formula, code, exponents)
 
 
 def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | None:
@@ -223,31 +178,6 @@ def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | Non
         msg = "a route reads JSON or a form, not both: use body sources and json, or form sources and a kind of form"
         raise GrammarError(msg)
     return listed or frozenset({URLENCODED})
-
-
-def _called(function: Callable[[RequestView], Any], kind: type[T]) -> Callable[[RequestView], T]:
-    """A callable of the request as an extractor: it gives a value of `kind`, or the request is refused."""
-
-    def read(view: RequestView) -> T:
-        found = function(view)
-        if not isinstance(found, kind):
-            raise MappingError(AMOUNT_UNRESOLVABLE, "an extractor of the service found no value in the request")
-        return found
-
-    return read
-
-
-def _template(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return f"{{{_source(value)}}}"
-
-
-def _source(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    found = getattr(value, "from_", None)
-    return None if found is None else str(found)
 
 
 def _settles(value: Any) -> Mapping[int, Settlement] | None:

@@ -84,11 +84,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """What an adapter tells of an application. `problems` are reasons why its router cannot be asked."""
+    """What an adapter tells of an application.
+
+    `problems` are reasons why its router cannot be asked, `notes` what somebody who reads the audit should know.
+    """
 
     endpoints: tuple[Endpoint, ...] = ()
     layers: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def merge(first: Listing, second: Listing) -> Listing:
@@ -98,6 +102,7 @@ def merge(first: Listing, second: Listing) -> Listing:
         endpoints=(*endpoints.values(),),
         layers=(*dict.fromkeys((*first.layers, *second.layers)),),
         problems=(*dict.fromkeys((*first.problems, *second.problems)),),
+        notes=(*dict.fromkeys((*first.notes, *second.notes)),),
     )
 
 
@@ -120,6 +125,14 @@ class Covered(msgspec.Struct, frozen=True, kw_only=True):
     handler: str
     bound: str = ""
     """Where the binding stands, `file:line`."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The audit of one application: every endpoint with its capability, what is wrong, and what should be known."""
+
+    endpoints: tuple[Covered, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
 
 def key_of(method: str, template: str) -> str:
@@ -155,6 +168,8 @@ def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str
         place = f"{source}:{binding.line}" if binding.line else source
         if key in exact or template in whole:
             continue
+        if binding.implied and not near.get(plain(key)) and not near.get(plain(template)):
+            continue
         offers = [one for one in near.get(plain(key), ()) if one not in bound]
         offers += [f"{method} {one}" for one in near.get(plain(template), ()) if f"{method} {one}" not in bound]
         if not offers:
@@ -171,10 +186,11 @@ def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str
     return Fitted(bindings=bindings, findings=tuple(findings))
 
 
-def covered(bindings: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str) -> list[Covered]:
-    """Every endpoint with its capability."""
+def report(bindings: Mapping[str, Binding], listing: Listing, findings: Sequence[Finding], source: str) -> Report:
+    """What an audit found, in the order of the application's own router."""
     whole = _by_template(bindings)
-    return [_covered(one, _bindings_of(one, bindings, whole), source) for one in endpoints]
+    rows = [_covered(one, _bindings_of(one, bindings, whole), source) for one in listing.endpoints]
+    return Report(endpoints=(*rows,), findings=(*findings,), notes=listing.notes)
 
 
 def gaps(
@@ -189,7 +205,7 @@ def gaps(
         if one.kind == "unknown":
             text = f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs"
             findings.append(Finding(UNKNOWN_NODE, text, one.where))
-        elif one.method not in _READING and not _bindings_of(one, bindings, whole):
+        elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
             text = f"{one.key} ({one.name}) changes something and is not mapped, so that it is always refused"
             findings.append(Finding(UNMAPPED, text, one.where))
     findings += [

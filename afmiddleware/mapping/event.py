@@ -61,6 +61,12 @@ def reads_body(binding: Binding, facts: HttpFacts) -> bool:
     return binding.needs_body or (binding.shares_query and is_form(facts))
 
 
+def view_of(binding: Binding, facts: HttpFacts, target: Target, body: bytes | None, actor: Actor) -> RequestView:
+    """The request as a function of the service sees it. Raises as `to_event` does."""
+    document, form = _parsed(binding, facts, body)
+    return RequestView(facts, target.params, document, form=form, actor=actor)
+
+
 def _parsed(binding: Binding, facts: HttpFacts, body: bytes | None) -> tuple[Any, Form | None]:
     """The body as JSON and as a form: what is not there, or is not read, is `MISSING` and `None`."""
     if not reads_body(binding, facts):

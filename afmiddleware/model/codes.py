@@ -39,6 +39,9 @@ REQUEST_AMBIGUOUS: Final = "request.ambiguous"
 REQUEST_TOO_LARGE: Final = "request.too_large"
 REQUEST_MEDIA_TYPE: Final = "request.media_type"
 REQUEST_UNSEALED: Final = "request.unsealed"
+REQUEST_UNKNOWN_METHOD: Final = "request.unknown_method"
+REQUEST_HEADER_MISMATCH: Final = "request.header_mismatch"
+REQUEST_BATCH_REFUSED: Final = "request.batch_refused"
 AMOUNT_OVER_ACTION_CAP: Final = "amount.over_action_cap"
 AMOUNT_UNRESOLVABLE: Final = "amount.unresolvable"
 CURRENCY_MISMATCH: Final = "currency.mismatch"
@@ -63,6 +66,9 @@ _ROWS: Final = (
     Code(REQUEST_AMBIGUOUS, 400, "The request can be read in more than one way", ("stop",)),
     Code(REQUEST_TOO_LARGE, 413, "The request body is too large", ("stop",)),
     Code(REQUEST_MEDIA_TYPE, 415, "The media type or encoding is not accepted", ("stop",)),
+    Code(REQUEST_UNKNOWN_METHOD, 400, "The method is not known here", ("stop",)),
+    Code(REQUEST_HEADER_MISMATCH, 400, "A header does not say what the body says", ("stop",)),
+    Code(REQUEST_BATCH_REFUSED, 403, "Another call of the same request was refused", ("stop",)),
     Code(REQUEST_UNSEALED, 500, "The request changed after it was judged", ("stop",)),
     Code(AMOUNT_OVER_ACTION_CAP, 403, "The amount is over the cap of one action", ("reduce_amount",)),
     Code(AMOUNT_UNRESOLVABLE, 422, "A value the policy needs cannot be read", ("stop",)),

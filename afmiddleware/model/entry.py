@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
-    nothing is written.
+    nothing is written. `others` are the further actions of the same request: all of them pass, or none is charged.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counted: str = ""
     observe: bool = False
     dry: bool = False
+    others: tuple[Entry, ...] = ()
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
@@ -49,11 +50,15 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now."""
+    """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
+
+    `others` are the answers to its `others`.
+    """
 
     verdict: Verdict
     receipt: ReceiptRef | None = None
     balances: tuple[Balance, ...] = ()
+    others: tuple[Held, ...] = ()
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+KEYS: Final = (
+    "actor",
+    "principal",
+    "tenant",
+    "session",
+    "address",
+    "recipient",
+    "category",
+    "network",
+    "capability",
+    "global",
+)
+"""What a limit may count by."""
 
 
 class Unit(StrEnum):
@@ -14,23 +29,28 @@ class Unit(StrEnum):
     SPEND = "spend"
 
 
-class Window(msgspec.Struct, frozen=True, gc=False):
+class Window(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The time a limit looks at.
 
-    `kind` is `rolling` (the last `seconds` seconds), `day` (a calendar day in `zone`, an IANA name) or `total` (ever).
+    `kind` is `rolling` (the last `seconds` seconds), `pacing` (evenly spaced over `seconds`), a calendar window in
+    `zone`, an IANA name (`minute`, `hour`, `day`, `week` beginning on the day `week_start`, 0 for Monday, `month`,
+    `year`), `session` (as long as that lasts) or `total` (ever).
     """
 
     kind: str
     seconds: int = 0
     zone: str = "UTC"
+    week_start: int = 0
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True):
     """One line under `limits:` of fence.yaml.
 
-    `cap` is a number of requests, or minor units of `currency`. `per` is `actor` or `global`. `capability` is a
-    pattern, or empty for every capability. `cell` names the counter inside its key's row: it changes when the shape of
-    the window or the currency does, and not when only the cap does.
+    `cap` is a number of requests, or minor units of `currency`. `per` is one of `KEYS`, or several joined by `+`.
+    `capability` is a pattern, or empty for every capability. `cell` names the counter inside its key's row: it changes
+    when the shape of the window or the currency does, and not when only the cap does. `quota` is how many a paced rate
+    spreads over its window, where `cap` is how many may come at once. `admitted` means that a rate counts only what was
+    admitted.
     """
 
     name: str
@@ -43,6 +63,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     exponent: int = 0
     cell: str = ""
     line: int = 0
+    quota: int = 0
+    admitted: bool = False
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):

@@ -57,7 +57,7 @@ class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
 
 
 class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
-    """The body of an `outcome`, likewise."""
+    """The body of an `outcome`, likewise. `overrun`: minor units spent beyond the reservation."""
 
     capability: str
     captured: str
@@ -71,6 +71,7 @@ class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
     log: str = ""
     oprev: str = ""
     oseq: int = 0
+    overrun: str | msgspec.UnsetType = msgspec.UNSET
     owner: str = ""
     prev: str = ""
     ref: str

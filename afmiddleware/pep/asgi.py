@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
+from afmiddleware.extractors import acall
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
@@ -24,6 +25,7 @@ from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -281,6 +283,9 @@ class _Io:
         body = b"".join(parts)
         self._chunks = [{"type": "http.request", "body": body, "more_body": False}]
         return body
+
+    async def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return await acall(function, view)
 
     async def resolve(self, need: Need) -> Any:
         return await self._fence.aresolve(need)

@@ -140,7 +140,7 @@ def _words(limit: Limit) -> tuple[bool, str, int, str, str]:
     The third splits what is left into what stands before and after the decimal point.
     """
     if limit.unit is Unit.RATE:
-        policy = f'"{limit.name}";q={limit.cap};w={limit.window.seconds}'
+        policy = f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}'
         return True, policy, 0, f'"{limit.name}";r=%d', ";t=%d"
     digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
     said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'

@@ -32,7 +32,6 @@ UNLISTED: Final = "(no route)"
 """Stands for the template of a request that the table does not list; no key of a policy ends so."""
 
 _PARAMETER = re.compile(r"\{([A-Za-z_]\w*)(?::([A-Za-z_]\w*))?\}", re.ASCII)
-_LINE = re.compile(r"^line (?=\d)")
 _UNSAFE = re.compile(r"//|[\x00-\x1f\x7f-\x9f\\]")
 
 
@@ -70,11 +69,12 @@ _CONVERTERS: Final = {
 class RouteTable:
     """Which binding a method and a path mean.
 
-    `bindings` are a plan's, by the normal form of their keys. Raises `ConfigError` with every entry that a table cannot
-    hold: an expression, a host, a converter it does not know, two entries that the same path would match.
+    `bindings` are a plan's, by the normal form of their keys, `source` the policy's file. Raises `ConfigError` with
+    every entry that a table cannot hold: an expression, a host, a converter it does not know, two entries that the
+    same path would match.
     """
 
-    def __init__(self, bindings: Mapping[str, Binding]) -> None:
+    def __init__(self, bindings: Mapping[str, Binding], source: str = "fence.yaml") -> None:
         self.bindings = bindings
         problems: list[str] = []
         rules: list[Rule] = []
@@ -88,7 +88,7 @@ class RouteTable:
             if fault is None and first is not binding:
                 fault = f"means the same paths as {first.key}; keep one"
             if fault is not None:
-                problems.append(f"{binding.where or f'line {binding.line}'}: route {binding.key} {fault}")
+                problems.append(f"{binding.where or f'{source}:{binding.line}'}: route {binding.key} {fault}")
                 continue
             socket = method == "WEBSOCKET"
             rules.append(
@@ -141,12 +141,8 @@ class RouteTable:
 
 
 def table_of(fence: Fence) -> RouteTable:
-    """The table of the policy that is in force. Raises `ConfigError`, each problem with its place."""
-    try:
-        return RouteTable(fence.plan.bindings)
-    except ConfigError as error:
-        place = f"{fence.config.source}:"
-        raise ConfigError([_LINE.sub(lambda _: place, problem) for problem in error.problems]) from None
+    """The table of the policy that is in force. Raises `ConfigError`."""
+    return RouteTable(fence.plan.bindings, fence.config.source)
 
 
 def _fault(template: str) -> str | None:

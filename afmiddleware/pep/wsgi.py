@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
@@ -214,6 +215,9 @@ class _Io:
         self.post = fence.post
         self.resolve = fence.resolve
         self.read_body = body.read
+
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return call(function, view)
 
 
 class _Answer:

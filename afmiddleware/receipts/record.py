@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from afmiddleware.model.receipt import Draft, OutcomeBody
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ def outcome(  # noqa: PLR0913 (one argument a member)
     currency: str,
     exponent: int,
     booked: Outcome,
+    overrun: int = 0,
 ) -> Draft:
     """The `outcome` of an intent, named by its leaf hash.
 
-    `booked.captured` is what stays counted, in minor units of `currency`, which is empty where no money was asked for.
+    `booked.captured` is what stays counted, in minor units of `currency`, which is empty where no money was asked for;
+    `overrun` is the part of it that was not reserved.
     """
     body = OutcomeBody(
         capability=capability,
@@ -36,6 +40,7 @@ def outcome(  # noqa: PLR0913 (one argument a member)
         end=booked.end,
         exponent=exponent,
         id=id,
+        overrun=str(overrun) if overrun else UNSET,
         ref=intent.hex(),
         settlement=booked.settlement,
         status=booked.status,

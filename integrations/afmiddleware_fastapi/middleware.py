@@ -12,7 +12,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.model.http import Target
 from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
 from afmiddleware_fastapi.audit import listing
-from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted, resolve_in
+from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed
 
 _log = logging.getLogger("afmiddleware")
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
     from starlette.types import Scope
-
-    from afmiddleware_fastapi.tree import Tree
 
 
 class FenceMiddleware(AsgiFence):
@@ -64,28 +62,31 @@ class FastApiRouter:
 
     def begin(self, scope: Scope) -> _Routing:
         """Look at one request, in the routes as they are now."""
-        return _Routing(self._resolver.tree, scope)
+        return _Routing(self._resolver, scope)
 
 
 class _Routing:
     """One request: what the router will do with it, asked at most once."""
 
-    __slots__ = ("_found", "_scope", "_tree")
+    __slots__ = ("_found", "_resolver", "_scope", "_tree")
 
-    def __init__(self, tree: Tree, scope: Scope) -> None:
-        self._tree = tree
+    def __init__(self, resolver: Resolver, scope: Scope) -> None:
+        self._resolver = resolver
+        self._tree = resolver.tree
         self._scope = scope
         self._found: Routed | Unrouted | None = None
 
     def resolve(self) -> Target | None:
         """The endpoint that will run."""
-        found = self._found = resolve_in(self._tree, self._scope)
+        found = self._found = self._resolver.resolve_in(self._tree, self._scope)
         return found if isinstance(found, Routed) else None
 
     def seal(self) -> SealedScope:
         """The scope to hand inward."""
         found = self._found
-        return SealedScope(self._scope, found if found is not None else resolve_in(self._tree, self._scope))
+        return SealedScope(
+            self._scope, found if found is not None else self._resolver.resolve_in(self._tree, self._scope)
+        )
 
     def unsealed(self, sealed: SealedScope, status: int) -> bool:
         """Whether an answer does not come from what was judged."""

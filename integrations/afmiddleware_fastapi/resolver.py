@@ -50,7 +50,8 @@ class Unrouted(msgspec.Struct, frozen=True, kw_only=True):
 class Resolver:
     """Resolves requests for one application: what Starlette or FastAPI put into `scope["app"]`.
 
-    The routes are read at the first request, and again when a list of routes has changed its length or was replaced.
+    The routes are read at the first request, and again when a list of routes has changed its length or was replaced:
+    the outermost is looked at for every request, the others in turn and where nothing was found.
     `changed` is called for each reading but the first. A route exchanged in place is not noticed; the seal refuses the
     requests it would have served.
     Raises `TypeError` for an application without a Starlette router.
@@ -69,8 +70,7 @@ class Resolver:
         if tree is None:
             tree = self._tree = Tree(self._app)
         elif tree.stale():
-            tree = self._tree = Tree(self._app)
-            self._changed()
+            tree = self._read_again()
         return tree
 
     def resolve(self, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
@@ -78,12 +78,19 @@ class Resolver:
 
         The scope is not changed.
         """
-        return resolve_in(self.tree, scope)
+        return self.resolve_in(self.tree, scope)
 
+    def resolve_in(self, tree: Tree, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
+        """`resolve` in a tree that was just looked up."""
+        found = _search(tree.root, scope, ())
+        if isinstance(found, Unrouted) and tree.stale_anywhere():
+            return _search(self._read_again().root, scope, ())
+        return found
 
-def resolve_in(tree: Tree, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
-    """`Resolver.resolve` in a tree that was just looked up."""
-    return _search(tree.root, scope, ())
+    def _read_again(self) -> Tree:
+        tree = self._tree = Tree(self._app)
+        self._changed()
+        return tree
 
 
 def _search(table: Table, scope: MutableMapping[str, Any], steps: Steps) -> Routed | Unrouted:

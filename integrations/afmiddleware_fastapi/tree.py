@@ -78,15 +78,22 @@ class Tree:
 
     def __init__(self, app: Any) -> None:
         self._watched: list[tuple[Router | None, Any, int]] = []
+        self._turn = 0
         router = router_of(app)
         self.root = self._table(router, "", (), first_declared((router, app)))
 
     def stale(self) -> bool:
-        """Whether a list of routes has grown, shrunk or been replaced."""
-        for router, routes, count in self._watched:
-            if len(routes) != count or (router is not None and router.routes is not routes):
-                return True
-        return False
+        """Whether the outermost list of routes, or the next of the others, has grown, shrunk or been replaced.
+
+        Hundreds of included routers would cost more than the decision, so each has its turn.
+        """
+        watched = self._watched
+        turn = self._turn = (self._turn + 1) % len(watched)
+        return _changed(*watched[0]) or _changed(*watched[turn])
+
+    def stale_anywhere(self) -> bool:
+        """The same of every list of routes."""
+        return any(_changed(*one) for one in self._watched)
 
     def _watch(self, router: Any) -> None:
         self._watched.append((router, router.routes, len(router.routes)))
@@ -152,6 +159,10 @@ class Tree:
             node.layers += tuple(inner.user_middleware)
             node.sets_root = getattr(inner, "root_path", "") if _is_fastapi(inner) else ""
         node.child = self._table(router, node.template, above, first_declared((router, inner, app)) or node.held)
+
+
+def _changed(router: Router | None, routes: Any, count: int) -> bool:
+    return len(routes) != count or (router is not None and router.routes is not routes)
 
 
 def flatten(router: Router) -> Iterator[tuple[Any, Any, tuple[Any, ...]]]:

@@ -17,7 +17,8 @@ from afmiddleware.config.schema import Config
 from afmiddleware.fence import Fence
 from afmiddleware.identity.api_keys import new_key
 from afmiddleware.ledger.base import Filter
-from afmiddleware.limits.select import row_key
+from afmiddleware.limits.keys import row_key
+from afmiddleware.model import Actor
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
 
@@ -148,7 +149,7 @@ class Scene:
 
     def _used(self, name: str, caller: str) -> int:
         limit = next(one for one in limits_of(self.fence.config) if one.name == name)
-        key = row_key(limit, self._actors.get(caller, "anonymous"))
+        key = row_key(limit.per, Actor(id=self._actors.get(caller, "anonymous")), "", None, str)
         row = self.fence.ledger.rows([key]).get(key)
         cell = row.cells.get(limit.cell) if row is not None else None
         return cell.total if cell is not None else 0

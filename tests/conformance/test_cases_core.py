@@ -13,6 +13,7 @@ import pytest
 from afmiddleware.current import Action
 from afmiddleware.drivers import run
 from afmiddleware.errors import MappingError
+from afmiddleware.extractors import call
 from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
@@ -28,6 +29,7 @@ class Io:
 
     def __init__(self, scene: Scene, body: bytes) -> None:
         self._body = body
+        self.call = call
         self.commit = scene.fence.commit
         self.post = scene.fence.post
         self.resolve = scene.fence.resolve

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.model import Closed, Entry, Held, Outcome, Settlement, Window
+from afmiddleware.model import Closed, Entry, Held, Limit, Outcome, Settlement, Unit, Window
 from afmiddleware.model.receipt import Draft
 from afmiddleware.receipts.verify import verify
 from tests.ledger.conftest import ALLOW, DENY, ending, entry, rate, spend
@@ -98,6 +99,45 @@ def test_a_rate_never_admits_more_than_its_cap_in_any_window(ledger: Ledger, clo
             times.append(n * 0.7)
     assert all(sum(1 for other in times if at <= other < at + 60) <= 10 for at in times)
     assert len(times) >= 400 * 0.7 / 65 * 10 * 0.9
+
+
+def test_a_paced_rate_spaces_what_passes_evenly(ledger: Ledger, clock: FrozenClock) -> None:
+    pace = Limit(name="pace", unit=Unit.RATE, cap=1, quota=60, window=Window("pacing", 60), cell="pace/p60-60")
+    times: list[float] = []
+    for n in range(50):
+        clock.advance(0.3)
+        if admit(ledger, entry(f"d{n}", pace)).verdict.authorized:
+            times.append(n * 0.3)
+    assert all(after - before >= 1 for before, after in pairwise(times))
+    assert len(times) == 13
+    refused = admit(ledger, entry("soon", pace)).verdict
+    assert (refused.code, refused.retry_after) == ("rate.exceeded", 1)
+
+
+def test_a_rate_of_what_is_admitted_does_not_count_a_refusal(ledger: Ledger) -> None:
+    from msgspec.structs import replace
+
+    some, budget = replace(rate(2), admitted=True), spend(500, TOTAL)
+    for n in range(3):
+        assert admit(ledger, entry(f"d{n}", some, verdict=DENY)).verdict.code == "policy.denied"
+    assert admit(ledger, entry("big", some, budget, amount=900)).verdict.code == "spend.exceeded"
+    assert used(ledger, some.cell) == 0
+    codes = [admit(ledger, entry(f"a{n}", some)).verdict.code for n in range(3)]
+    assert codes == ["policy.allowed", "policy.allowed", "rate.exceeded"]
+
+
+def test_a_month_ends_with_its_last_day(ledger: Ledger, clock: FrozenClock) -> None:
+    budget = spend(100, Window("month", 0, "Europe/Amsterdam"))
+    clock.at(1_796_079_599_000_000)  # 2026-11-30 23:59:59 in Amsterdam
+    begun = entry("d1", budget, amount=100)
+    held = admit(ledger, begun)
+    assert admit(ledger, entry("d2", budget, amount=1)).verdict.retry_after == 1
+    clock.advance(1)
+    assert admit(ledger, entry("d3", budget, amount=100)).verdict.authorized
+    ledger.commit(ending(begun, held, Settlement.RELEASE))
+    assert used(ledger, budget.cell) == 100
+    clock.advance(31 * 86400 - 1)
+    assert not admit(ledger, entry("d4", budget, amount=1)).verdict.authorized
 
 
 def test_a_rolling_spend_is_freed_only_after_its_window(ledger: Ledger, clock: FrozenClock) -> None:

@@ -126,8 +126,8 @@ def test_bytes_are_read_as_utf_8():
 
 
 def test_a_file_is_bounded():
-    with pytest.raises(ConfigError, match="1:1: the file is larger than 1048576 bytes"):
-        load(START + "# " + "x" * (1 << 20))
+    with pytest.raises(ConfigError, match="1:1: the file is larger than 4194304 bytes"):
+        load(START + "# " + "x" * (4 << 20))
     for text in ("[" * 100_000, "a: " * 100_000, "{a: " * 100_000, "- " * 100_000):
         with pytest.raises(ConfigError):
             load(text)

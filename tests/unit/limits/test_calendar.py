@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afmiddleware.limits.calendar import day_bounds
+from afmiddleware.limits.calendar import CALENDAR, bounds, day_bounds
 from afmiddleware.limits.cells import add, new_cell, roll
 from afmiddleware.model import Limit, Unit, Window
 
@@ -38,6 +38,52 @@ def local(at: int, zone: str) -> datetime:
 
 def instant(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp()) * SECOND
+
+
+@pytest.mark.parametrize("kind", sorted(CALENDAR))
+@pytest.mark.parametrize("zone", ZONES)
+@settings(max_examples=25)
+@given(at=INSTANTS, part=st.integers(0, SECOND - 1), week_start=st.integers(0, 6))
+def test_windows_hold_their_instant_and_end_at_a_boundary(
+    zone: str, kind: str, at: int, part: int, week_start: int
+) -> None:
+    now = at * SECOND + part
+    start, end = bounds(kind, now, zone, week_start)
+    assert start <= now < end
+    first = local(start, zone)
+    if kind in ("minute", "hour"):
+        assert end - start == {"minute": 60, "hour": 3600}[kind] * SECOND
+        assert (first.second, first.minute if kind == "hour" else 0) == (0, 0) or zone == "Australia/Lord_Howe"
+        return
+    assert bounds(kind, start, zone, week_start) == bounds(kind, end - 1, zone, week_start) == (start, end)
+    assert bounds(kind, end, zone, week_start)[0] == end
+    assert first.date() > local(start - 1, zone).date()
+    if kind == "week":
+        assert first.weekday() == week_start or zone == "Pacific/Apia"
+    elif kind != "day":
+        assert first.day == 1
+        assert kind == "month" or first.month == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "begins", "ends"),
+    [
+        ("hour", "2026-10-25T01:30:00+01:00", "2026-10-25T01:00:00+01:00", "2026-10-25T01:00:00+00:00"),
+        ("hour", "2026-10-25T01:30:00+00:00", "2026-10-25T01:00:00+00:00", "2026-10-25T02:00:00+00:00"),
+        ("month", "2024-02-29T12:00:00+00:00", "2024-02-01T00:00:00+00:00", "2024-03-01T00:00:00+00:00"),
+        ("month", "2026-12-31T23:59:59+00:00", "2026-12-01T00:00:00+00:00", "2027-01-01T00:00:00+00:00"),
+        ("month", "2026-10-31T12:00:00+00:00", "2026-10-01T00:00:00+01:00", "2026-11-01T00:00:00+00:00"),
+        ("week", "2027-01-01T12:00:00+00:00", "2026-12-28T00:00:00+00:00", "2027-01-04T00:00:00+00:00"),
+        ("year", "2026-07-01T00:00:00+01:00", "2026-01-01T00:00:00+00:00", "2027-01-01T00:00:00+00:00"),
+    ],
+)
+def test_windows_of_london(kind: str, at: str, begins: str, ends: str) -> None:
+    assert bounds(kind, instant(at), "Europe/London") == (instant(begins), instant(ends))
+
+
+def test_a_week_may_begin_on_sunday() -> None:
+    start, end = bounds("week", instant("2026-11-21T12:00:00+00:00"), "UTC", 6)
+    assert (start, end) == (instant("2026-11-15T00:00:00+00:00"), instant("2026-11-22T00:00:00+00:00"))
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -78,11 +124,11 @@ def test_a_budget_of_a_day_is_given_once_in_that_day(zone: str, at: str, hours: 
     cell = new_cell(day, start)
     add(cell, 100)
     for now in range(start, end, 600 * SECOND):
-        roll(cell, now, zone)
+        roll(cell, now, Window("day", 0, zone))
         assert cell.total == 100
-    roll(cell, end - 1, zone)
+    roll(cell, end - 1, Window("day", 0, zone))
     assert cell.total == 100
-    roll(cell, end, zone)
+    roll(cell, end, Window("day", 0, zone))
     assert cell.total == 0
     assert (cell.until - cell.span, day_bounds(end, zone)[1]) == (end, cell.until)
 
@@ -93,7 +139,7 @@ def test_a_counter_made_while_the_clock_reads_the_old_date_again_ends_with_its_d
     day = Limit(name="d", unit=Unit.SPEND, cap=100, window=Window("day", 0, "America/St_Johns"), cell="d")
     cell = new_cell(day, again)
     add(cell, 100)
-    roll(cell, again + SECOND, "America/St_Johns")
+    roll(cell, again + SECOND, Window("day", 0, "America/St_Johns"))
     assert cell.total == 100
-    roll(cell, instant("2010-11-08T00:00:00-03:30"), "America/St_Johns")
+    roll(cell, instant("2010-11-08T00:00:00-03:30"), Window("day", 0, "America/St_Johns"))
     assert (cell.total, datetime.fromtimestamp((cell.until - cell.span) // SECOND, UTC).hour) == (0, 3)

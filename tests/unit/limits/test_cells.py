@@ -36,7 +36,7 @@ def test_a_ring_is_never_below_what_its_window_holds(
     events: list[list[int]] = []
     for wait, amount, back in steps:
         now += wait
-        roll(cell, now, "UTC")
+        roll(cell, now, Window("day", 0, "UTC"))
         if back and events:
             at, counted, mark = events.pop()
             credit(cell, mark, counted)
@@ -56,16 +56,55 @@ def test_a_ring_has_room_exactly_from_when_it_says(steps: list[tuple[int, int, b
     cell = new_cell(ring, now)
     for wait, amount, _ in steps:
         now += wait
-        roll(cell, now, "UTC")
+        roll(cell, now, Window("day", 0, "UTC"))
         add(cell, amount)
     cap = 100
     at = resets_at(cell, room, cap)
     before, after = copied(cell), copied(cell)
-    roll(after, max(at, now), "UTC")
+    roll(after, max(at, now), Window("day", 0, "UTC"))
     assert after.total + room <= cap
     if at > now:
-        roll(before, at - 1, "UTC")
+        roll(before, at - 1, Window("day", 0, "UTC"))
         assert before.total + room > cap
+
+
+@given(
+    quota=st.integers(1, 50),
+    burst=st.integers(1, 5),
+    waits=st.lists(st.integers(-2 * SECOND, 8 * SECOND), min_size=1, max_size=80),
+)
+def test_a_paced_rate_is_the_generic_cell_rate_algorithm(quota: int, burst: int, waits: list[int]) -> None:
+    """Against the textbook: one time, at which all that was counted has drained away."""
+    paced = Limit(name="x", unit=Unit.RATE, cap=burst, window=Window("pacing", 60), quota=quota, cell="x")
+    interval = -(-60 * SECOND // quota)
+    now = latest = START
+    cell = new_cell(paced, now)
+    empty_at = 0
+    passed: list[int] = []
+    for wait in waits:
+        now += wait
+        latest = max(latest, now)
+        roll(cell, now, paced.window)
+        # A clock that was set back changes nothing until it is past what was seen.
+        fits = max(empty_at - latest, 0) <= (burst - 1) * interval
+        if cell.total < burst:
+            assert fits
+            add(cell, 1)
+            empty_at = max(empty_at, latest) + interval
+            passed.append(latest)
+        else:
+            assert not fits
+            at = resets_at(cell, 1, burst)
+            later = copied(cell)
+            roll(later, at, paced.window)
+            assert later.total < burst
+            later = copied(cell)
+            roll(later, at - 1, paced.window)
+            assert later.total == burst
+        assert expired(cell, latest) == (latest >= empty_at)
+        assert expired(cell, max(empty_at, latest))
+        assert empty_at <= latest or not expired(cell, empty_at - 1)
+    assert all(sum(at <= one < at + 60 * SECOND for one in passed) <= quota + burst - 1 for at in passed)
 
 
 def copied(cell: Cell) -> Cell:
@@ -79,7 +118,7 @@ def test_a_day_counts_its_own_and_no_clock_opens_it_twice(steps: list[tuple[int,
     latest = cell.until
     for move, amount in steps:
         now += move * SECOND
-        roll(cell, now, "Europe/Amsterdam")
+        roll(cell, now, Window("day", 0, "Europe/Amsterdam"))
         assert cell.until >= latest
         latest = cell.until
         assert now < cell.until
@@ -89,7 +128,7 @@ def test_a_day_counts_its_own_and_no_clock_opens_it_twice(steps: list[tuple[int,
 def test_a_counter_without_end_never_forgets() -> None:
     cell = new_cell(limit("total"), START)
     add(cell, 5)
-    roll(cell, START * 2, "UTC")
+    roll(cell, START * 2, Window("day", 0, "UTC"))
     assert (cell.total, expired(cell, START * 2), resets_at(cell, 1, 5)) == (5, False, 0)
 
 
@@ -127,5 +166,7 @@ def test_a_local_day_begins_at_its_first_instant(zone: str, noon: str, begins: s
 def test_rows_and_reservations_come_back_from_their_bytes() -> None:
     row = Row({"x": new_cell(limit("rolling", 60), START)}, 7, b"leaf")
     assert unpack_row(pack(row)) == row
-    hold = Hold("key:a", "held", 500, "USD", 2, b"leaf", START, [Line("global", "x", 3, 500, "UTC")])
+    hold = Hold(
+        "key:a", "held", 500, "USD", 2, b"leaf", START, [Line("global", "x", 3, 500, Window("month", 0, "UTC"))]
+    )
     assert unpack_hold(pack(hold)) == hold

@@ -102,8 +102,7 @@ UNFIT: list[tuple[list[str], list[str], str, str]] = [
 @pytest.mark.parametrize(("routes", "keys", "kind", "text"), UNFIT)
 def test_what_an_entry_cannot_mean_stops_the_start(routes: list[str], keys: list[str], kind: str, text: str) -> None:
     core = fence(*routes)
-    _, findings = core.audit(listing(*keys))
-    assert kind in {one.id for one in findings}
+    assert kind in {one.id for one in core.audit(listing(*keys)).findings}
     with pytest.raises(ConfigError) as caught:
         core.adopt(listing(*keys))
     assert any(text in problem for problem in caught.value.problems)
@@ -118,13 +117,13 @@ def test_two_spellings_of_one_endpoint_in_the_file() -> None:
 def test_a_declaration_and_an_entry_in_another_spelling_are_two_bindings() -> None:
     core = fence("GET /x/{id}")
     here = Listing(endpoints=(endpoint("GET /x/<int:id>", "code.c"),))
-    assert [one.id for one in core.audit(here)[1]] == [DECLARED_TWICE]
+    assert [one.id for one in core.audit(here).findings] == [DECLARED_TWICE]
 
 
 def test_two_declarations_for_one_endpoint() -> None:
     core = fence()
     here = Listing(endpoints=(endpoint("GET /x", "a.b"), endpoint("GET /x", "a.c")))
-    assert [one.id for one in core.audit(here)[1]] == [AMBIGUOUS]
+    assert [one.id for one in core.audit(here).findings] == [AMBIGUOUS]
 
 
 def test_a_declaration_where_every_method_is_dispatched_leaves_other_endpoints_alone() -> None:
@@ -149,7 +148,8 @@ def test_what_the_audit_finds_and_what_stops() -> None:
         layers=("known.Layer", "other.Layer"),
         problems=("the router cannot be asked",),
     )
-    rows, findings = core.audit(here)
+    report = core.audit(here)
+    rows, findings = report.endpoints, report.findings
     assert [(one.id, one.id in STOPS) for one in findings] == [
         (ROUTER, True), (UNMAPPED, False), (UNMAPPED, False), (UNKNOWN_NODE, True), (INNER_MIDDLEWARE, True),
     ]  # fmt: skip
@@ -174,5 +174,5 @@ def test_what_several_applications_list_adds_up() -> None:
 
 def test_a_public_endpoint_is_listed_as_such() -> None:
     core = Fence(load("version: 1\nservice: s\nledger: memory\nroutes: [{route: GET /health, public: true}]\n"))
-    rows, findings = core.audit(listing("GET /health"))
-    assert (rows[0].capability, findings) == ("public", [])
+    report = core.audit(listing("GET /health"))
+    assert (report.endpoints[0].capability, report.findings) == ("public", ())

@@ -44,6 +44,9 @@ STATUSES = {
     "actor.frozen": 403,
     "ledger.full": 503,
     "request.unsealed": 500,
+    "request.unknown_method": 400,
+    "request.header_mismatch": 400,
+    "request.batch_refused": 403,
     "policy.allowed": 200,
 }
 

@@ -1,0 +1,213 @@
+"""The spine for requests that hold any number of actions: calls in a body, and what functions of the service find.
+
+All actions of a request are judged, each by itself, and then committed together: all of them are admitted, or none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from afmiddleware.effects import Call, Commit, Flow, ReadBody
+from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
+from afmiddleware.grammar.capability import check_capability
+from afmiddleware.limits.together import stand_down
+from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.protocols import Act, Acts, to_acts
+from afmiddleware.model.action import ActionEvent
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, REQUEST_BATCH_REFUSED
+from afmiddleware.model.entry import Entry, Held
+from afmiddleware.model.money import Money
+from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told, decision_draft, owner_of
+
+if TYPE_CHECKING:
+    from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.model.http import HttpFacts, Target
+    from afmiddleware.model.limit import Charge
+
+Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
+
+MAX_ACTS: Final = 1000
+"""The most actions that a function of the service may make of one request."""
+
+_NOTHING: Final = "an extractor of the service found no value in the request"
+
+
+def judge_acts(  # noqa: PLR0913 (what is known of a request)
+    plan: Plan,
+    asked: Asked,
+    facts: HttpFacts,
+    target: Target,
+    binding: Binding,
+    unproven: Verdict | None,
+    decide: Decide,
+) -> Flow[Pass | Refused | Admission]:
+    """Read and decide a request that may hold any number of actions. `decide` judges one of them."""
+    rpc = binding.protocol is not None
+    if binding.implied and unproven is None:
+        # The side channels of a transport: nothing is called there, and what comes along is not read.
+        return Pass(target=target)
+    body: bytes | None = None
+    found = Acts(())
+    verdict = unproven
+    if unproven is None or (plan.observe and not binding.implied):
+        try:
+            body = yield from ReadBody(binding.body_cap)
+            found = yield from _acts(plan, facts, target, binding, body, asked)
+        except MappingError as error:
+            verdict = verdict or Verdict(
+                authorized=False, code=error.code, reason=error.detail, capability=binding.capability
+            )
+        else:
+            if not found.acts:
+                return Pass(target=target, body=body)
+    asked.request = request_digest(facts, target, body)
+    judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
+        (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
+    ]
+    if not judged:
+        judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
+    if not plan.observe and not all(verdict.authorized for _, verdict, _ in judged):
+        judged = [(act, stand_down(verdict), ()) for act, verdict, _ in judged]
+    asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
+    entries = [
+        _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
+    ]
+    held = yield from _commit(entries, asked)
+    answers = (held, *held.others)
+    if not plan.observe and not all(one.verdict.authorized for one in answers):
+        return _refused(asks, [act for act, _, _ in judged], answers, rpc=rpc, batch=found.batch)
+    admissions = [
+        _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
+    ]
+    return replace(admissions[0], body=body, balances=held.balances, others=tuple(admissions[1:]), rpc=rpc)
+
+
+def _acts(  # noqa: PLR0913 (what is known of a request)
+    plan: Plan,
+    facts: HttpFacts,
+    target: Target,
+    binding: Binding,
+    body: bytes,
+    asked: Asked,
+) -> Flow[Acts]:
+    if binding.protocol is not None:
+        return to_acts(binding.protocol, binding, facts, target, body, asked.actor, plan.environment)
+    event = to_event(binding, facts, target, body, asked.actor, plan.environment)
+    view = view_of(binding, facts, target, body, asked.actor)
+    many: list[ActionEvent] | None = None
+    for field, function in binding.extractors:
+        value = yield from Call(function, view)
+        if field == "amount" and type(value) is list:
+            many = value
+        elif isinstance(value, Money if field == "amount" else str):
+            event = replace(event, **{field: value})
+        else:
+            raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
+    if many is None:
+        return Acts((_act(event, binding),))
+    if not many or len(many) > MAX_ACTS:
+        raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
+    return Acts(tuple(_act(_proven(one, event), binding) for one in many))
+
+
+def _act(event: ActionEvent, binding: Binding) -> Act:
+    return Act(event=event, settles=binding.settles, settle=binding.settle)
+
+
+def _proven(made: Any, event: ActionEvent) -> ActionEvent:
+    """An event that a function made, with what only the fence knows: who acts, where and by which route."""
+    if not isinstance(made, ActionEvent):
+        raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
+    try:
+        check_capability(made.capability)
+    except GrammarError:
+        raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING) from None
+    known = {name: getattr(event, name) for name in ("actor", "environment", "method", "route")}
+    return replace(made, **known, payload=made.payload or event.payload)
+
+
+def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
+    """Who asks for one of the actions. Ids beside the first follow from it, each as hard to guess."""
+    capability = act.event.capability if act is not None else asked.capability
+    if not place:
+        return replace(asked, capability=capability)
+    random = sha256(f"{asked.id}:{place}".encode("ascii")).hexdigest()
+    return replace(asked, capability=capability, id=asked.id[:14] + random[: len(asked.id) - 14])
+
+
+def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: tuple[Charge, ...]) -> Entry:
+    event, actor = act.event if act is not None else None, asked.actor
+    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    return Entry(
+        id=asked.id,
+        owner=owner_of(actor),
+        verdict=verdict,
+        record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
+        rates=rates,
+        spends=spends,
+        money=event.amount if event is not None else None,
+        capability=asked.capability,
+        quiet=actor.anonymous,
+        counted=asked.route,
+        observe=plan.observe,
+    )
+
+
+def _commit(entries: list[Entry], asked: Asked) -> Flow[Held]:
+    """Make the one commit; when it cannot be made, nothing is admitted."""
+    try:
+        return (yield from Commit(replace(entries[0], others=tuple(entries[1:]))))
+    except (LedgerUnavailableError, ReceiptError) as error:
+        verdict = Verdict(
+            authorized=False,
+            code=LEDGER_UNAVAILABLE,
+            reason="The action cannot be recorded now, so it does not run.",
+            capability=asked.capability,
+            retry_after=error.retry_after if isinstance(error, LedgerUnavailableError) else 0,
+        )
+        return Held(verdict=verdict, others=tuple(Held(verdict=verdict) for _ in entries[1:]))
+
+
+def _refused(
+    asks: list[Asked],
+    acts: list[Act | None],
+    answers: tuple[Held, ...],
+    *,
+    rpc: bool,
+    batch: bool,
+) -> Refused:
+    """The refusal of all actions, told by the first of them that was refused for its own sake."""
+    first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
+    told = [
+        Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
+        for ask, act, one in zip(asks, acts, answers, strict=True)
+    ]
+    return Refused(
+        id=asks[first].id,
+        verdict=answers[first].verdict,
+        actor=asks[0].actor,
+        balances=answers[0].balances,
+        reply=Reply(told=tuple(told), batch=batch) if rpc else None,
+    )
+
+
+def _admission(asked: Asked, act: Act | None, held: Held, target: Target, binding: Binding) -> Admission:
+    return Admission(
+        id=asked.id,
+        verdict=held.verdict,
+        capability=asked.capability,
+        actor=asked.actor,
+        target=target,
+        event=act.event if act is not None else None,
+        receipt=held.receipt,
+        balances=held.balances,
+        observed=not held.verdict.authorized,
+        settles=act.settles if act is not None else binding.settles,
+        settle=act.settle if act is not None else None,
+        call=act.call if act is not None else None,
+    )

@@ -1,0 +1,72 @@
+"""Deciding the charges of several actions of one request: all of them fit, or none is charged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.limits.charge import count_rates, count_spends, give_back, refuse, uncount_admitted, weigh
+from afmiddleware.limits.rows import Line
+from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
+from afmiddleware.model.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afmiddleware.limits.cells import Cell
+    from afmiddleware.limits.rows import Row
+    from afmiddleware.model.entry import Entry
+
+
+class Weighed(msgspec.Struct):
+    """What became of one action: the final verdict, what is reserved, and the counters for its balances."""
+
+    verdict: Verdict
+    lines: list[Line]
+    rates: list[Cell]
+    spends: list[Cell]
+
+
+def weigh_together(entries: Sequence[Entry], rows: dict[str, Row], now: int) -> list[Weighed]:
+    """Decide and count the entries in order, each on top of those before it.
+
+    Every action is a judged request of its own under the rates, which count it except by the one that refuses it. When
+    one is refused, by the policy or by a limit, what the others reserved is given back and they are refused too; an
+    entry that observes is charged whatever becomes of it.
+    """
+    found: list[Weighed] = []
+    for entry in entries:
+        verdict = entry.verdict
+        rates, full = weigh(entry.rates, rows, now)
+        if full >= 0:
+            verdict = refuse(verdict, entry.rates[full], rates[full], now, anonymous=entry.quiet)
+        spends, full = weigh(entry.spends, rows, now)
+        if full >= 0 and verdict.authorized:
+            verdict = refuse(verdict, entry.spends[full], spends[full], now, anonymous=entry.quiet)
+        passes = verdict.authorized or entry.observe
+        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
+        found.append(Weighed(verdict, count_spends(entry.spends, spends) if passes else [], rates, spends))
+    if not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True)):
+        for one, entry in zip(found, entries, strict=True):
+            give_back(one.lines, rows)
+            if one.verdict.authorized or entry.observe:
+                uncount_admitted(entry.rates, one.rates)
+            one.lines = []
+            one.verdict = stand_down(one.verdict)
+    return found
+
+
+def stand_down(verdict: Verdict) -> Verdict:
+    """The verdict of an action whose sibling was refused; a refusal stays as it is."""
+    if not verdict.authorized:
+        return verdict
+    return Verdict(
+        authorized=False,
+        code=REQUEST_BATCH_REFUSED,
+        reason="Another call of the same request was refused, so none of them runs.",
+        capability=verdict.capability,
+        rule=verdict.rule,
+        line=verdict.line,
+        flags=verdict.flags,
+    )
