@@ -7,7 +7,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.errors import ClientGoneError, MappingError
+from afmiddleware.ledger.open import several_workers
 from afmiddleware.mapping.body import too_large
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 from afmiddleware.model.http import HttpFacts
@@ -15,6 +17,7 @@ from afmiddleware.model.http import HttpFacts
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
+    from afmiddleware.fence import Fence
     from afmiddleware.model.http import Header
 
 _PIECE: Final = 64 * 1024
@@ -81,6 +84,12 @@ def _apart(name: bytes, value: bytes) -> list[bytes]:
     if name == b"content-type" and b"," in _QUOTED.sub(b"", value):
         return value.split(b",")
     return [value]
+
+
+def check_processes(fence: Fence, environ: WSGIEnvironment) -> None:
+    """Raise `ConfigError` for a ledger in memory where the server says that it runs several processes."""
+    if environ.get("wsgi.multiprocess") and fence.config.ledger in MEMORY:
+        several_workers("the server runs several")
 
 
 class Body:
