@@ -86,8 +86,8 @@ def between(app: Flask, hook: object) -> list[str]:
 def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
     resolver = Resolver(app, mount)
     for rule in app.url_map.iter_rules():
-        # These only build URLs, answer WebSockets, which Flask does not serve, or redirect.
-        if rule.build_only or rule.websocket or rule.redirect_to is not None:
+        # These only build URLs, or redirect.
+        if rule.build_only or rule.redirect_to is not None:
             continue
         place = resolver.place(rule)
         view = app.view_functions.get(rule.endpoint)
@@ -100,7 +100,8 @@ def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
             yield Endpoint(
                 method=under,
                 template=place.template,
-                methods=tuple(methods),
+                methods=("WEBSOCKET",) if rule.websocket else tuple(methods),
+                kind="websocket" if rule.websocket else "http",
                 name=dotted(getattr(view, "view_class", view)),
                 where=_where(view, under),
                 declaration=_declaration(app, rule.endpoint, view, "GET" if under == ANY_METHOD else under),

@@ -321,3 +321,18 @@ def test_a_ledger_in_memory_does_not_serve_several_processes(
     client = tried.client(tried.app())
     assert code_of(client.get("/health", multiprocess=True)) == "policy.unavailable"
     assert "memory counts in one process only" in caplog.text
+
+
+def test_a_rule_of_websockets_runs_only_where_the_policy_makes_it_public(tmp_path: Path) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket"}
+    public = POLICY.replace("routes:", "routes:\n  - {route: WEBSOCKET /ws, public: true}")
+    (tmp_path / "public").mkdir()
+    for folder, policy, status in ((tmp_path, POLICY, 403), (tmp_path / "public", public, 200)):
+        tried = Tried(folder, policy)
+        app = tried.app()
+        app.add_url_rule("/ws", "ws", tried.view("ws"), websocket=True)
+        assert [one.kind for one in listing(app).endpoints if one.key == "WEBSOCKET /ws"] == ["websocket"]
+        client = tried.client(app)
+        assert client.get("/ws", headers=upgrade).status_code == status
+        assert client.get("/ws").status_code == 400
+        assert len(tried.ran) == (status == 200)
