@@ -37,18 +37,21 @@ def facts_of(environ: WSGIEnvironment, path: str | None = None) -> HttpFacts:
     raw = None
     if target:
         raw = (target if "#" in target else target.partition("?")[0]).encode("latin-1")
-    if path is None:
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        path = path.encode("latin-1").decode("utf-8", "replace") if path else "/"
     return HttpFacts(
         method=environ["REQUEST_METHOD"],
-        path=path,
+        path=path_of(environ) if path is None else path,
         raw_path=raw,
         query=environ.get("QUERY_STRING", "").encode("latin-1"),
         headers=_headers(environ),
         scheme=environ.get("wsgi.url_scheme", "http"),
         peer=environ.get("REMOTE_ADDR") or "",
     )
+
+
+def path_of(environ: WSGIEnvironment) -> str:
+    """The decoded path, from the server's root down. What is no UTF-8 has U+FFFD in its place."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path.encode("latin-1").decode("utf-8", "replace") if path else "/"
 
 
 def _headers(environ: WSGIEnvironment) -> tuple[Header, ...]:
