@@ -66,7 +66,7 @@ class Fence:
         self.config = config
         self.clock = clock
         self.new_id = new_id
-        base = base or Path.cwd()
+        self.base = base = base or Path.cwd()
         self.plan, self._keys = assemble(config, base)
         self._assembled = self.plan
         self._listing = Listing()
@@ -165,7 +165,27 @@ class Fence:
         try:
             self.ledger.post(item)
         except (LedgerUnavailableError, ReceiptError) as error:
-            _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+            _unrecorded(admission, error)
+
+    async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded, without blocking the event loop."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            await self.ledger.acommit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
+
+    def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            self.ledger.commit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
@@ -273,6 +293,10 @@ class _AsyncIo:
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)
+
+
+def _unrecorded(admission: Admission, error: Exception) -> None:
+    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:
