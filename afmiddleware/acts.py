@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.model.limit import Charge
 
-Decide = Callable[[Plan, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
+Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
 
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
@@ -67,7 +67,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
                 return Pass(target=target, body=body)
     asked.request = request_digest(facts, target, body)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
-        (act, *decide(plan, act.event, verdict)) for act in found.acts
+        (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
     ]
     if not judged:
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]

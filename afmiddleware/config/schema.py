@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretBytes, Tag, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SecretBytes, Tag, WithJsonSchema
 
-from afmiddleware.config.conditions import normal_when
+from afmiddleware.config.base import Line, Model, Price
 from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.policy_schema import ActorEntry, ListEntry, Rules, ScheduleEntry, check_actor, list_entry
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -36,7 +37,7 @@ from afmiddleware.grammar.capability import check_capability, check_pattern
 from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.grammar.paths import parse_source, parse_template
 from afmiddleware.model.limit import KEYS
-from afmiddleware.model.tier import Tier
+from afmiddleware.model.risk import RISKS
 
 FAMILIES: Final = {
     "RS256": "RS and PS",
@@ -58,16 +59,6 @@ OUTCOMES: Final = {"4xx": ("release", "keep"), "5xx": ("unknown", "keep")}
 """What may become of the money by the class of the answer's status, the usual first."""
 
 _MAC_SECRET = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-
-
-class Model(BaseModel):
-    """The base of everything in the file: unknown keys are errors, and nothing changes once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
-
-
-Line = Annotated[int, Field(exclude=True)]
-"""The line in the file, from 1; the loader fills it in."""
 
 
 class Asset(Model):
@@ -125,7 +116,6 @@ class Identity(Model):
     proxy: Proxy = Proxy()
 
 
-Price = Annotated[Text, Field(examples=["500 USD"])]
 _SOURCES_SCHEMA: Final = {
     "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
 }
@@ -220,6 +210,7 @@ class Route(Model):
     recipient: Value | None = None
     category: Value | None = None
     network: Value | None = None
+    risk: Annotated[Word, one_of(*RISKS)] | None = None
     media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)] | None = None
@@ -233,42 +224,6 @@ class Route(Model):
     def template(self) -> str:
         """The template, as the framework spells it."""
         return self.route.partition(" ")[2]
-
-
-def _rule(value: Any) -> Any:
-    return {"capability": value} if isinstance(value, str) else value
-
-
-_CONDITION: Final = {"type": "object", "minProperties": 1}
-_WHEN_SCHEMA: Final = {"anyOf": [_CONDITION, {"type": "array", "minItems": 1, "items": _CONDITION}]}
-
-
-When = Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(normal_when), WithJsonSchema(_WHEN_SCHEMA)]
-
-
-class Rule(Model):
-    """A deny rule. `id` is its place, `deny[1]`, where the file names none; `when` is alternatives of conditions."""
-
-    line: Line = 0
-    id: Annotated[Text, Field(max_length=64)] = ""
-    capability: Annotated[Word, Checked(check_pattern)]
-    when: When | None = None
-    reason: Annotated[Text, Field(max_length=300)] | None = None
-
-
-class AllowRule(Rule):
-    """An allow rule, with what it demands."""
-
-    identity: Annotated[Word, one_of(*(tier.label for tier in Tier))] | None = None
-    scopes: Annotated[tuple[Text, ...], BeforeValidator(some_of), SOME] | None = None
-    max_amount: Price | None = None
-
-
-class Rules(Model):
-    """What is denied and what is allowed; a deny wins, and what no rule allows is denied."""
-
-    deny: Annotated[tuple[Annotated[Rule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
-    allow: Annotated[tuple[Annotated[AllowRule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
 
 
 def _pattern_or_empty(value: str) -> None:
@@ -372,8 +327,13 @@ class Config(Model):
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
+        default_factory=dict,
+    )
+    schedules: dict[Annotated[str, Checked(check_name)], ScheduleEntry] = Field(default_factory=dict)
     rules: Rules = Rules()
     limits: Annotated[tuple[LimitEntry, ...], BeforeValidator(list_of)] = ()
+    actors: dict[Annotated[str, Checked(check_actor)], ActorEntry] = Field(default_factory=dict)
     receipts: Receipts = Receipts()
 
     @property
