@@ -12,7 +12,7 @@ from afmiddleware.model.money import Money
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from afmiddleware.config.schema import Config
+    from afmiddleware.config.schema import Config, LimitEntry
 
 
 def schedules_of(config: Config) -> Mapping[str, Schedule]:
@@ -29,14 +29,20 @@ def schedules_of(config: Config) -> Mapping[str, Schedule]:
 
 def overlays_of(config: Config) -> tuple[Overlay, ...]:
     """Every cap for an actor, in the order of the file."""
-    rates = {entry.name for entry in config.limits if entry.rate is not None}
+    limits = {entry.name: entry for entry in config.limits}
     return tuple(
         Overlay(
             actor=actor,
             limit=limit,
-            cap=parse_rate(cap)[0] if limit in rates else Money.parse(cap, config.exponents).minor,
+            cap=_cap(limits[limit], cap, config),
             override=entry.override,
         )
         for actor, entry in config.actors.items()
         for limit, cap in entry.limits.items()
     )
+
+
+def _cap(limit: LimitEntry, text: str, config: Config) -> int:
+    if limit.rate is not None:
+        return parse_rate(text)[0]
+    return int(text) if limit.concurrent is not None else Money.parse(text, config.exponents).minor

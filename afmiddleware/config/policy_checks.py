@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import money_fault
 from afmiddleware.errors import GrammarError, MoneyError
@@ -14,6 +14,8 @@ from afmiddleware.model.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+_MAX_DIGITS: Final = 8
 
 Fault = tuple[tuple[str | int, ...], str]
 """Where in the file, and what is wrong there."""
@@ -106,6 +108,10 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
             if period != whole:
                 return f"the limit counts {limit['rate']}; write the same period"
             wider = asked > most
+        elif "concurrent" in limit:
+            if not (cap.isascii() and cap.isdecimal() and len(cap) < _MAX_DIGITS):
+                return f"{cap[:40]!r} is not a number of requests at once; write digits"
+            wider = int(cap) > int(str(limit["concurrent"]))
         else:
             fault = money_fault(cap, exponents)
             if fault:
@@ -116,6 +122,8 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
             wider = money.minor > bound.minor
     except (GrammarError, MoneyError) as error:
         return str(error)
+    except ValueError:
+        return ""  # The limit's own number is none, which is said where it stands.
     return (
         "the cap is wider than the limit itself; write override: true beside limits, or less"
         if wider and not override

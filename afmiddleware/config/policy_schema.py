@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from afmiddleware.config.base import Line, Model, Price
 from afmiddleware.config.conditions import normal_when
+from afmiddleware.config.mapped import Line, Model, Price
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
