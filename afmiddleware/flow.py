@@ -180,6 +180,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
+        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
+        guarded=plan.limits.guarded,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,

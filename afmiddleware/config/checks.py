@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import faults, money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
+from afmiddleware.config.protocol_checks import protocol_faults
 from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_READ: Final = (*FIELDS, "media", "max_body", "on_outcome")
+_READ: Final = (*FIELDS, "protocol", "media", "max_body", "settle", "on_outcome")
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
@@ -130,6 +131,8 @@ class _Checks:
         fault = media_fault(route)
         if fault:
             self._say((*path, "media"), fault)
+        for where, said in protocol_faults(route, self._exponents):
+            self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
 
@@ -174,11 +177,16 @@ class _Checks:
         for path, limit in entries(self._tree, ("limits",)):
             self._twice((*path, "name"), limit.get("name"), seen, "a limit with the name")
             rate, spend, window = "rate" in limit, "spend" in limit, "window" in limit
+            crowd = "concurrent" in limit
             self._money((*path, "spend"), limit.get("spend"))
             if rate and spend:
                 self._say_key((*path, "spend"), "a limit has a rate or a spend, not both; write two limits")
-            elif not rate and not spend and "concurrent" not in limit:
+            elif crowd and (rate or spend):
+                self._say_key((*path, "concurrent"), "a limit counts one thing; write two limits")
+            elif not rate and not spend and not crowd:
                 self._say(path, "a limit needs a rate or a spend; write one, such as rate: 30/minute")
+            elif crowd and window:
+                self._say_key((*path, "window"), "what runs at once has no window; remove it")
             elif rate and window:
                 self._say_key((*path, "window"), "a rate names its own window, such as 30/minute; remove window")
             elif spend and not window:
@@ -191,6 +199,11 @@ class _Checks:
         for name in ("style", "counts"):
             if name in limit and "rate" not in limit:
                 self._say_key((*path, name), f"{name} is said of a rate only; remove it")
+        if "on_exceed" in limit and "spend" not in limit:
+            self._say_key((*path, "on_exceed"), "on_exceed is said of a spend only; remove it")
+        for name in ("half_open", "free"):
+            if name in limit and limit.get("on_exceed") != "trip":
+                self._say_key((*path, name), f"{name} is said of on_exceed: trip only; remove it")
         if "burst" in limit and not paced:
             self._say_key((*path, "burst"), "a burst is said of style: pacing only; add that, or remove burst")
         if "week_start" in limit and window != "week":

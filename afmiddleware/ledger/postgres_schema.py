@@ -11,7 +11,7 @@ from afmiddleware.errors import LedgerError
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the tables, kept in `meta`; migrations only go forward."""
 
 _LOCK: Final = 0x61666D  # every ledger of a database migrates in turn
@@ -73,4 +73,10 @@ _FIRST: Final[tuple[LiteralString, ...]] = (
     ),
 )
 
-_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST,)
+_SECOND: Final[tuple[LiteralString, ...]] = (
+    "CREATE TABLE {schema}.lease (holder bigint PRIMARY KEY, until bigint NOT NULL)",
+    "CREATE TABLE {schema}.claim (key bytea PRIMARY KEY, expires bigint NOT NULL, data bytea NOT NULL)",
+    "CREATE INDEX claim_expires ON {schema}.claim (expires)",
+)
+
+_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND)

@@ -10,10 +10,11 @@ import psycopg
 from psycopg import errors, sql
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class PostgresWriter:
         self._sql = _Statements(url.schema)
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
+        seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.
@@ -67,14 +69,31 @@ class PostgresWriter:
         """
         return self._transact(items, flush=False)
 
+    def rest(self) -> None:
+        """Keep up the lease of this process's slots while nothing else is to be written."""
+        if not self._seen.lease:
+            return
+        try:
+            told = self._connection.execute(self._sql.clock).fetchone()
+            now = self._clock() if self._clock is not None else told[0] if told is not None else 0
+            if self._seen.lease < now + LEASE - RENEWED:
+                self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
+                self._seen.lease = now + LEASE
+        except psycopg.Error as error:
+            self._connection.close()
+            msg = f"the ledger {self._url.name} did not commit: {said(error)}"
+            raise LedgerUnavailableError(msg) from error
+
     def close(self) -> None:
         """Record what was only counted, anchor the log, and let go of the connection."""
         try:
             if self._seen.turned_away and not self._connection.closed:
                 self._transact((), flush=True)
+            if self._seen.lease and not self._connection.closed:
+                self._connection.execute(self._sql.end_lease, (self._seen.holder,))
             if self._anchor is not None and self._seen.head is not None:
                 self._anchor.write(self._seen.head)
-        except AFError as error:
+        except (AFError, psycopg.Error) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
             self._connection.close()
@@ -121,6 +140,7 @@ class PostgresWriter:
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
+        self._seen.lease = books.renewed or self._seen.lease
         if self._anchor is not None:
             self._anchor.due(books.head, books.now)
         return answers
@@ -136,6 +156,7 @@ class PostgresWriter:
         clock = connection.execute(statements.clock)
         held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
         rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        leases = connection.execute(statements.leases) if self._seen.lease or crowds(items) else None
         # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
         # peer that hangs keeps its locks.
         pipeline.sync()
@@ -155,6 +176,8 @@ class PostgresWriter:
             names.update((row_key(line.key), line.key) for line in hold.lines)
         for stored, data in rows.fetchall():
             books.rows[names[stored]] = unpack_row(data)
+        if leases is not None:
+            books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
 
     def _checked(self, head: Head) -> Head:
@@ -176,6 +199,8 @@ class PostgresWriter:
             hold = books.holds[name]
             keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
             connection.execute(statements.put_hold, (name, hold.state, hold.created, keys, pack(hold)))
+        if books.renewed:
+            connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
             head = books.head
             connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
@@ -215,6 +240,11 @@ class _Statements:
             "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
             " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bigint[], %b::bytea[])",
         )
+        self.leases = made("SELECT holder, until FROM {schema}.lease")
+        self.put_lease = made(
+            "INSERT INTO {schema}.lease VALUES (%s, %s) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
+        )
+        self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
         self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the tables (`PRAGMA user_version`); migrations only go forward."""
 
 
@@ -67,4 +67,14 @@ def _first(database: Database) -> None:
     )
 
 
-_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first,)
+def _second(database: Database) -> None:
+    execute = database.conn.execute
+    execute("CREATE TABLE lease (holder INTEGER PRIMARY KEY, until INTEGER NOT NULL) STRICT")
+    execute(
+        "CREATE TABLE claim (key TEXT PRIMARY KEY, expires INTEGER NOT NULL, data BLOB NOT NULL) STRICT, WITHOUT ROWID"
+    )
+    execute("CREATE INDEX claim_expires ON claim (expires)")
+    execute("CREATE INDEX hold_open ON hold (state, created) WHERE state IN ('held', 'unknown')")
+
+
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second)

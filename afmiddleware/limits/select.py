@@ -23,7 +23,8 @@ class Limits:
 
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._all = [(pattern_regex(limit.capability) if limit.capability else None, limit) for limit in limits]
-        self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...]]] = {}
+        self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...], tuple[Limit, ...]]] = {}
+        self.guarded = any(limit.on_exceed for limit in limits)
 
     def rates(
         self,
@@ -54,9 +55,14 @@ class Limits:
         an amount that no limit can count must not pass.
         """
         money = event.amount
-        if money is None:
-            return ()
         actor, capability = event.actor, event.capability
+        if money is None:
+            # What costs nothing is only weighed where an open breaker stops even that.
+            return tuple(
+                Charge(limit, row_key(limit.per, actor, capability, event, address), 0)
+                for limit in self._of(capability)[1]
+                if limit.stops_free
+            )
         mine, minor, currency = f"actor:{actor.id}", money.minor, money.currency
         matching = self._of(capability)[1]
         charged = [
@@ -71,13 +77,29 @@ class Limits:
             raise MappingError(code, detail)
         return tuple(charged)
 
-    def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+    def slots(
+        self,
+        capability: str,
+        actor: Actor,
+        event: ActionEvent | None = None,
+        address: Callable[[], str] = str,
+    ) -> tuple[Charge, ...]:
+        """The limits on how many run at once that an admitted action stands under."""
+        return tuple(
+            [
+                Charge(limit, row_key(limit.per, actor, capability, event, address), 1)
+                for limit in self._of(capability)[2]
+            ]
+        )
+
+    def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...], tuple[Limit, ...]]:
         found = self._found.get(capability)
         if found is None:
             matching = [limit for regex, limit in self._all if regex is None or regex.fullmatch(capability)]
             rates = tuple(limit for limit in matching if limit.unit is Unit.RATE)
             spends = tuple(limit for limit in matching if limit.unit is Unit.SPEND)
-            found = (rates, spends)
+            slots = tuple(limit for limit in matching if limit.unit is Unit.CONCURRENT)
+            found = (rates, spends, slots)
             if len(self._found) < _REMEMBERED:
                 self._found[capability] = found
         return found

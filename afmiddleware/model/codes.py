@@ -92,6 +92,7 @@ _ROWS: Final = (
     Code("idempotency.replay_unavailable", 409, "The stored answer was not kept", ("stop",)),
     Code("session.invalid", 403, "The session handle is not valid for this caller", ("stop",)),
     Code("actor.frozen", 403, "The operator has frozen this caller", ("stop",)),
+    Code("capability.frozen", 403, "The operator has stopped this action", ("stop",)),
 )
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType({row.code: row for row in _ROWS})
