@@ -66,7 +66,7 @@ class Fence:
         self.config = config
         self.clock = clock
         self.new_id = new_id
-        base = base or Path.cwd()
+        self.base = base = base or Path.cwd()
         self.plan, self._keys = assemble(config, base)
         self._assembled = self.plan
         self._listing = Listing()

@@ -75,7 +75,7 @@ class Site:
     def server(self) -> MCPServer:
         mcp = MCPServer("travel")
 
-        @mcp.tool(annotations=ToolAnnotations(destructiveHint=True))
+        @mcp.tool(annotations=ToolAnnotations(destructive_hint=True))
         def book_flight(flight: str, price: float) -> dict[str, float]:
             """Book a flight for at most `price` dollars."""
             self.acts.append(("book_flight", flight, price))
