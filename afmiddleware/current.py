@@ -30,6 +30,11 @@ class Action:
         self._said: Outcome | None = None
 
     @property
+    def id(self) -> str:
+        """The decision's id: that of its reservation too, for `Fence.settle` and `Fence.release`."""
+        return self._admission.id
+
+    @property
     def actor(self) -> Actor:
         """Who acts."""
         return self._admission.actor

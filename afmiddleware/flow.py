@@ -182,6 +182,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
+        on_unknown=binding.on_unknown if binding is not None else None,
+        on_expiry=binding.on_expiry if binding is not None else None,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,

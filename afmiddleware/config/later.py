@@ -44,8 +44,6 @@ NOT_YET: Final = frozenset(
         "routes.*.tools",
         "routes.*.idempotency",
         "routes.*.settle",
-        "routes.*.on_unknown",
-        "routes.*.on_expiry",
         "routes.*.reference",
         "routes.*.refunds",
         "routes.*.risk",

@@ -202,6 +202,13 @@ _OUTCOME_SCHEMA: Final = {
 }
 
 
+class KeepEntry(Model):
+    """How long money that nobody settles stays counted, and what becomes of it then."""
+
+    keep_for: Seconds
+    then: Annotated[Word, one_of("capture", "release")]
+
+
 class Route(Model):
     """One endpoint, and what capability a request to it is.
 
@@ -223,6 +230,8 @@ class Route(Model):
     media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)] | None = None
+    on_unknown: KeepEntry | None = None
+    on_expiry: KeepEntry | None = None
 
     @property
     def method(self) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
-from afmiddleware.model.outcome import Outcome
+from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
 from afmiddleware.model.verdict import Verdict
 
@@ -36,6 +36,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spends: tuple[Charge, ...] = ()
     slots: tuple[Charge, ...] = ()
     guarded: bool = False
+    on_unknown: Keep | None = None
+    on_expiry: Keep | None = None
     money: Money | None = None
     capability: str = ""
     quiet: bool = False
@@ -45,11 +47,37 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     others: tuple[Entry, ...] = ()
 
 
+class Keep(msgspec.Struct, frozen=True, gc=False):
+    """For how many microseconds money that nobody settles stays counted, and what `then`: `capture` or `release`."""
+
+    after: int
+    then: str
+
+
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
     """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome."""
 
     id: str
     outcome: Outcome
+
+
+class Settle(msgspec.Struct, frozen=True, gc=False):
+    """What somebody knows of an admitted action besides its handler's answer.
+
+    `amount` is what was really spent, in major units of the action's currency (`12.50`), empty for all that was
+    reserved; `by` says who knows it, for the record.
+    """
+
+    id: str
+    settlement: Settlement
+    amount: str = ""
+    by: str = ""
+
+
+class Expire(msgspec.Struct, frozen=True, gc=False):
+    """A reservation whose deadline may be past."""
+
+    id: str
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -67,8 +95,14 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a `Conclusion`.
 
-    `booked` is false when there is nothing to conclude: an unknown id, or one that was concluded before.
+    `booked` is false when there is nothing to conclude: an unknown id (with an empty `state`), or one that was
+    concluded before. `state` is that of the reservation now.
     """
 
     booked: bool
+    state: str = ""
     receipt: ReceiptRef | None = None
+
+
+Item = Entry | Conclusion | Settle | Expire
+"""What a ledger commits."""

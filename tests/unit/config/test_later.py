@@ -46,8 +46,6 @@ KEYS = {
     "routes.*.risk": "medium",
     "routes.*.idempotency": "optional",
     "routes.*.settle": "{from: response.body.total}",
-    "routes.*.on_unknown": "{keep_for: 24h, then: capture}",
-    "routes.*.on_expiry": "{then: release}",
     "routes.*.reference": "{from: response.body.id}",
     "routes.*.refunds": "{of: body.booking_id}",
     "routes.*.protocol": "jsonrpc",
