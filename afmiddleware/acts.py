@@ -18,7 +18,7 @@ from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
 from afmiddleware.mapping.protocols import Act, Acts, to_acts
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, REQUEST_BATCH_REFUSED
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
@@ -80,7 +80,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     held = yield from _commit(_one_crowd(entries), asked)
     answers = (held, *held.others)
     if not plan.observe and not all(one.verdict.authorized for one in answers):
-        return _refused(asks, [act for act, _, _ in judged], answers, rpc=rpc, batch=found.batch)
+        return _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
     ]
@@ -187,22 +187,26 @@ def _refused(
     asks: list[Asked],
     acts: list[Act | None],
     answers: tuple[Held, ...],
-    *,
-    rpc: bool,
-    batch: bool,
+    calls: Acts | None,
 ) -> Refused:
-    """The refusal of all actions, told by the first of them that was refused for its own sake."""
+    """The refusal of all actions, told by the first of them that was refused for its own sake.
+
+    `calls` are the messages they came in, if any; what acts on nothing does not run either.
+    """
     first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
     told = [
         Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
         for ask, act, one in zip(asks, acts, answers, strict=True)
     ]
+    if calls is not None:
+        idle = stand_down(Verdict(authorized=True, code=POLICY_ALLOWED))
+        told += [Told(id=asks[first].id, verdict=idle, call=call) for call in calls.idle]
     return Refused(
         id=asks[first].id,
         verdict=answers[first].verdict,
         actor=asks[0].actor,
         balances=answers[0].balances,
-        reply=Reply(told=tuple(told), batch=batch) if rpc else None,
+        reply=Reply(told=tuple(told), batch=calls.batch) if calls is not None else None,
     )
 
 

@@ -80,16 +80,17 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     return _plan(config, policy, bindings, keys), keys
 
 
-def adopt(plan: Plan, config: Config, listing: Listing) -> Plan:
+def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
     """Fit a freshly assembled plan to the application that `listing` tells of, declarations in its code included.
 
-    Raises `ConfigError` with every problem that must stop the start.
+    Returns the plan, and what is wrong but stops nothing. Raises `ConfigError` with every problem that must stop the
+    start.
     """
     findings, fitted = audit(plan, config, listing)
     stops = [finding for finding in findings if finding.id in STOPS]
     if stops:
         raise ConfigError([str(finding) for finding in stops])
-    return fitted
+    return fitted, findings
 
 
 def audited(plan: Plan, config: Config, listing: Listing) -> Report:

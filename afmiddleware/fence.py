@@ -66,7 +66,7 @@ class Fence:
         self.config = config
         self.clock = clock
         self.new_id = new_id
-        base = base or Path.cwd()
+        self.base = base = base or Path.cwd()
         self.plan, self._keys = assemble(config, base)
         self._assembled = self.plan
         self._listing = Listing()
@@ -103,7 +103,9 @@ class Fence:
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
         merged = merge(self._listing, listing)
-        plan = adopt(self._assembled, self.config, merged)
+        plan, findings = adopt(self._assembled, self.config, merged)
+        for finding in findings:
+            _log.warning("%s: %s", finding.id, finding)
         if plan.digest != self.plan.digest:
             _log.info("policy %s with the bindings declared in code", plan.digest[:16])
         self.plan, self._listing = plan, merged
@@ -163,7 +165,27 @@ class Fence:
         try:
             self.ledger.post(item)
         except (LedgerUnavailableError, ReceiptError) as error:
-            _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+            _unrecorded(admission, error)
+
+    async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded, without blocking the event loop."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            await self.ledger.acommit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
+
+    def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            self.ledger.commit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def settle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
         """Say that an admitted action was performed, from anywhere: a worker, a payment provider's webhook, a command.
@@ -293,6 +315,10 @@ class _AsyncIo:
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)
+
+
+def _unrecorded(admission: Admission, error: Exception) -> None:
+    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:

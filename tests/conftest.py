@@ -27,6 +27,7 @@ NEEDS = {
     "flask": "flask",
     "gunicorn": "flask",
     "django": "django",
+    "corpus": "hypercorn",
     "demo": "uvicorn",
     "uvicorn": "uvicorn",
     "packaging": "build",

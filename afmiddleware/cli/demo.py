@@ -18,8 +18,8 @@ from rich.table import Table
 
 from afmiddleware.cli.common import echo_json
 from afmiddleware.cli.demo_agent import Step
-from afmiddleware.cli.receipts import verify_ledger
 from afmiddleware.errors import ConfigError
+from afmiddleware.ledger.verification import verify_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import faults, money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
+from afmiddleware.config.protocol_checks import protocol_faults
 from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_READ: Final = (*FIELDS, "media", "max_body", "on_outcome", "on_unknown", "on_expiry")
+_READ: Final = (*FIELDS, "protocol", "media", "max_body", "settle", "on_outcome", "on_unknown", "on_expiry")
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
@@ -130,6 +131,8 @@ class _Checks:
         fault = media_fault(route)
         if fault:
             self._say((*path, "media"), fault)
+        for where, said in protocol_faults(route, self._exponents):
+            self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
 

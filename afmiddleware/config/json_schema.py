@@ -8,8 +8,10 @@ from afmiddleware.config.messages import OURS
 from afmiddleware.config.schema import Config
 
 _SCALARS: Final = ["string", "number", "boolean"]
+_AMOUNTS: Final = [["from"], ["sum"], ["table", "prices"], ["price", "times"]]
 _EITHER: Final = {
-    "AmountMap": [["from"], ["sum"], ["table", "prices"], ["price", "times"]],
+    "AmountMap": _AMOUNTS,
+    "CallAmountMap": _AMOUNTS,
     "Route": [["capability"], ["public"]],
     "LimitEntry": [["rate"], ["spend", "window"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],

@@ -20,6 +20,7 @@ OURS = frozenset({"line", "digest", "source", "secret"})
 """Fields that the loader fills in; in a file they are unknown keys."""
 
 _WHEN = 3
+_NAMED = frozenset({"assets", "methods", "tools", "prices"})
 _DEMANDS = frozenset(AllowRule.model_fields) - frozenset(AllowRule.__mro__[1].model_fields)  # type: ignore[attr-defined]
 
 
@@ -80,12 +81,12 @@ def _sentence(one: Any) -> str:
 def _siblings(path: Path) -> list[str]:
     """The keys that are known in the map at `path`."""
     model: type[BaseModel] | None = Config
-    for part in path:
-        if isinstance(part, int) or model is None:
+    for place, part in enumerate(path):
+        # Under these, a name is the file's own, and the model is that of its value.
+        if isinstance(part, int) or model is None or (place and path[place - 1] in _NAMED):
             continue
         field = next((one for name, one in model.model_fields.items() if (one.alias or name) == part), None)
-        # Inside `assets` a name is the file's own, and the model is that of its value.
-        model = _model_in(field.annotation, path) if field is not None else model if path[0] == "assets" else None
+        model = _model_in(field.annotation, path) if field is not None else None
     if model is None:
         return []
     return [field.alias or name for name, field in model.model_fields.items() if name not in OURS]

@@ -183,8 +183,8 @@ class Committer:
             if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
                 continue
             if held.verdict.authorized or entry.observe:
-                for one, its in zip((entry, *entry.others), (held, *held.others), strict=True):
-                    found.append(Ticket(self._undo(one, its), None, None))
+                each = zip((entry, *entry.others), (held, *held.others), strict=True)
+                found.extend(Ticket(self._undo(one, its), None, None) for one, its in each)
         return found
 
     def _take(self) -> list[Ticket] | None:

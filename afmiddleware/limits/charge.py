@@ -54,6 +54,13 @@ def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: boo
             add(cell, charge.amount)
 
 
+def uncount_admitted(charges: Sequence[Charge], cells: Sequence[Cell]) -> None:
+    """Take back what `count_rates` has just counted only because the request was to pass, and then did not."""
+    for charge, cell in zip(charges, cells, strict=True):
+        if charge.limit.admitted:
+            credit(cell, cell.until, charge.amount)
+
+
 def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
     lines = []
@@ -110,7 +117,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
         rule=verdict.rule,
         line=limit.line,
         limit=limit.name,
-        remaining="" if anonymous and not rate else amount_text(limit, max(limit.cap - cell.total, 0)),
+        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if rate or (limit.own and not anonymous) else "",
         resets_at=at,
         retry_after=max(-(-(at - now) // _SECOND), 1) if at else 0,
         flags=verdict.flags,
@@ -131,6 +138,9 @@ def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
         return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
         return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
+    if not limit.own:
+        # How much is left would tell what others have spent.
+        return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."
     return (
         f"{amount_text(limit, asked)} does not fit under the limit {limit.name}: {amount_text(limit, used)} of "
         f"{amount_text(limit, limit.cap)} is used {window}."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.limits.charge import count_rates, count_spends, give_back, weigh
+from afmiddleware.limits.charge import count_rates, count_spends, give_back, uncount_admitted, weigh
 from afmiddleware.limits.judge import judge
 from afmiddleware.limits.rows import Line
 from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
@@ -52,8 +52,10 @@ def weigh_together(
         lines = count_spends(entry.spends, spends[0]) if passes else []
         found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))
     if not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True)):
-        for one in found:
+        for one, entry in zip(found, entries, strict=True):
             give_back(one.lines, rows)
+            if one.verdict.authorized or entry.observe:
+                uncount_admitted(entry.rates, one.rates)
             one.lines = []
             one.verdict = stand_down(one.verdict)
     return found

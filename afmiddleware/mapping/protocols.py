@@ -74,10 +74,11 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acts(msgspec.Struct, frozen=True):
-    """All actions of a request. `batch` is whether the body is a list of messages."""
+    """All actions of a request. `batch` is whether the body is a list of messages; `idle` are those that do nothing."""
 
     acts: tuple[Act, ...]
     batch: bool = False
+    idle: tuple[Call, ...] = ()
 
 
 def compile_protocol(
@@ -149,10 +150,11 @@ def to_acts(  # noqa: PLR0913 (each is another party's knowledge)
     calls, batch = read_calls(parse_json(body), protocol.max_batch, answers=protocol.kind == MCP)
     if protocol.kind == MCP:
         check_headers(facts, calls, batch=batch)
-    acts = []
+    acts, idle = [], []
     for call in calls:
         rule, capability, document = _rule(protocol, call)
         if rule is None:
+            idle.append(call)
             continue
         if document is not MISSING and type(document) is not dict and protocol.reads_payload(capability):
             raise MappingError(REQUEST_AMBIGUOUS, "the params are not an object, so the rules cannot read them")
@@ -171,7 +173,7 @@ def to_acts(  # noqa: PLR0913 (each is another party's knowledge)
             payload=document if type(document) is dict else _NO_PAYLOAD,
         )
         acts.append(Act(event=event, call=call, settles=rule.settles or binding.settles, settle=rule.settle))
-    return Acts(tuple(acts), batch)
+    return Acts(tuple(acts), batch, tuple(idle))
 
 
 _OPEN: Final = CallRule()

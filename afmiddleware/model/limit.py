@@ -21,6 +21,8 @@ KEYS: Final = (
 )
 """What a limit may count by."""
 
+_PERSONAL: Final = frozenset({"actor", "principal", "session"})
+
 
 class Unit(StrEnum):
     """What a limit counts."""
@@ -71,6 +73,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     on_exceed: str = ""
     half_open: int = 0
     stops_free: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
+        return not _PERSONAL.isdisjoint(self.per.split("+"))
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):

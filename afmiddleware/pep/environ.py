@@ -23,29 +23,35 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NEXT_CREDENTIAL = re.compile(rb",[ \t]*(?=[\w!#$%&'*+.^`|~-]+[ \t]+[^\s=])")
 
 
-def facts_of(environ: WSGIEnvironment) -> HttpFacts:
+def facts_of(environ: WSGIEnvironment, path: str | None = None) -> HttpFacts:
     """The head of a request as a WSGI server hands it over.
 
     The path is `SCRIPT_NAME` and `PATH_INFO` together. The path as sent comes from `REQUEST_URI` (mod_wsgi, uWSGI,
     Werkzeug) or `RAW_URI` (gunicorn); a whole target stands for the path when it holds a '#', so that it is refused.
     WSGI servers join repeated headers with a comma: an `Authorization` or `Content-Type` that was joined is taken
     apart again, so that it counts as repeated. Headers with an underscore in their name have become one with those
-    that have a hyphen, or were dropped by the server: neither can be seen here.
+    that have a hyphen, or were dropped by the server: neither can be seen here. `path` is the decoded path where it is
+    known already, because a framework has replaced it in the environment.
     """
     target = environ.get("REQUEST_URI") or environ.get("RAW_URI")
     raw = None
     if target:
         raw = (target if "#" in target else target.partition("?")[0]).encode("latin-1")
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return HttpFacts(
         method=environ["REQUEST_METHOD"],
-        path=path.encode("latin-1").decode("utf-8", "replace") if path else "/",
+        path=path_of(environ) if path is None else path,
         raw_path=raw,
         query=environ.get("QUERY_STRING", "").encode("latin-1"),
         headers=_headers(environ),
         scheme=environ.get("wsgi.url_scheme", "http"),
         peer=environ.get("REMOTE_ADDR") or "",
     )
+
+
+def path_of(environ: WSGIEnvironment) -> str:
+    """The decoded path, from the server's root down. What is no UTF-8 has U+FFFD in its place."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path.encode("latin-1").decode("utf-8", "replace") if path else "/"
 
 
 def _headers(environ: WSGIEnvironment) -> tuple[Header, ...]:

@@ -88,7 +88,7 @@ class FencedApp:
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
             error = SealBrokenError("the request did not come in through the fence, or for the second time")
             return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
-        exchange.environ = asked.environ
+        exchange.look_anew(asked.environ)
         exchange.decided = True
         target: Target | None = None
 
@@ -100,7 +100,7 @@ class FencedApp:
         try:
             passage = exchange.decide(resolve)
         except ClientGoneError:
-            return self.app.response_class(status=400, headers={"Connection": "close"})
+            return self.app.response_class(status=400)
         if isinstance(passage, Refused):
             return self._refuse(passage, asked)
         judged = exchange.body.judged if exchange.body is not None else None

@@ -164,6 +164,12 @@ def test_what_the_audit_finds_and_what_stops() -> None:
     ]
 
 
+def test_what_is_unmapped_is_said_at_the_start_and_does_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:
+    core = fence("GET /x")
+    core.adopt(listing("GET /x", "POST /pay", "GET /docs"))
+    assert [(one.levelname, "POST /pay" in one.message) for one in caplog.records] == [("WARNING", True)]
+
+
 def test_what_several_applications_list_adds_up() -> None:
     core = fence("GET /x/{id}")
     core.adopt(listing("GET /x/<int:id>"))
