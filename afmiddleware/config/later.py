@@ -39,7 +39,6 @@ NOT_YET: Final = frozenset(
         "identity.jwt.issuers.*.keys",
         "identity.jwt.issuers.*.tier",
         "identity.jwt.issuers.*.require_binding",
-        "routes.*.idempotency",
         "routes.*.reference",
         "routes.*.refunds",
         "routes.*.risk",

@@ -158,6 +158,7 @@ class Route(Model):
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     settle: Settle | None = None
     on_outcome: OnOutcome | None = None
+    idempotency: Annotated[Word, one_of("optional", "required")] | None = None
     on_unknown: KeepEntry | None = None
     on_expiry: KeepEntry | None = None
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
+from afmiddleware.ledger.claims import Claimed, claim, meet
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
@@ -20,6 +22,7 @@ from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Settle
+from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
 from afmiddleware.receipts.chain import OwnerHead, append
 from afmiddleware.receipts.record import aggregate
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.limits.breaker import Guard
+    from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.together import Weighed
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
@@ -101,6 +105,8 @@ class Books:
         self.written: list[Written] = []
         self.changed: set[str] = set()
         self.changed_holds: set[str] = set()
+        self.claims: dict[str, Claimed] = {}
+        self.changed_claims: dict[str, Claimed | None] = {}
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
         self.leases: dict[int, int] = {}
@@ -135,6 +141,12 @@ class Books:
 
     def _admit(self, entry: Entry) -> Held:
         rates = weigh(entry.rates, self.rows, self.now)
+        if entry.claim is not None and rates[1] < 0 and not entry.dry:
+            met = meet(self, entry)
+            if isinstance(met, Answer):
+                return self._replay(entry, rates[0], met)
+            if met is not None:
+                entry = replace(entry, verdict=met)
         spends = weigh(entry.spends, self.rows, self.now)
         # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
         verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
@@ -149,6 +161,12 @@ class Books:
         if entry.spends:
             standing += balances(entry.spends, spends[0])
         return Held(verdict, receipt, standing)
+
+    def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
+        """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
+        count_rates(entry.rates, rates, passes=False)
+        self.changed.update([charge.key for charge in entry.rates])
+        return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
@@ -183,6 +201,8 @@ class Books:
         for charge in entry.spends:
             changed.add(charge.key)
         hold = self._hold(entry, lines, receipt)
+        if entry.claim is not None:
+            claim(self, entry, hold)
         if entry.slots:
             hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
             changed.update(slot.key for slot in hold.slots)
@@ -231,6 +251,11 @@ class Books:
             # A caller may invent methods; what it invents is counted together.
             what = (verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
+
+
+def claims_of(items: Sequence[Item]) -> list[str]:
+    """The idempotency keys a batch names."""
+    return sorted({item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None})
 
 
 def crowds(items: Sequence[Item]) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
+MAX_CLAIMS: Final = 10_000
 KEPT_DOUBTS: Final = 10_000
 _SWEEP_EVERY: Final = 1_000_000
 _KEYS_AT_MOST: Final = 64
@@ -77,6 +78,8 @@ class MemoryLedger:
                 books.flush_turned_away()
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
+            if type(item) is Entry and item.claim is not None and len(books.claims) >= MAX_CLAIMS:
+                self._forget_claims()
             while self._due and self._due[0][0] <= books.now:
                 books.perform(Expire(heappop(self._due)[1]))
             answer = books.perform(item)
@@ -85,6 +88,7 @@ class MemoryLedger:
             self._kept += books.written
             books.written.clear()
             books.changed.clear()
+            books.changed_claims.clear()
             if type(answer) is Closed:
                 self._forget(books)
         if isinstance(answer, AFError):
@@ -150,6 +154,15 @@ class MemoryLedger:
             if name in books.holds and books.holds[name].state != "held":
                 del books.holds[name]
         books.changed_holds.clear()
+
+    def _forget_claims(self) -> None:
+        """Forget the keys whose time is over. Raises `LedgerUnavailableError` when none is: a key runs only once."""
+        books = self._books
+        for key in [key for key, claimed in books.claims.items() if claimed.expires <= books.now]:
+            del books.claims[key]
+        if len(books.claims) >= MAX_CLAIMS:
+            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys, its most"
+            raise LedgerUnavailableError(msg, retry_after=60)
 
     def _make_room(self, item: Item) -> None:
         """Forget rows whose windows are over; drop nothing that still counts.

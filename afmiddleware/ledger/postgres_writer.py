@@ -10,7 +10,8 @@ import psycopg
 from psycopg import errors, sql
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
@@ -160,6 +161,8 @@ class PostgresWriter:
         clock = connection.execute(statements.clock)
         held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
         rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        claims = claims_of(items)
+        claimed = connection.execute(statements.claims, (claims,), binary=True) if claims else None
         leases = connection.execute(statements.leases) if self._seen.lease or crowds(items) else None
         # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
         # peer that hangs keeps its locks.
@@ -180,6 +183,8 @@ class PostgresWriter:
             names.update((row_key(line.key), line.key) for line in hold.lines)
         for stored, data in rows.fetchall():
             books.rows[names[stored]] = unpack_row(data)
+        for key, data in claimed.fetchall() if claimed is not None else ():
+            books.claims[key] = unpack_claim(data)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
@@ -203,6 +208,11 @@ class PostgresWriter:
             hold = books.holds[name]
             keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
             connection.execute(statements.put_hold, (name, hold.state, hold.created, hold.due, keys, pack(hold)))
+        for key, one in sorted(books.changed_claims.items()):
+            if one is None:
+                connection.execute(statements.drop_claim, (key,))
+            else:
+                connection.execute(statements.put_claim, (key, one.expires, pack_claim(one)))
         if books.renewed:
             connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
@@ -250,6 +260,12 @@ class _Statements:
         )
         self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
         self.due = made("SELECT id FROM {schema}.hold WHERE due > 0 AND due <= %s ORDER BY due LIMIT %s")
+        self.claims = made("SELECT key, data FROM {schema}.claim WHERE key = ANY(%s)")
+        self.drop_claim = made("DELETE FROM {schema}.claim WHERE key = %s")
+        self.put_claim = made(
+            "INSERT INTO {schema}.claim VALUES (%s, %s, %b)"
+            " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
+        )
         self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
 
 

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import MoneyError
 from afmiddleware.grammar.amounts import to_minor
+from afmiddleware.ledger.claims import answered
 from afmiddleware.limits.breaker import probed
 from afmiddleware.limits.charge import give_back, overrun
 from afmiddleware.limits.slots import leave
 from afmiddleware.model.entry import Closed, Conclusion, Settle
-from afmiddleware.model.outcome import Outcome, Settlement
+from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.receipts.record import outcome as outcome_draft
 from afmiddleware.receipts.record import resolution as resolution_draft
 
@@ -41,6 +42,8 @@ def conclude(books: Books, item: Conclusion) -> Closed:
         books.changed |= leave(hold.slots, books.rows)
         hold.slots = []
         books.changed_holds.add(item.id)
+    told = item.outcome
+    answered(books, hold, told.settlement, told.end, told.answer)
     if hold.state == EXPIRED and item.outcome.settlement is not Settlement.RELEASE:
         # It was believed lost; what it says it spent counts after all.
         return _resolve(books, item.id, hold, item.outcome, "late")
@@ -63,6 +66,8 @@ def settle(books: Books, item: Settle) -> Closed:
             msg = "this action reserved no money, so there is nothing to settle"
             raise MoneyError(msg)
         told = Outcome(settlement=item.settlement, captured=to_minor(item.amount, hold.exponent))
+    if hold.state not in (Settlement.CAPTURE, Settlement.RELEASE):
+        answered(books, hold, item.settlement, End.OK, None)
     if hold.state == "held":
         return _end(books, item.id, hold, told)
     if hold.state == "unknown" or (hold.state == EXPIRED and item.settlement is Settlement.CAPTURE):

@@ -7,7 +7,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -33,6 +34,10 @@ _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET da
 _HOLD = (
     "INSERT INTO hold (id, state, created, due, data) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data"
+)
+_CLAIM = (
+    "INSERT INTO claim VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
@@ -145,6 +150,10 @@ class SqliteWriter:
                 keys.update(line.key for line in hold.lines)
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
+        claims = claims_of(items)
+        if claims:
+            for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
+                books.claims[key] = unpack_claim(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
@@ -158,6 +167,11 @@ class SqliteWriter:
             holds = [(name, books.holds[name]) for name in books.changed_holds]
             rows = [(name, hold.state, hold.created, hold.due, pack(hold)) for name, hold in holds]
             connection.executemany(_HOLD, rows)
+        for key, claimed in books.changed_claims.items():
+            if claimed is None:
+                connection.execute("DELETE FROM claim WHERE key = ?", (key,))
+            else:
+                connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
         if books.renewed:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if not books.written:

@@ -66,7 +66,7 @@ class Hold(msgspec.Struct, array_like=True):
     `state` is `held`, `capture`, `release`, `unknown` or `expired`; `leaf` is its intent's leaf hash, empty when
     nothing could be recorded. `amount` is what counts now and `reserved` what was asked for; `currency` is empty where
     no money was. What is not settled at `due` becomes what `then` says, 0 for never; `unknown_after` and `unknown_then`
-    are for an unknown outcome.
+    are for an unknown outcome. `claim` is the idempotency key it was made under: the key, what was asked, until when.
     """
 
     owner: str
@@ -84,6 +84,7 @@ class Hold(msgspec.Struct, array_like=True):
     then: str = ""
     unknown_after: int = 0
     unknown_then: str = ""
+    claim: tuple[str, str, int] | None = None
 
 
 _pack = msgspec.msgpack.Encoder().encode

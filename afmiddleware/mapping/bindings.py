@@ -43,7 +43,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     decision; `needs_payload` that rules read it; `forms` which kinds of form it is, `None` for JSON. With
     `shares_query` a form that comes along is read too, lest it holds what the query holds. `settles` maps the first
     digit of the answer's status to what becomes of the reserved money, where the route departs from the usual; `settle`
-    reads from the answer what was really spent; `on_unknown` and `on_expiry` say how long money stays counted that
+    reads from the answer what was really spent; `idempotency` is `optional` or
+    `required` where an Idempotency-Key is read; `on_unknown` and `on_expiry` say how long money stays counted that
     nobody settles. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
     fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
     own. `implied` marks what belongs to another binding and need not be there.
@@ -61,6 +62,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     body_cap: int = BODY_CAP
     settles: Mapping[int, Settlement] | None = None
     settle: ReadSettle | None = None
+    idempotency: str = ""
     on_unknown: Keep | None = None
     on_expiry: Keep | None = None
     extractors: tuple[tuple[str, Extractor], ...] = ()
@@ -155,6 +157,9 @@ def _compile_route(
     capability = check_capability(route.capability or "")
     read, sources = compile_fields(route, currency, exponents)
     asked = extractors(route)
+    if asked and getattr(route, "idempotency", None):
+        msg = "an Idempotency-Key is not read where functions of the service make the actions; remove idempotency"
+        raise GrammarError(msg)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
     kinds = {source.kind for source in sources}
@@ -170,6 +175,7 @@ def _compile_route(
         body_cap=body_cap,
         settles=settles,
         settle=compile_settle(getattr(route, "settle", None), "response.body"),
+        idempotency=getattr(route, "idempotency", None) or "",
         on_unknown=_keep(getattr(route, "on_unknown", None)),
         on_expiry=_keep(getattr(route, "on_expiry", None)),
         extractors=asked,

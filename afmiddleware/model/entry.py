@@ -8,7 +8,7 @@ import msgspec
 
 from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
-from afmiddleware.model.outcome import Outcome, Settlement
+from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
 from afmiddleware.model.verdict import Verdict
 
@@ -38,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     guarded: bool = False
     on_unknown: Keep | None = None
     on_expiry: Keep | None = None
+    claim: Claim | None = None
     money: Money | None = None
     capability: str = ""
     quiet: bool = False
@@ -45,6 +46,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     observe: bool = False
     dry: bool = False
     others: tuple[Entry, ...] = ()
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """An Idempotency-Key of one caller at one endpoint, for `keep` microseconds.
+
+    `fingerprint` is the digest of the request: the same key for another request is refused.
+    """
+
+    key: str
+    fingerprint: str
+    keep: int
 
 
 class Keep(msgspec.Struct, frozen=True, gc=False):
@@ -83,13 +95,15 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
-    `others` are the answers to its `others`.
+    `others` are the answers to its `others`. With a `replay` the same request was answered before, with this; nothing
+    is charged, and it does not run again.
     """
 
     verdict: Verdict
     receipt: ReceiptRef | None = None
     balances: tuple[Balance, ...] = ()
     others: tuple[Held, ...] = ()
+    replay: Answer | None = None
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

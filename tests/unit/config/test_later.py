@@ -44,7 +44,6 @@ KEYS = {
     "identity.agent_detection": "{user_agents: builtin}",
     "identity.from_app": "true",
     "routes.*.risk": "medium",
-    "routes.*.idempotency": "optional",
     "routes.*.reference": "{from: response.body.id}",
     "routes.*.refunds": "{of: body.booking_id}",
     "routes.*.applies_to": "agents",
