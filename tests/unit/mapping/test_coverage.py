@@ -109,6 +109,12 @@ def test_what_an_entry_cannot_mean_stops_the_start(routes: list[str], keys: list
     assert all(problem.startswith("fence.yaml:") or "another name" in problem for problem in caught.value.problems)
 
 
+def test_hints_are_given_for_the_first_that_are_missing() -> None:
+    core = fence(*(f"GET /old/{place}" for place in range(30)))
+    findings = core.audit(listing(*(f"GET /new/{place}" for place in range(30)))).findings
+    assert ["did you mean" in one.text for one in findings] == [True] * 20 + [False] * 10
+
+
 def test_two_spellings_of_one_endpoint_in_the_file() -> None:
     with pytest.raises(ConfigError, match="bound already at line 6"):
         fence("GET /x/{id:int}", "GET /x/<int:id>")
