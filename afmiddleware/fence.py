@@ -116,11 +116,11 @@ class Fence:
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
-        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self.io).verdict
+        return run(admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True), self.io).verdict
 
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
-        flow = admit_event(self.plan, event, self.new_id(self.clock()), dry=True)
+        flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
         return (await arun(flow, _AsyncIo(self))).verdict
 
     def action(self, event: ActionEvent) -> ActionContext:
@@ -206,11 +206,11 @@ class ActionContext:
 
     def __enter__(self) -> Action:
         fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence.io))
+        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
 
     async def __aenter__(self) -> Action:
         fence = self._fence
-        flow = admit_event(fence.plan, self._event, fence.new_id(fence.clock()))
+        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
         return self._enter(await arun(flow, _AsyncIo(fence)))
 
     def __exit__(

@@ -17,7 +17,7 @@ from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
-from afmiddleware.pep.environ import Body, facts_of
+from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
@@ -92,6 +92,7 @@ class FenceMiddleware:
     def _start(self, environ: WSGIEnvironment) -> Router:
         with self._starting:
             if self._router is None:
+                check_processes(self.fence, environ)
                 self._router = self.make_router(environ)
             return self._router
 

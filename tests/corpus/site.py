@@ -75,7 +75,7 @@ class Site:
             "identity": {"api_keys": {"store": "ledger"}},
             "routes": [one.route for one in endpoints().values() if family in (one.only or (family,))],
             "rules": {"allow": [{"capability": "**", "identity": "token"}]},
-            "limits": [{"name": "cap", "spend": "1000000000 USD", "window": "total", "per": "actor"}],
+            "limits": [{"name": "cap", "spend": "90000000000000 USD", "window": "total", "per": "actor"}],
             "inner_middleware": [*LAYERS],
         }
         self.policy.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
@@ -93,14 +93,18 @@ class Site:
 
     def intents(self) -> dict[int, Intent]:
         """Every admission that the ledger holds, by its sequence number."""
+        return {int(body["seq"]): Intent(body, told) for body, told in self._receipts("intent")}
+
+    def outcomes(self) -> dict[str, str]:
+        """How admissions were settled, by their ids."""
+        return {str(body["id"]): str(body["settlement"]) for body, _ in self._receipts("outcome")}
+
+    def _receipts(self, kind: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         ledger = open_for_reading(*policy_at(str(self.policy)))
         try:
-            found = [
-                (strict_parse(one.receipt.body), one.receipt.disclosed)
-                for one in ledger.receipts(Filter(kind="intent"))
+            return [
+                (strict_parse(one.receipt.body), {name: value for name, (_, value) in one.receipt.disclosed.items()})
+                for one in ledger.receipts(Filter(kind=kind))
             ]
         finally:
             ledger.close()
-        return {
-            int(body["seq"]): Intent(body, {name: value for name, (_, value) in told.items()}) for body, told in found
-        }
