@@ -18,6 +18,7 @@ from afmiddleware.identity.agents import is_person
 from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
@@ -51,7 +52,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     """
     fault = screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer)
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
@@ -65,7 +66,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
@@ -77,9 +78,16 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
-def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
+def admit_event(
+    plan: Plan,
+    event: ActionEvent,
+    now: int,
+    decision: str,
+    *,
+    dry: bool = False,
+) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
-    asked = Asked(id=decision, actor=event.actor, capability=event.capability)
+    asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
     verdict, spends = _decide(plan, asked, event, None)
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
@@ -138,9 +146,12 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     body: bytes | None = None
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
+    key = ""
     if verdict is None or plan.observe:
         try:
-            if reads_body(binding, facts):
+            if binding.idempotency:
+                key = idempotency_key(facts, required=binding.idempotency == "required")
+            if key or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
@@ -148,6 +159,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         else:
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
@@ -158,7 +171,7 @@ def _decide(
     verdict: Verdict | None,
 ) -> tuple[Verdict, tuple[Charge, ...]]:
     """The policy's verdict (unless there is one already) and what the action would be charged."""
-    verdict = verdict or plan.policy.decide(event)
+    verdict = verdict or plan.policy.decide(event, asked.now)
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
@@ -191,6 +204,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown if binding is not None else None,
+        on_expiry=binding.on_expiry if binding is not None else None,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
@@ -205,6 +221,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
         verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
     return Admission(
@@ -220,6 +238,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
     )
 
 

@@ -163,7 +163,9 @@ def to_acts(  # noqa: PLR0913 (each is another party's knowledge)
     acts: list[Act] = []
     idle: list[Call] = []
     view = RequestView(facts, target.params, actor=actor)
-    about = ActionEvent(capability="", actor=actor, environment=environment, method=target.method, route=binding.key)
+    about = ActionEvent(
+        capability="", actor=actor, environment=environment, method=target.method, route=binding.key, risk=binding.risk
+    )
     for at, call in enumerate(calls):
         capability = binding.capability
         try:

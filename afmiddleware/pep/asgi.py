@@ -19,7 +19,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.model.http import HttpFacts, Target
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
@@ -318,6 +318,10 @@ class _Io:
         return receive
 
 
+_UNREAD = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+"""Messages that send a body which does not come by here."""
+
+
 class _Exchange:
     """The way back of an admitted request: its headers are added, its end is recorded once."""
 
@@ -352,13 +356,14 @@ class _Exchange:
             extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
         last = kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False)
+        if settling is not None and kind in _UNREAD:
+            settling.lose()
         if settling is not None and kind == "http.response.body":
             settling.feed(message.get("body", b""))
             if last and settling.waits and not self._done:
                 # The outcome is recorded before the answer is whole.
                 self._done = True
-                for admission, outcome in settling.outcomes(self._end(End.OK)):
-                    await self._fence.aconclude(admission, outcome)
+                await self._recorded(settling.outcomes(self._end(End.OK)))
         await self._send(message)
         if last:
             self.finish(End.OK)
@@ -372,6 +377,16 @@ class _Exchange:
             return
         for admission, outcome in self._settling.outcomes(self._end(end)):
             self._fence.conclude(admission, outcome)
+
+    async def _recorded(self, ends: list[tuple[Admission, Outcome]]) -> None:
+        try:
+            while ends:
+                await self._fence.aconclude(*ends.pop(0))
+        except BaseException:
+            # The client has left; what waits is written all the same.
+            for admission, outcome in ends:
+                self._fence.conclude(admission, outcome)
+            raise
 
     def _end(self, end: End) -> End:
         return End.NOT_REACHED if self._sealed is not None and self._sealed.invalid else end

@@ -192,9 +192,10 @@ class Exchange:
         status, settling = response.status_code, self._settling
         if settling is not None:
             settling.start(status, [(name.encode(), value.encode()) for name, value in response.headers.items()])
-        if response.streaming and self.request.method != "HEAD" and status not in _NO_BODY:
+        if response.streaming:
+            bodiless = self.request.method == "HEAD" or status in _NO_BODY
             feed = settling.feed if settling is not None else None
-            follow(response, action, lambda end: self.finish(end, status), feed)
+            follow(response, action, lambda end: self.finish(end, status), feed, bodiless=bodiless)
         else:
             if settling is not None and isinstance(response, HttpResponse):
                 settling.feed(response.content)

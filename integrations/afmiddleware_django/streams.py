@@ -15,23 +15,26 @@ Finish = Callable[[End], None]
 Feed = Callable[[bytes], None]
 
 
-def follow(response: HttpResponseBase, action: Action, finish: Finish, feed: Feed | None = None) -> None:
-    """Have `finish` called once the answer has left, or will not, and `feed` with every piece of it."""
+def follow(response: HttpResponseBase, action: Action, finish: Finish, feed: Feed | None, *, bodiless: bool) -> None:
+    """Have `finish` called once the answer has left, or will not, and `feed` with every piece of it.
+
+    Nobody need ask a `bodiless` one for its pieces.
+    """
     pieces: Any = response.streaming_content  # type: ignore[attr-defined]  # the caller knows that it streams
     kind = _AsyncPieces if response.is_async else _Pieces  # type: ignore[attr-defined]
     # Django calls the `close` of what it streams when it closes the response.
-    response.streaming_content = kind(pieces, action, finish, feed)  # type: ignore[attr-defined]
+    response.streaming_content = kind(pieces, action, finish, feed, bodiless)  # type: ignore[attr-defined]
 
 
 class _Pieces:
     __slots__ = ("_action", "_feed", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish, feed: Feed | None) -> None:
+    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish, feed: Feed | None, whole: bool) -> None:  # noqa: FBT001 (made here)
         self._next = iter(pieces).__next__
         self._action = action
         self._finish = finish
         self._feed = feed
-        self._whole = False
+        self._whole = whole
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -61,12 +64,19 @@ class _Pieces:
 class _AsyncPieces:
     __slots__ = ("_action", "_feed", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: AsyncIterator[bytes], action: Action, finish: Finish, feed: Feed | None) -> None:
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        action: Action,
+        finish: Finish,
+        feed: Feed | None,
+        whole: bool,  # noqa: FBT001 (made here)
+    ) -> None:
         self._next = aiter(pieces).__anext__
         self._action = action
         self._finish = finish
         self._feed = feed
-        self._whole = False
+        self._whole = whole
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
