@@ -89,7 +89,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: tuple[str, ...] = ()
     app: str = ""
     half_close: bool = False
-    stacks: tuple[str, ...] = STACKS
+    stacks: tuple[str, ...] = tuple(name for name in STACKS if not name.startswith("dj-layered"))
     elsewhere: dict[str, Any] = {}
 
     @property

@@ -47,7 +47,8 @@ class Trial:
         found = acts(self.stack.site.marks, offset)
         if not found:
             return []
-        intents = self.stack.site.intents()
+        first = min(act.event["seq"] if act.event else 1 for act in found)
+        intents = self.stack.site.intents(first - 1)
         faults = []
         taken: set[int] = set()
         for act in found:
