@@ -55,7 +55,7 @@ class FenceMiddleware:
         self.fence = started.fence
         self.resolver = started.resolver
         self._watched = started.watched
-        self._async = iscoroutinefunction(get_response)
+        self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated] (as Django asks)
         # Bound once: a sync one under ASGI would cost a thread for every request.
         self.process_view: Callable[..., Any] = self._aview if self._async else self._view
         if self._async:
@@ -192,7 +192,7 @@ class SealMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        self._async = iscoroutinefunction(get_response)
+        self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated] (as Django asks)
         self.process_view: Callable[..., Any] = self._aview if self._async else self._view
         if self._async:
             markcoroutinefunction(self)
@@ -235,14 +235,16 @@ class SealMiddleware:
 class _Io:
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("_exchange", "call", "commit", "post", "resolve")
+    __slots__ = ("_exchange", "commit", "post", "resolve")
 
     def __init__(self, fence: Fence, exchange: Exchange) -> None:
         self._exchange = exchange
-        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
+
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return call(function, view)
 
     def read_body(self, cap: int) -> bytes:
         return _take(self._exchange, cap)
