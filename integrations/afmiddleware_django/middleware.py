@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.http import HttpFacts
 
 Arguments = tuple[object, ...]
 _NOT_UTF8 = re.compile(r"%[89A-F][0-9A-F]")
@@ -152,17 +153,17 @@ class FenceMiddleware:
         """Refuse a request that a middleware has put in the place of the one that came in."""
         if self.fence.plan.observe:
             return None
-        return self._begin(request).broken(SealBrokenError("the request did not come in through the fence"))
+        # A copy may lack what a request has when it comes in, its stream for one.
+        exchange = Exchange(self.fence, request, _facts_of(request), None)
+        return exchange.broken(SealBrokenError("the request did not come in through the fence"))
 
     def _begin(self, request: HttpRequest) -> Exchange:
         """Look at one request; nothing is decided yet."""
-        scope = getattr(request, "scope", None)
+        facts = _facts_of(request)
         source: Source
-        if scope is not None:
-            facts = asgi.facts_of(scope)
+        if hasattr(request, "scope"):
             source = Spooled(request._stream)  # noqa: SLF001 (Django has no public name)
         else:
-            facts = facts_of(request.META, _path_of(request))
             source = Body(request.META, facts)
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
@@ -285,6 +286,12 @@ def exchange_of(request: HttpRequest) -> Exchange | None:
     """The exchange of a request that came in through the fence."""
     found = vars(request).get(KEY)
     return found if isinstance(found, Exchange) else None
+
+
+def _facts_of(request: HttpRequest) -> HttpFacts:
+    """The head of a request as the server handed it over."""
+    scope = getattr(request, "scope", None)
+    return facts_of(request.META, _path_of(request)) if scope is None else asgi.facts_of(scope)
 
 
 def _path_of(request: HttpRequest) -> str:
