@@ -16,6 +16,7 @@ from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
@@ -46,7 +47,7 @@ def admit(
     """
     fault = screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer)
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
@@ -56,7 +57,7 @@ def admit(
         return Pass(target=target)
     found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
@@ -68,9 +69,16 @@ def admit(
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
-def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
+def admit_event(
+    plan: Plan,
+    event: ActionEvent,
+    now: int,
+    decision: str,
+    *,
+    dry: bool = False,
+) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
-    asked = Asked(id=decision, actor=event.actor, capability=event.capability)
+    asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
     verdict, spends = _decide(plan, asked, event, None)
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
@@ -129,9 +137,12 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     body: bytes | None = None
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
+    key = ""
     if verdict is None or plan.observe:
         try:
-            if reads_body(binding, facts):
+            if binding.idempotency:
+                key = idempotency_key(facts, required=binding.idempotency == "required")
+            if key or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
@@ -139,6 +150,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         else:
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
@@ -149,7 +162,7 @@ def _decide(
     verdict: Verdict | None,
 ) -> tuple[Verdict, tuple[Charge, ...]]:
     """The policy's verdict (unless there is one already) and what the action would be charged."""
-    verdict = verdict or plan.policy.decide(event)
+    verdict = verdict or plan.policy.decide(event, asked.now)
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
@@ -182,6 +195,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown if binding is not None else None,
+        on_expiry=binding.on_expiry if binding is not None else None,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
@@ -196,6 +212,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
         verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
     return Admission(
@@ -211,6 +229,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
     )
 
 
