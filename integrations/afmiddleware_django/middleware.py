@@ -76,7 +76,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        response = exchange.answer(response, watched=self._watched)
+        exchange.complete(response)
+        return response
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
@@ -93,7 +95,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        response = exchange.answer(response, watched=self._watched)
+        await exchange.acomplete(response)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Note that the view raised: Django answers for it, and only this tells that from the view's own answer."""
