@@ -9,9 +9,10 @@ from django.http import HttpResponse
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.errors import SealBrokenError
 from afmiddleware.flow import admit
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.http import HttpFacts
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.passage import cross_origin, unsealed
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
@@ -90,6 +91,7 @@ class Exchange:
         "reached",
         "request",
         "settling",
+        "user",
     )
 
     def __init__(self, fence: Fence, request: HttpRequest, facts: HttpFacts, held: HeldBody | None) -> None:
@@ -100,6 +102,7 @@ class Exchange:
         self.decided = False
         self.failed = False
         self.judged: Judged | None = None
+        self.user: Any = None
         self.reached: bool | None = None
         """Whether the view is entered, `None` while nobody stands where that can be seen."""
         self._answers_itself = False
@@ -261,10 +264,14 @@ class Exchange:
         difference = self.judged.difference(self.request) if self.judged is not None and self.reached is None else ""
         return SealBrokenError(difference, entered=True) if difference else None
 
+    def _known(self) -> AppUser | None:
+        """Whom Django's authentication has signed in; in async code its user was looked up before."""
+        return signed_in(getattr(self.request, "user", None) if self.user is None else self.user)
+
     def _admit(self, resolve: Callable[[], Target | None]) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now))
+        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known)
 
 
 def _nothing() -> None:

@@ -135,6 +135,8 @@ class FenceMiddleware:
         if exchange is None or exchange.request is not request:
             return self._foreign(request)
         try:
+            if self.fence.plan.from_app is not None and hasattr(request, "auser"):
+                exchange.user = await request.auser()
             flow = self._judge(exchange, view, kwargs)
             return None if flow is None else exchange.conclude(await arun(flow, _AsyncIo(self.fence, exchange)))
         except SealBrokenError as error:
