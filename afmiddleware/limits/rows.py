@@ -20,12 +20,13 @@ class More(msgspec.Struct, array_like=True):
     """What few rows have.
 
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
-    open, by counter. The operator sets `caps` of limits by name for one actor, and says why its requests are `frozen`.
+    open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
+    true, and says why its requests are `frozen`.
     """
 
     busy: dict[str, dict[int, int]] = {}
     trips: dict[str, Trip] = {}
-    caps: dict[str, int] = {}
+    caps: dict[str, tuple[int, bool]] = {}
     frozen: dict[str, str] = {}
 
 
