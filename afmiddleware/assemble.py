@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
+from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.identify import Authenticators
@@ -27,6 +28,7 @@ from afmiddleware.lookups.jwks import (
     fixed_keys,
     keys_from_file,
 )
+from afmiddleware.lookups.lists import digest_of, read_lists
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.mapping.coverage import (
     AMBIGUOUS,
@@ -42,15 +44,19 @@ from afmiddleware.mapping.coverage import (
     report,
 )
 from afmiddleware.plan import Plan
+from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from afmiddleware.config.schema import Config, Route, Rules
+    from afmiddleware.config.policy_schema import Rules
+    from afmiddleware.config.schema import Config, Route
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
+    from afmiddleware.grammar.lists import Words
+    from afmiddleware.grammar.schedules import Schedule
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
@@ -65,19 +71,34 @@ class _Sources(msgspec.Struct, frozen=True):
     rules: Rules
     currency: str
     assets: Mapping[str, int]
+    lists: Mapping[str, Words] = {}
+    schedules: Mapping[str, Schedule] = {}
+    frozen: ActorSet | None = None
 
 
 def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found."""
-    sources = _Sources(config.routes, config.rules, config.currency, config.exponents)
     problems: list[str] = []
+    lists = _collect(problems, lambda: read_lists(config, base)) or {}
+    disabled = [name for name, entry in config.actors.items() if not entry.enabled]
+    sources = _Sources(
+        config.routes,
+        config.rules,
+        config.currency,
+        config.exponents,
+        {name: one.words for name, one in lists.items()},
+        schedules_of(config),
+        ActorSet(disabled) if disabled else None,
+    )
+    if problems:
+        raise ConfigError(problems)
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
     keys = _collect(problems, lambda: _key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys), keys
+    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists)), keys
 
 
 def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
@@ -104,16 +125,8 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
     fitted = fit(plan.bindings, listing.endpoints, config.source)
     findings = list(fitted.findings)
     bindings = dict(fitted.bindings)
-    entries: dict[str, Declaration] = {}
-    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
-    for endpoint in listing.endpoints:
-        if endpoint.declaration is None:
-            continue
-        for key in _keys(endpoint, listed):
-            first = entries.setdefault(key, endpoint.declaration)
-            if first.fields != endpoint.declaration.fields:
-                text = f"{key} is declared at {first.where} too, as something else; keep one"
-                findings.append(Finding(AMBIGUOUS, text, endpoint.declaration.where))
+    entries, doubts = _declared(listing)
+    findings += doubts
     sources = _Sources((), config.rules, config.currency, config.exponents)
     routes, problems = declared_routes(config, [*entries.items()])
     findings += [Finding(DECLARATION, problem) for problem in problems]
@@ -133,6 +146,29 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
     return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
 
 
+def _declared(listing: Listing) -> tuple[dict[str, Declaration], list[Finding]]:
+    """What is declared, by key; and where it cannot be told for which of several handlers."""
+    entries: dict[str, Declaration] = {}
+    findings: list[Finding] = []
+    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
+    for endpoint in listing.endpoints:
+        declaration = endpoint.declaration
+        if declaration is None:
+            continue
+        for key in _keys(endpoint, listed):
+            first = entries.setdefault(key, declaration)
+            if first.fields != declaration.fields:
+                text = f"{key} is declared at {first.where} too, as something else; keep one"
+                findings.append(Finding(AMBIGUOUS, text, declaration.where))
+    for endpoint in listing.endpoints if entries else ():
+        if endpoint.declaration is None:
+            # One of the two is never reached, and which one only the framework knows.
+            text = f"is also answered by {endpoint.name}, which declares nothing; keep one"
+            both = (key for key in _keys(endpoint, listed) if key in entries)
+            findings += [Finding(AMBIGUOUS, f"{key} {text}", entries[key].where) for key in both]
+    return entries, findings
+
+
 def _keys(endpoint: Endpoint, listed: Collection[str]) -> list[str]:
     """The keys that a declaration on an endpoint binds."""
     if endpoint.method != ANY_METHOD:
@@ -144,7 +180,7 @@ def _reads_nothing(_capability: str) -> bool:
     return False
 
 
-def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources) -> Plan:
+def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources, digest: str) -> Plan:
     identity = config.identity
     api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
     tokens = None
@@ -154,12 +190,12 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     authenticators = Authenticators(api_keys, header, tokens)
     return Plan(
-        digest=config.digest,
+        digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config)),
+        limits=Limits(limits_of(config), overlays_of(config)),
         identify=authenticators.identify,
         recall=authenticators.recall,
         keeps_fields=config.receipts.payload == "fields",

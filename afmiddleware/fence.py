@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from msgspec.structs import replace
+
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
@@ -26,6 +28,7 @@ from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
+from afmiddleware.policy.explain import Explanation, explain, stands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,12 +119,24 @@ class Fence:
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
-        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self.io).verdict
+        return run(admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True), self.io).verdict
 
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
-        flow = admit_event(self.plan, event, self.new_id(self.clock()), dry=True)
+        flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
         return (await arun(flow, _AsyncIo(self))).verdict
+
+    def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
+        """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
+
+        `now`, in microseconds since the epoch, is for the rules alone: the limits are those of this moment. Charges
+        nothing, records nothing. Values of the payload are shown.
+        """
+        at = self.clock() if now is None else now
+        told = explain(self.plan.policy, event, at, lambda _field: False)
+        found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
+        limits = stands(found.balances, event, found.verdict.limit)
+        return replace(told, verdict=found.verdict, limits=limits)
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -228,11 +243,11 @@ class ActionContext:
 
     def __enter__(self) -> Action:
         fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence.io))
+        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
 
     async def __aenter__(self) -> Action:
         fence = self._fence
-        flow = admit_event(fence.plan, self._event, fence.new_id(fence.clock()))
+        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
         return self._enter(await arun(flow, _AsyncIo(fence)))
 
     def __exit__(

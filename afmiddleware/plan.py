@@ -64,6 +64,8 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     capability: str = ""
     peer: str = ""
     request: str = ""
+    now: int = 0
+    """When it was asked, in microseconds since the epoch."""
     claim: Claim | None = None
 
     def address(self) -> str:

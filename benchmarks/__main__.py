@@ -1,12 +1,14 @@
-"""`python -m benchmarks overhead`, `throughput` and `routes`."""
+"""`python -m benchmarks overhead`, `throughput`, `routes` and `policy`."""
 
 from __future__ import annotations
 
 import argparse
 
 from benchmarks.overhead import overhead
+from benchmarks.policy import policy
 from benchmarks.routes import routes
 from benchmarks.throughput import throughput
+from benchmarks.wsgi import wsgi_overhead
 
 
 def main() -> None:
@@ -17,17 +19,25 @@ def main() -> None:
     one.add_argument("--rounds", type=int, default=15)
     one.add_argument("--requests", type=int, default=400, help="requests per variant and round")
     one.add_argument("--profile", action="store_true", help="show where the time of the fenced app goes")
+    one.add_argument("--wsgi", action="store_true", help="Flask and WSGI alone")
     two = commands.add_parser("throughput", help="requests per second under uvicorn with 64 connections")
     two.add_argument("--seconds", type=float, default=4.0)
     two.add_argument("--connections", type=int, default=64)
     three = commands.add_parser("routes", help="the decision at 10 000 routes and rules against 10")
     three.add_argument("--rounds", type=int, default=9)
     three.add_argument("--requests", type=int, default=300, help="requests per variant and round")
+    four = commands.add_parser("policy", help="the policy alone at 10 000 rules against 10")
+    four.add_argument("--rounds", type=int, default=15)
+    four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
-        overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
+        if not chosen.wsgi:
+            overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
+        wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
+    elif chosen.command == "policy":
+        policy(chosen.rounds, chosen.requests)
     else:
         throughput(chosen.seconds, chosen.connections)
 

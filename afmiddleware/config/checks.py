@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from afmiddleware.config.conditions import faults, money_fault
+from afmiddleware.config.conditions import Known, faults, money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
+from afmiddleware.config.policy_checks import actor_faults, known_lists, list_faults, named, schedule_faults
 from afmiddleware.config.protocol_checks import protocol_faults
 from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
 _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
-_READ: Final = (*FIELDS, "protocol", "media", "max_body", *_ENDS)
+_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
@@ -37,6 +38,7 @@ def check(tree: Tree) -> None:
     checks.assets()
     checks.routes()
     checks.rules()
+    checks.named()
     checks.limits()
     checks.issuers()
 
@@ -158,20 +160,47 @@ class _Checks:
 
     def rules(self) -> None:
         seen: dict[str, int] = {}
-        for kind in ("deny", "allow"):
+        known = self._known()
+        for kind in ("deny", "require_approval", "allow"):
             for path, rule in entries(self._tree, ("rules", kind)):
                 name = rule.get("id")
                 self._twice((*path, "id"), name, seen, "a rule with the id")
-                if isinstance(name, str) and "[" in name:
-                    text = f"{name[:60]!r} is like the ids of rules without one, {kind}[1]; write one without brackets"
+                if isinstance(name, str) and ("[" in name or name.startswith("risk.")):
+                    alike = "of levels of risk, risk.high" if "[" not in name else f"of rules without one, {kind}[1]"
+                    text = f"{name[:60]!r} is like the ids {alike}; write another one"
                     self._say((*path, "id"), text)
-                if "max_amount" in rule and kind == "allow":
-                    self._money((*path, "max_amount"), rule["max_amount"])
+                if kind == "allow":
+                    self._money((*path, "max_amount"), rule.get("max_amount"))
+                    self._codes((*path, "currency"), rule)
                 if "when" in rule and (*path, "when") not in self._tree.broken:
-                    for where, text in faults(rule["when"], self._exponents):
+                    for where, text in faults(rule["when"], known):
                         here = (*path, "when", *where)
                         if here not in self._tree.broken:
                             self._say(here, text)
+
+    def _known(self) -> Known:
+        lists, normalized = known_lists(self._tree.value)
+        return Known(self._exponents, lists, normalized, frozenset(named(self._tree.value, "schedules")))
+
+    def _codes(self, path: Path, rule: dict[str, Any]) -> None:
+        """The currencies that a rule demands, which must be that of its cap where it has one."""
+        found, cap = rule.get("currency"), rule.get("max_amount")
+        codes = [(path, found)] if isinstance(found, str) else []
+        codes += [((*path, place), one) for place, one in enumerate(found if isinstance(found, list) else ())]
+        for where, one in codes:
+            self._code(where, one)
+        if codes and isinstance(cap, str) and cap.partition(" ")[2] not in {one for _, one in codes}:
+            self._say_key(path, "the cap is in another currency, so nothing meets both; write the same currency")
+
+    def named(self) -> None:
+        """Lists, schedules and actors, and the limits that these name."""
+        for where, text in (
+            *list_faults(self._tree.value),
+            *schedule_faults(self._tree.value),
+            *actor_faults(self._tree.value, self._exponents),
+        ):
+            if where not in self._tree.broken:
+                self._say_key(where, text)
 
     def limits(self) -> None:
         seen: dict[str, int] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from afmiddleware.config.later import not_yet
-from afmiddleware.config.schema import AllowRule, Config
+from afmiddleware.config.policy_schema import AllowRule, BaseRule
+from afmiddleware.config.schema import Config
 from afmiddleware.config.tree import Path, Problem, Tree, later, spelled
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-OURS = frozenset({"line", "digest", "source", "secret"})
+OURS = frozenset({"line", "digest", "source", "secret", "risk_lines"})
 """Fields that the loader fills in; in a file they are unknown keys."""
 
 _WHEN = 3
-_NAMED = frozenset({"assets", "methods", "tools", "prices"})
-_DEMANDS = frozenset(AllowRule.model_fields) - frozenset(AllowRule.__mro__[1].model_fields)  # type: ignore[attr-defined]
+_NAMED = frozenset({"assets", "methods", "tools", "prices", "lists", "schedules", "actors"})
+"""Maps whose keys are the file's own names."""
+_DEMANDS = frozenset(AllowRule.model_fields) - frozenset(BaseRule.model_fields)
 
 
 def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
@@ -51,7 +53,7 @@ def unknown(path: Path, tree: Tree) -> Problem:
     if not_yet(path):
         return Problem(line, column, later(path))
     name, known = str(path[-1]), _siblings(path[:-1])
-    if path[:2] == ("rules", "deny") and name in _DEMANDS:
+    if path[:2] in {("rules", "deny"), ("rules", "require_approval")} and name in _DEMANDS:
         text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"
         return Problem(line, column, text)
     near = get_close_matches(name, known, 1)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
 
-from afmiddleware.config.conditions import normal_when
 from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.mapped import (
     Amount,
@@ -24,6 +23,7 @@ from afmiddleware.config.mapped import (
     Value,
     check_route_capability,
 )
+from afmiddleware.config.policy_schema import ActorEntry, ListEntry, Rules, ScheduleEntry, check_actor, list_entry
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -47,7 +47,7 @@ from afmiddleware.config.texts import (
 from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.model.limit import KEYS
-from afmiddleware.model.tier import Tier
+from afmiddleware.model.risk import RISKS
 
 FAMILIES: Final = {
     "RS256": "RS and PS",
@@ -154,6 +154,7 @@ class Route(Model):
     recipient: Value | None = None
     category: Value | None = None
     network: Value | None = None
+    risk: Annotated[Word, one_of(*RISKS)] | None = None
     media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     settle: Settle | None = None
@@ -171,42 +172,6 @@ class Route(Model):
     def template(self) -> str:
         """The template, as the framework spells it."""
         return self.route.partition(" ")[2]
-
-
-def _rule(value: Any) -> Any:
-    return {"capability": value} if isinstance(value, str) else value
-
-
-_CONDITION: Final = {"type": "object", "minProperties": 1}
-_WHEN_SCHEMA: Final = {"anyOf": [_CONDITION, {"type": "array", "minItems": 1, "items": _CONDITION}]}
-
-
-When = Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(normal_when), WithJsonSchema(_WHEN_SCHEMA)]
-
-
-class Rule(Model):
-    """A deny rule. `id` is its place, `deny[1]`, where the file names none; `when` is alternatives of conditions."""
-
-    line: Line = 0
-    id: Annotated[Text, Field(max_length=64)] = ""
-    capability: Annotated[Word, Checked(check_pattern)]
-    when: When | None = None
-    reason: Annotated[Text, Field(max_length=300)] | None = None
-
-
-class AllowRule(Rule):
-    """An allow rule, with what it demands."""
-
-    identity: Annotated[Word, one_of(*(tier.label for tier in Tier))] | None = None
-    scopes: Annotated[tuple[Text, ...], BeforeValidator(some_of), SOME] | None = None
-    max_amount: Price | None = None
-
-
-class Rules(Model):
-    """What is denied and what is allowed; a deny wins, and what no rule allows is denied."""
-
-    deny: Annotated[tuple[Annotated[Rule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
-    allow: Annotated[tuple[Annotated[AllowRule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
 
 
 def _pattern_or_empty(value: str) -> None:
@@ -317,8 +282,13 @@ class Config(Model):
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
+        default_factory=dict,
+    )
+    schedules: dict[Annotated[str, Checked(check_name)], ScheduleEntry] = Field(default_factory=dict)
     rules: Rules = Rules()
     limits: Annotated[tuple[LimitEntry, ...], BeforeValidator(list_of)] = ()
+    actors: dict[Annotated[str, Checked(check_actor)], ActorEntry] = Field(default_factory=dict)
     receipts: Receipts = Receipts()
 
     @property

@@ -99,3 +99,21 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     def remaining(self) -> int:
         """What is left under the cap, never below zero."""
         return max(self.limit.cap - self.used, 0)
+
+
+class Overlay(msgspec.Struct, frozen=True, gc=False):
+    """A cap of its own, in the units of the limit, for the actor with an id, or for all whose ids begin so (`key:*`).
+
+    It narrows; only with `override` may it also widen.
+    """
+
+    actor: str
+    limit: str
+    cap: int
+    override: bool = False
+
+    def is_for(self, actor_id: str) -> bool:
+        """Whether it is for this actor."""
+        if self.actor.endswith("*"):
+            return actor_id.startswith(self.actor[:-1])
+        return actor_id == self.actor

@@ -98,6 +98,8 @@ class Settling:
         body = b"".join(self._parts) if self._parts is not None and end is End.OK else b""
         calls = self._action.calls
         if self._action.admission.rpc:
+            for event in self._events.end() if self._events is not None else ():
+                self._note(event)
             self._note(body)
             return [(call.admission, self._of_call(call, end)) for call in calls]
         document = _parsed(body)

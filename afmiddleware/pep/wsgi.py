@@ -17,7 +17,7 @@ from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
-from afmiddleware.pep.environ import Body, facts_of
+from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
@@ -92,6 +92,7 @@ class FenceMiddleware:
     def _start(self, environ: WSGIEnvironment) -> Router:
         with self._starting:
             if self._router is None:
+                check_processes(self.fence, environ)
                 self._router = self.make_router(environ)
             return self._router
 
@@ -174,8 +175,9 @@ class Exchange:
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
         """Begin the answer, with the headers of an admitted action."""
-        self.check(int(status[:3]))
-        self.status = int(status[:3])
+        code = int(status[:3])
+        self.check(code)
+        self.status = code
         admission = self.admission
         if self.settling is not None:
             self.settling.start(
@@ -213,7 +215,7 @@ class Exchange:
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
-        return [content]
+        return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""

@@ -181,8 +181,9 @@ class Exchange:
             stands = response.headers.get(name) if name == _EXPOSE else None
             response.headers[name] = f"{stands}, {value}" if stands else value
         status = response.status_code
-        if response.streaming and self.request.method != "HEAD" and status not in _NO_BODY:
-            follow(response, action, lambda end: self.finish(end, status))
+        if response.streaming:
+            bodiless = self.request.method == "HEAD" or status in _NO_BODY
+            follow(response, action, lambda end: self.finish(end, status), bodiless=bodiless)
         else:
             self.finish(End.OK, status)
         return response

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 Finish = Callable[[End], None]
 
 
-def follow(response: HttpResponseBase, action: Action, finish: Finish) -> None:
-    """Have `finish` called once the answer has left, or will not."""
+def follow(response: HttpResponseBase, action: Action, finish: Finish, *, bodiless: bool) -> None:
+    """Have `finish` called once the answer has left, or will not. Nobody need ask a `bodiless` one for its pieces."""
     pieces: Any = response.streaming_content  # type: ignore[attr-defined]  # the caller knows that it streams
     kind = _AsyncPieces if response.is_async else _Pieces  # type: ignore[attr-defined]
     # Django calls the `close` of what it streams when it closes the response.
-    response.streaming_content = kind(pieces, action, finish)  # type: ignore[attr-defined]
+    response.streaming_content = kind(pieces, action, finish, bodiless)  # type: ignore[attr-defined]
 
 
 class _Pieces:
     __slots__ = ("_action", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish) -> None:
+    def __init__(self, pieces: Iterator[bytes], action: Action, finish: Finish, whole: bool) -> None:  # noqa: FBT001 (made here)
         self._next = iter(pieces).__next__
         self._action = action
         self._finish = finish
-        self._whole = False
+        self._whole = whole
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -56,11 +56,11 @@ class _Pieces:
 class _AsyncPieces:
     __slots__ = ("_action", "_finish", "_next", "_whole")
 
-    def __init__(self, pieces: AsyncIterator[bytes], action: Action, finish: Finish) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], action: Action, finish: Finish, whole: bool) -> None:  # noqa: FBT001 (made here)
         self._next = aiter(pieces).__anext__
         self._action = action
         self._finish = finish
-        self._whole = False
+        self._whole = whole
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -73,8 +73,10 @@ def middlewares_on(view: Callable[..., Any]) -> list[type]:
     here: Any = view
     while here is not None:
         if origin(here)[1].startswith(_MIDDLEWARE_ON_A_VIEW):
-            instance = inspect.getclosurevars(here).nonlocals.get("middleware")
-            found.append(type(instance))
+            held = inspect.getclosurevars(here).nonlocals
+            if "middleware" not in held and "_pre_process_request" in held:
+                held = inspect.getclosurevars(held["_pre_process_request"]).nonlocals
+            found.append(type(held.get("middleware", here)))
         here = getattr(here, "__wrapped__", None)
     return found
 
