@@ -68,6 +68,7 @@ class Statements:
                 "DELETE FROM {schema}.claim WHERE key IN (SELECT key FROM {schema}.claim WHERE expires < %s LIMIT %s)"
             ),
             "lease": made(
-                "DELETE FROM {schema}.lease WHERE holder IN (SELECT holder FROM {schema}.lease WHERE until < %s LIMIT %s)"
+                "DELETE FROM {schema}.lease WHERE holder IN"
+                " (SELECT holder FROM {schema}.lease WHERE until < %s LIMIT %s)"
             ),
         }
