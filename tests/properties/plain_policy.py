@@ -67,7 +67,7 @@ def decide(  # noqa: C901, PLR0912 (read from top to bottom)
 
 def observed(rule: Any, event: Any) -> bool:
     drawn = hashlib.sha256(f"{rule.id}\0{event.actor.id}".encode()).digest()
-    return int.from_bytes(drawn[:8], "big") % 10_000 < rule.observe)
+    return bool(int.from_bytes(drawn[:8], "big") % 10_000 < rule.observe)
 
 
 def demands(rule: Any, event: Any) -> bool:
