@@ -166,11 +166,8 @@ class FenceMiddleware:
     def _begin(self, request: HttpRequest) -> Exchange:
         """Look at one request; nothing is decided yet."""
         facts = _facts_of(request)
-        source: Source
-        if hasattr(request, "scope"):
-            source = Spooled(request._stream)  # noqa: SLF001 (Django has no public name)
-        else:
-            source = Body(request.META, facts)
+        # Django has no public name for the stream.
+        source: Source = Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
