@@ -18,7 +18,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import cross_origin, unsealed, unusable
+from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
@@ -190,7 +190,7 @@ class Exchange:
                 self.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             )
         if admission is not None:
-            crossing = cross_origin(self.facts)
+            crossing = "HTTP_ORIGIN" in self.environ
             headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
@@ -218,7 +218,7 @@ class Exchange:
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
-        crossing = cross_origin(self.facts)
+        crossing = "HTTP_ORIGIN" in self.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
