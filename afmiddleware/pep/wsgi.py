@@ -18,7 +18,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import cross_origin, unsealed, unusable
+from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
@@ -175,15 +175,16 @@ class Exchange:
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
         """Begin the answer, with the headers of an admitted action."""
-        self.check(int(status[:3]))
-        self.status = int(status[:3])
+        code = int(status[:3])
+        self.check(code)
+        self.status = code
         admission = self.admission
         if self.settling is not None:
             self.settling.start(
                 self.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             )
         if admission is not None:
-            crossing = cross_origin(self.facts)
+            crossing = "HTTP_ORIGIN" in self.environ
             headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
@@ -211,10 +212,10 @@ class Exchange:
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
-        crossing = cross_origin(self.facts)
+        crossing = "HTTP_ORIGIN" in self.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
-        return [content]
+        return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""

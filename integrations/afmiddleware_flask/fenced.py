@@ -85,11 +85,9 @@ class FencedApp:
         asked = current_request()
         exchange = asked.environ.get(KEY)
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
-            error = SealBrokenError("the request did not come in through the fence, or for the second time")
-            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
-        if type(self.app.view_functions) is not SealedViews:
-            error = SealBrokenError("the table of views was replaced, so that nobody sees which of them runs")
-            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
+            return self._unsealed(asked, "the request did not come in through the fence, or for the second time")
+        if type(self.app.view_functions) is not SealedViews and not self.fence.plan.observe:
+            return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
         target: Target | None = None
@@ -112,6 +110,11 @@ class FencedApp:
         if not self.fence.plan.observe:
             exchange.seal = Seal(asked, target, judged)
         return None
+
+    def _unsealed(self, asked: Request, what: str) -> Response | None:
+        """The answer where nothing can be judged. In `observe` it is said, and the request passes."""
+        passage = unsealed(self.fence, facts_of(asked.environ), SealBrokenError(what))
+        return None if self.fence.plan.observe else self._refuse(passage, asked)
 
     def _refuse(self, passage: Refused, asked: Request) -> Response:
         """A refusal as Flask's own response, so that the application's CORS layer dresses it."""
