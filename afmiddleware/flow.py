@@ -39,13 +39,15 @@ def admit(
     resolve: Callable[[], Target | None],
     now: int,
     decision: str,
+    *,
+    screened: bool = False,
 ) -> Flow[Pass | Refused | Admission]:
     """Decide an HTTP request before its handler runs.
 
-    `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
-    endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
+    `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
+    that no endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
     """
-    fault = screen(facts)
+    fault = None if screened else screen(facts)
     if fault is not None:
         stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))

@@ -126,6 +126,12 @@ def test_a_query_exchanged_before_routing_does_not_reach_the_view(kind: str, tmp
     assert seen == ["1"]
 
 
+def test_a_match_exchanged_before_the_decision_is_caught(kind: str, tried: Tried) -> None:
+    with tried.door(kind, MIDDLEWARE=[f"{HERE}.OtherMatch", FENCE]) as door:
+        answer = door.json("POST", "/pay", {"amount": "4.00"})
+    assert (answer.status, answer.code, tried.ran) == (500, "request.unsealed", [])
+
+
 def test_a_request_exchanged_for_another_is_refused(kind: str, tmp_path: Path) -> None:
     tried, middleware = inside(tmp_path, layers.Copy)
     with tried.door(kind, MIDDLEWARE=middleware) as door:
