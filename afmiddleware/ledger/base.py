@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
     from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.merkle import Frontier
+    from afmiddleware.receipts.notary import SigningKey
     from afmiddleware.receipts.verify import StoredReceipt
 
 
@@ -37,6 +39,26 @@ class Reader(Protocol):
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """Stored receipts in order of their sequence numbers."""
+        ...
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Up to `count` hashes of the log's tree from index `first` on: leaves (0), or a stored level (8, 16, ...)."""
+        ...
+
+    def checkpoint(self) -> str:
+        """The last signed checkpoint, a C2SP note; empty while nothing is signed."""
+        ...
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The signed checkpoints of more than `after` receipts, by their sizes."""
+        ...
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public keys of the log, the oldest first."""
+        ...
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log, as stored."""
         ...
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
@@ -71,15 +93,15 @@ class Ledger(Reader, Protocol):
     inline: bool
     """Whether a commit does no I/O, so that it may be made on an event loop."""
 
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+    def commit(self, item: Entry | Conclusion | Record) -> Held | Closed:
         """Commit and wait."""
         ...
 
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+    async def acommit(self, item: Entry | Conclusion | Record) -> Held | Closed:
         """Commit and wait without blocking the event loop."""
         ...
 
-    def post(self, item: Entry | Conclusion) -> None:
+    def post(self, item: Entry | Conclusion | Record) -> None:
         """Commit without waiting."""
         ...
 

@@ -15,9 +15,9 @@ from afmiddleware.errors import AFError
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
 from afmiddleware.limits.rows import Hold, Line, Row
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
 from afmiddleware.model.outcome import Outcome, Settlement
-from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
+from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
 from afmiddleware.receipts.record import aggregate
 from afmiddleware.receipts.record import outcome as outcome_draft
@@ -99,15 +99,18 @@ class Books:
         self.changed_holds: set[str] = set()
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
+        self.seal: Seal | None = None
         self._keys = keys
         self._draw = draw
 
-    def perform(self, item: Entry | Conclusion) -> Held | Closed | AFError:
+    def perform(self, item: Entry | Conclusion | Record) -> Held | Closed | AFError:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
                 return admit_together(self, item) if item.others else self._admit(item)
-            return self._conclude(item)
+            if isinstance(item, Conclusion):
+                return self._conclude(item)
+            return Closed(booked=True, receipt=self._append(item.draft, item.draft.owner))
         except AFError as error:
             return error
 
@@ -214,7 +217,7 @@ class Books:
         row.oseq, row.oprev = mine.seq, mine.leaf
         self.changed.add(key)
         self.written.append(Written(draft, receipt, self.head.ts))
-        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf)
+        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf, self.seal)
 
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
@@ -226,13 +229,16 @@ class Books:
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
-def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
+def keys_of(items: Sequence[Entry | Conclusion | Record]) -> tuple[set[str], set[str]]:
     """The row keys and the reservation ids that a batch names; the rows of those reservations come on top."""
     rows: set[str] = {f"actor:{ANONYMOUS}"}
     holds: set[str] = set()
     for item in items:
         if isinstance(item, Conclusion):
             holds.add(item.id)
+            continue
+        if isinstance(item, Record):
+            rows.add(f"actor:{item.draft.owner}")
             continue
         for one in (item, *item.others):
             rows.add(f"actor:{one.owner}")

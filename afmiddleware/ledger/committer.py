@@ -17,12 +17,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Item = Entry | Conclusion
+Item = Entry | Conclusion | Record
 Answer = Held | Closed | AFError
 
 MAX_BATCH: Final = 256
@@ -226,7 +226,7 @@ class Committer:
 
     def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
         _log.error("the ledger did not commit: %s", error)
-        again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion)]
+        again = [ticket for ticket in batch if ticket.waiter is None and not isinstance(ticket.item, Entry)]
         again += undone
         with self._wake:
             for ticket in batch:

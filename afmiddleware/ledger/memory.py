@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
+from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
-from afmiddleware.model.entry import Closed, Conclusion
+from afmiddleware.model.entry import Closed, Conclusion, Record
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.notary import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Entry, Held
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
+    from afmiddleware.receipts.merkle import Frontier
     from afmiddleware.receipts.verify import StoredReceipt
 
 MAX_ROWS: Final = 200_000
@@ -38,12 +42,13 @@ class MemoryLedger:
 
     inline = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
         keys: ReceiptKeys,
         clock: Callable[[], int],
         draw: Callable[[int], bytes],
         *,
+        signer: Signer | None = None,
         max_rows: int = MAX_ROWS,
         kept: int = KEPT_RECEIPTS,
     ) -> None:
@@ -56,10 +61,11 @@ class MemoryLedger:
         self._swept_at = 0
         self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
+        self._tree = MemoryTree(kept, signer)
         self._api_keys: dict[str, ApiKeyRecord] = {}
         self._lock = threading.RLock()
 
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+    def commit(self, item: Entry | Conclusion | Record) -> Held | Closed:
         """Decide and book one item. Raises `LedgerUnavailableError` when there is no room for its keys."""
         with self._lock:
             books = self._books
@@ -69,8 +75,10 @@ class MemoryLedger:
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
             answer = books.perform(item)
-            self._kept += books.written
-            books.written.clear()
+            if books.written:
+                self._kept += books.written
+                self._tree.add([written.receipt.leaf for written in books.written])
+                books.written.clear()
             books.changed.clear()
             if type(answer) is Closed:
                 self._forget(books)
@@ -78,11 +86,11 @@ class MemoryLedger:
             raise answer
         return answer
 
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+    async def acommit(self, item: Entry | Conclusion | Record) -> Held | Closed:
         """Decide and book one item; it does no I/O, so it blocks nobody."""
         return self.commit(item)
 
-    def post(self, item: Entry | Conclusion) -> None:
+    def post(self, item: Entry | Conclusion | Record) -> None:
         """Decide and book one item."""
         self.commit(item)
 
@@ -95,6 +103,31 @@ class MemoryLedger:
         with self._lock:
             kept = [written.stored() for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Hashes of the log's tree: those of the receipts that are kept."""
+        with self._lock:
+            return self._tree.nodes(level, first, count)
+
+    def checkpoint(self) -> str:
+        """A checkpoint of the whole log, signed now."""
+        with self._lock:
+            return self._tree.sign(self._books.head.log)
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The one checkpoint."""
+        with self._lock:
+            size, note = self._books.head.size, self._tree.sign(self._books.head.log)
+        return iter([(size, note)] if size > after else [])
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public key of this process."""
+        return [SigningKey(0, self._tree.public)]
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log."""
+        with self._lock:
+            return self._tree.grown()
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """Copies of the counters of `keys`."""
@@ -129,7 +162,7 @@ class MemoryLedger:
                 del books.holds[name]
         books.changed_holds.clear()
 
-    def _make_room(self, item: Entry | Conclusion) -> None:
+    def _make_room(self, item: Entry | Conclusion | Record) -> None:
         """Forget rows whose windows are over; drop nothing that still counts.
 
         Strangers have a quarter of the room and no more, so that however many come, a known caller finds a place.

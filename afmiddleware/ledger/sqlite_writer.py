@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
+from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.model.entry import Record
+from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,17 +24,19 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.committer import Answer, Item
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
+_END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
 _HOLD = (
     "INSERT INTO hold VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data"
 )
-_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
+_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
 _log = logging.getLogger("afmiddleware.ledger")
 
 
@@ -44,6 +51,7 @@ class SqliteWriter:
         draw: Callable[[int], bytes],
         anchor: AnchorFile | None,
         seen: Seen,
+        read_signer: Callable[[], Signer | None],
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
@@ -55,6 +63,9 @@ class SqliteWriter:
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
+        self._read_signer = read_signer
+        self._signer = read_signer()
+        self._frontier = Frontier()
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction. Raises `LedgerUnavailableError`; then nothing is stored."""
@@ -82,7 +93,7 @@ class SqliteWriter:
                     answers: list[Answer] = [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
-                    self._store(books)
+                    self._store(books, [item for item in items if isinstance(item, Record)])
                 self._fold()
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
@@ -96,12 +107,15 @@ class SqliteWriter:
 
     def _load(self, items: Sequence[Item]) -> Books:
         connection = self._connection
-        log, size, leaf, ts = connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone()
+        log, size, leaf, ts, frontier, signer = connection.execute(_END).fetchone()
         known = self._seen.head
         if known is not None and (size < known.size or log != known.log):
             msg = f"the log in {self._path} has {size} receipts, but {known.size} were acknowledged: it was replaced"
             raise LedgerUnavailableError(msg)
+        self._frontier = Frontier.unpack(size, frontier)
         books = Books(Head(log, size, leaf, ts), self._keys, self._draw)
+        if self._signs(signer):
+            books.seal = Seal()
         books.now = self._clock()
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
@@ -115,7 +129,16 @@ class SqliteWriter:
             books.rows[name] = unpack_row(data)
         return books
 
-    def _store(self, books: Books) -> None:
+    def _signs(self, public: bytes) -> bool:
+        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
+        if (self._signer.public if self._signer is not None else b"") != public:
+            self._signer = self._read_signer()
+            if self._signer is None or self._signer.public != public:
+                msg = f"the signing key at hand is not the one of the log in {self._path}"
+                raise LedgerUnavailableError(msg)
+        return self._signer is not None
+
+    def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection = self._connection
         if books.changed:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
@@ -127,10 +150,30 @@ class SqliteWriter:
         connection.executemany(_RECEIPT, [written.columns() for written in books.written])
         head = books.head
         before = head.size - len(books.written)
-        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, before))
+        leaves = [written.receipt.leaf for written in books.written]
+        sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
         if done.rowcount != 1:
             msg = f"the end of the log in {self._path} moved during a transaction"
             raise LedgerUnavailableError(msg)
+        if sealed.nodes:
+            rows = [(node.level, node.index, node.hash) for node in sealed.nodes]
+            connection.executemany("INSERT INTO node VALUES (?, ?, ?)", rows)
+        if sealed.note:
+            connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (head.size, sealed.note))
+        for record in records:
+            self._carry_out(record, head.size)
+
+    def _carry_out(self, record: Record, size: int) -> None:
+        """Do what a record says was done."""
+        connection = self._connection
+        if record.new_key:
+            connection.execute("UPDATE head SET signer = ?", (record.new_key,))
+            connection.execute("INSERT INTO signing_key VALUES (?, ?, ?)", (record.new_key, size, record.proof))
+        for seq in record.erase_in:
+            packed = connection.execute("SELECT disclosed FROM receipt WHERE seq = ?", (seq,)).fetchone()
+            left = without(packed[0] if packed is not None else None, record.erase)
+            connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
 
     def _fold(self) -> None:
         try:

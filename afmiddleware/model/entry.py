@@ -49,6 +49,20 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A receipt about the log or the fence themselves: a rotation, a redaction, what an operator did.
+
+    `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
+    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`.
+    """
+
+    draft: Draft
+    new_key: bytes = b""
+    proof: bytes = b""
+    erase: tuple[str, ...] = ()
+    erase_in: tuple[int, ...] = ()
+
+
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
@@ -62,7 +76,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The answer to a `Conclusion`.
+    """The answer to a `Conclusion`, or to a `Record`.
 
     `booked` is false when there is nothing to conclude: an unknown id, or one that was concluded before.
     """

@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from afmiddleware.errors import ReceiptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 _ED25519: Final = b"\x01"
 _KEY: Final = 32
@@ -182,9 +182,9 @@ def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def rotation_text(log: str, size: int, old: bytes, new: bytes) -> bytes:
-    """What the old key signs when the new one takes over: after `size` receipts of `log`."""
-    return f"afmiddleware/rotation/1\n{log}\n{size}\n{old.hex()}\n{new.hex()}\n".encode()
+def rotation_text(log: str, old: bytes, new: bytes) -> bytes:
+    """What the old key of a log signs when the new one takes over."""
+    return f"afmiddleware/rotation/1\n{log}\n{old.hex()}\n{new.hex()}\n".encode()
 
 
 def _public(text: str) -> bytes:
@@ -192,10 +192,11 @@ def _public(text: str) -> bytes:
         key = load_pem_public_key(text.encode())
         return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
     if text.startswith("{"):
-        told: Mapping[str, object] = json.loads(text)
+        told: Any = json.loads(text)
         keys = told.get("keys")
-        one = keys[-1] if isinstance(keys, list) else told
-        return base64.urlsafe_b64decode(one["x"] + "=") if one["kty"] == "OKP" and one["crv"] == "Ed25519" else b""
+        one: Any = keys[-1] if isinstance(keys, list) else told
+        public: bytes = base64.urlsafe_b64decode(one["x"] + "=")
+        return public if one["kty"] == "OKP" and one["crv"] == "Ed25519" else b""
     if text.count("+") >= 2:  # noqa: PLR2004 (name, id and key; the key may have a plus itself)
         name, kid, blob = text.split("+", 2)
         data = _unb64(blob)
