@@ -18,14 +18,18 @@ from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.anchor import read_anchor
 from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import keys_for_reading, open_for_reading
+from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
-from afmiddleware.receipts.verify import Report, verify
+from afmiddleware.receipts.checkpoint import read_public
+from afmiddleware.receipts.verify import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import StoredReceipt
 
 _UNREADABLE = 5
@@ -93,11 +97,28 @@ def show_command(which: str, policy: str, *, as_json: bool) -> None:
 @policy_option
 @json_option
 @click.option("--anchor", type=click.Path(dir_okay=False), help="The anchor file, when it is not the policy's.")
-def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with a public key the log must be signed by; may be given again.",
+)
+@click.option(
+    "--have",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with an Agent-Receipt header or a proof that was given out; may be given again.",
+)
+def verify_command(
+    policy: str, anchor: str | None, public_keys: tuple[str, ...], have: tuple[str, ...], *, as_json: bool
+) -> None:
     """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5)."""
     try:
+        trusted = tuple(read_public(_text(place)) for place in public_keys)
+        had = [one for place in have for one in read_had(_text(place))]
         if as_json or not sys.stderr.isatty():
-            report = verify_policy(policy, anchor)
+            report = verify_policy(policy, anchor, trusted=trusted, had=had)
         else:
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 task = progress.add_task("verifying", total=None)
@@ -105,6 +126,8 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
                     policy,
                     anchor,
                     lambda done, size: progress.update(task, completed=done, total=size),
+                    trusted=trusted,
+                    had=had,
                 )
     except ConfigError:
         # A policy that cannot be read says nothing of the log.
@@ -127,16 +150,22 @@ def verify_policy(
     policy: str,
     anchor: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
-    return verify_ledger(*policy_at(policy), anchor, progress)
+    return verify_ledger(*policy_at(policy), anchor, progress, trusted=trusted, had=had)
 
 
-def verify_ledger(
+def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
     config: Config,
     base: Path,
     anchor: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
 ) -> Report:
     """`verify_policy` for a policy that is read already."""
     with closing(open_for_reading(config, base)) as ledger:
@@ -147,7 +176,15 @@ def verify_ledger(
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
         keys = keys_for_reading(config, base)
-        return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress, head_now=ledger.head)
+        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
+
+
+def _text(place: str) -> str:
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{place} cannot be read: {error}"
+        raise ReceiptError(msg) from error
 
 
 def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:

@@ -104,9 +104,21 @@ def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeader
 
 
 def receipt_field(receipt: ReceiptRef) -> bytes:
-    """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash."""
+    """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash.
+
+    Where the batch is signed already also the number of receipts, the root and the signature of its checkpoint.
+    """
     leaf = binascii.b2a_base64(receipt.leaf, newline=False)
-    return b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
+    said = b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
+    seal = receipt.seal
+    if seal is None or not seal.size:
+        return said
+    root = binascii.b2a_base64(seal.root, newline=False)
+    return said + b", size=%d, root=:%b:, sig=:%b:" % (
+        seal.size,
+        root,
+        binascii.b2a_base64(seal.signature, newline=False),
+    )
 
 
 def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
