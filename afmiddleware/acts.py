@@ -16,9 +16,9 @@ from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingErr
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
-from afmiddleware.mapping.protocols import Act, Acts, to_acts
+from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, REQUEST_BATCH_REFUSED
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.model.limit import Charge
 
-Decide = Callable[[Plan, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
+Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
 
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
@@ -53,21 +53,24 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
         return Pass(target=target)
     body: bytes | None = None
     found = Acts(())
+    unread: CallError | None = None
     verdict = unproven
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
             found = yield from _acts(plan, facts, target, binding, body, asked)
+        except CallError as error:
+            asked.capability = error.capability
+            unread = error
+            verdict = verdict or _unreadable(error, error.capability)
         except MappingError as error:
-            verdict = verdict or Verdict(
-                authorized=False, code=error.code, reason=error.detail, capability=binding.capability
-            )
+            verdict = verdict or _unreadable(error, binding.capability)
         else:
             if not found.acts:
                 return Pass(target=target, body=body)
     asked.request = request_digest(facts, target, body)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
-        (act, *decide(plan, act.event, verdict)) for act in found.acts
+        (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
     ]
     if not judged:
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
@@ -77,10 +80,11 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     entries = [
         _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
-    held = yield from _commit(entries, asked)
+    held = yield from _commit(_one_crowd(entries), asked)
     answers = (held, *held.others)
     if not plan.observe and not all(one.verdict.authorized for one in answers):
-        return _refused(asks, [act for act, _, _ in judged], answers, rpc=rpc, batch=found.batch)
+        refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        return refused if unread is None else replace(refused, reply=_reply_of_unread(refused, unread))
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
     ]
@@ -131,6 +135,10 @@ def _proven(made: Any, event: ActionEvent) -> ActionEvent:
     return replace(made, **known, payload=made.payload or event.payload)
 
 
+def _unreadable(error: MappingError, capability: str) -> Verdict:
+    return Verdict(authorized=False, code=error.code, reason=error.detail, capability=capability)
+
+
 def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
     """Who asks for one of the actions. Ids beside the first follow from it, each as hard to guess."""
     capability = act.event.capability if act is not None else asked.capability
@@ -142,7 +150,7 @@ def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
 
 def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: tuple[Charge, ...]) -> Entry:
     event, actor = act.event if act is not None else None, asked.actor
-    rates = plan.limits.rates(asked.capability, actor)
+    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
     return Entry(
         id=asked.id,
         owner=owner_of(actor),
@@ -150,12 +158,22 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
+        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
+        guarded=plan.limits.guarded,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
     )
+
+
+def _one_crowd(entries: list[Entry]) -> list[Entry]:
+    """The entries with every limit on what runs at once on the first: a request runs once, whatever it holds."""
+    slots = {(charge.limit.name, charge.key): charge for entry in entries for charge in entry.slots}
+    if not slots:
+        return entries
+    return [replace(entries[0], slots=tuple(slots.values())), *(replace(entry, slots=()) for entry in entries[1:])]
 
 
 def _commit(entries: list[Entry], asked: Asked) -> Flow[Held]:
@@ -177,23 +195,37 @@ def _refused(
     asks: list[Asked],
     acts: list[Act | None],
     answers: tuple[Held, ...],
-    *,
-    rpc: bool,
-    batch: bool,
+    calls: Acts | None,
 ) -> Refused:
-    """The refusal of all actions, told by the first of them that was refused for its own sake."""
+    """The refusal of all actions, told by the first of them that was refused for its own sake.
+
+    `calls` are the messages they came in, if any; what acts on nothing does not run either.
+    """
     first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
     told = [
         Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
         for ask, act, one in zip(asks, acts, answers, strict=True)
     ]
+    if calls is not None:
+        idle = stand_down(Verdict(authorized=True, code=POLICY_ALLOWED))
+        told += [Told(id=asks[first].id, verdict=idle, call=call) for call in calls.idle]
     return Refused(
         id=asks[first].id,
         verdict=answers[first].verdict,
         actor=asks[0].actor,
         balances=answers[0].balances,
-        reply=Reply(told=tuple(told), batch=batch) if rpc else None,
+        reply=Reply(told=tuple(told), batch=calls.batch) if calls is not None else None,
     )
+
+
+def _reply_of_unread(refused: Refused, error: CallError) -> Reply:
+    """What is told of calls of which one could not be read."""
+    idle = stand_down(Verdict(authorized=True, code=POLICY_ALLOWED))
+    told = [
+        Told(id=refused.id, verdict=refused.verdict if place == error.at else idle, call=call)
+        for place, call in enumerate(error.calls)
+    ]
+    return Reply(told=tuple(told), batch=error.batch)
 
 
 def _admission(asked: Asked, act: Act | None, held: Held, target: Target, binding: Binding) -> Admission:

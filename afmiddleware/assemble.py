@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
+from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.identify import Authenticators
@@ -27,6 +28,7 @@ from afmiddleware.lookups.jwks import (
     fixed_keys,
     keys_from_file,
 )
+from afmiddleware.lookups.lists import digest_of, read_lists
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.mapping.coverage import (
     AMBIGUOUS,
@@ -42,15 +44,19 @@ from afmiddleware.mapping.coverage import (
     report,
 )
 from afmiddleware.plan import Plan
+from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from afmiddleware.config.schema import Config, Route, Rules
+    from afmiddleware.config.policy_schema import Rules
+    from afmiddleware.config.schema import Config, Route
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
+    from afmiddleware.grammar.lists import Words
+    from afmiddleware.grammar.schedules import Schedule
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
@@ -65,31 +71,47 @@ class _Sources(msgspec.Struct, frozen=True):
     rules: Rules
     currency: str
     assets: Mapping[str, int]
+    lists: Mapping[str, Words] = {}
+    schedules: Mapping[str, Schedule] = {}
+    frozen: ActorSet | None = None
 
 
 def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found."""
-    sources = _Sources(config.routes, config.rules, config.currency, config.exponents)
     problems: list[str] = []
+    lists = _collect(problems, lambda: read_lists(config, base)) or {}
+    disabled = [name for name, entry in config.actors.items() if not entry.enabled]
+    sources = _Sources(
+        config.routes,
+        config.rules,
+        config.currency,
+        config.exponents,
+        {name: one.words for name, one in lists.items()},
+        schedules_of(config),
+        ActorSet(disabled) if disabled else None,
+    )
+    if problems:
+        raise ConfigError(problems)
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
     keys = _collect(problems, lambda: _key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys), keys
+    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists)), keys
 
 
-def adopt(plan: Plan, config: Config, listing: Listing) -> Plan:
+def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
     """Fit a freshly assembled plan to the application that `listing` tells of, declarations in its code included.
 
-    Raises `ConfigError` with every problem that must stop the start.
+    Returns the plan, and what is wrong but stops nothing. Raises `ConfigError` with every problem that must stop the
+    start.
     """
     findings, fitted = audit(plan, config, listing)
     stops = [finding for finding in findings if finding.id in STOPS]
     if stops:
         raise ConfigError([str(finding) for finding in stops])
-    return fitted
+    return fitted, findings
 
 
 def audited(plan: Plan, config: Config, listing: Listing) -> Report:
@@ -143,7 +165,7 @@ def _reads_nothing(_capability: str) -> bool:
     return False
 
 
-def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources) -> Plan:
+def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources, digest: str) -> Plan:
     identity = config.identity
     api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
     tokens = None
@@ -153,12 +175,12 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     authenticators = Authenticators(api_keys, header, tokens)
     return Plan(
-        digest=config.digest,
+        digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config)),
+        limits=Limits(limits_of(config), overlays_of(config)),
         identify=authenticators.identify,
         recall=authenticators.recall,
         keeps_fields=config.receipts.payload == "fields",

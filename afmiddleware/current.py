@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from afmiddleware.errors import AFError, GrammarError, MoneyError
 from afmiddleware.grammar.amounts import to_minor
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -20,14 +22,34 @@ if TYPE_CHECKING:
 class Action:
     """One admitted action, from its admission to its end.
 
-    What the handler says here wins over what its answer's status says.
+    What the handler says here wins over what its answer's status says. Where a request holds several actions, this
+    one stands for all of them and `calls` are they, each with the `call_id` by which a handler finds its own.
     """
 
-    __slots__ = ("_admission", "_said")
+    __slots__ = ("_admission", "_calls", "_said")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._said: Outcome | None = None
+        others = admission.others
+        # Not itself where it is alone: a request must not leave a cycle behind for the collector.
+        self._calls = (_alone(admission), *map(Action, others)) if others else ()
+
+    @property
+    def calls(self) -> tuple[Action, ...]:
+        """The actions of the request, one of each call in its body."""
+        return self._calls or (self,)
+
+    @property
+    def admission(self) -> Admission:
+        """What was admitted."""
+        return self._admission
+
+    @property
+    def call_id(self) -> str | int | None:
+        """The id of the JSON-RPC call, `None` where there is no call or it is a notification."""
+        call = self._admission.call
+        return call.id if call is not None else None
 
     @property
     def actor(self) -> Actor:
@@ -55,6 +77,7 @@ class Action:
         Less than was reserved gives the rest back; more is booked over any cap and flagged. Raises `MoneyError` when
         the text is not an exact amount, or when the action has no amount to settle.
         """
+        self._check_alone()
         money = self._admission.event.amount if self._admission.event is not None else None
         if money is None:
             msg = "this action reserved no money, so there is nothing to settle"
@@ -67,18 +90,37 @@ class Action:
 
     def release(self) -> None:
         """Say that the action was not performed: what was reserved is given back."""
+        self._check_alone()
         self._said = Outcome(settlement=Settlement.RELEASE)
 
-    def outcome(self, status: int, end: End) -> Outcome:
+    def outcome(
+        self,
+        status: int,
+        end: End,
+        *,
+        told: int | None = None,
+        captured: int | None = None,
+    ) -> Outcome:
         """How the action ended: what the handler said, else what its answer's status means.
 
         2xx and 3xx capture, 4xx release, anything else is unknown and keeps the money counted; a route's `on_outcome`
-        may say otherwise for a class of statuses.
+        may say otherwise for a class of statuses. `told` is what the action's own part of the answer means as a
+        status, 0 for nothing; `captured` is what the answer says was spent.
         """
         said = self._said
         if said is not None:
             return Outcome(settlement=said.settlement, end=end, status=status, captured=said.captured)
-        return Outcome(settlement=self._meaning(status, end), end=end, status=status)
+        settlement = self._meaning(status, end) if told is None else self._meaning(told, End.OK)
+        if end is End.NOT_REACHED:
+            settlement = Settlement.RELEASE
+        if settlement is not Settlement.CAPTURE:
+            captured = None
+        return Outcome(settlement=settlement, end=end, status=status, captured=captured)
+
+    def _check_alone(self) -> None:
+        if self._calls:
+            msg = "this request holds several actions: take the one of your call from current_action().calls"
+            raise AFError(msg)
 
     def _meaning(self, status: int, end: End) -> Settlement:
         if end is End.NOT_REACHED:
@@ -92,6 +134,11 @@ class Action:
         if kind in (2, 3):
             return Settlement.CAPTURE
         return Settlement.RELEASE if kind == 4 else Settlement.UNKNOWN  # noqa: PLR2004 (a status class)
+
+
+def _alone(admission: Admission) -> Action:
+    """One of several actions, by itself."""
+    return Action(replace(admission, others=()))
 
 
 _current: ContextVar[Action | None] = ContextVar("afmiddleware.action", default=None)

@@ -66,7 +66,7 @@ class Fence:
         self.config = config
         self.clock = clock
         self.new_id = new_id
-        base = base or Path.cwd()
+        self.base = base = base or Path.cwd()
         self.plan, self._keys = assemble(config, base)
         self._assembled = self.plan
         self._listing = Listing()
@@ -103,7 +103,9 @@ class Fence:
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
         merged = merge(self._listing, listing)
-        plan = adopt(self._assembled, self.config, merged)
+        plan, findings = adopt(self._assembled, self.config, merged)
+        for finding in findings:
+            _log.warning("%s: %s", finding.id, finding)
         if plan.digest != self.plan.digest:
             _log.info("policy %s with the bindings declared in code", plan.digest[:16])
         self.plan, self._listing = plan, merged
@@ -114,11 +116,11 @@ class Fence:
 
     def decide(self, event: ActionEvent) -> Verdict:
         """What would happen to `event` now, and why. Charges nothing, records nothing."""
-        return run(admit_event(self.plan, event, self.new_id(self.clock()), dry=True), self.io).verdict
+        return run(admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True), self.io).verdict
 
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
-        flow = admit_event(self.plan, event, self.new_id(self.clock()), dry=True)
+        flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
         return (await arun(flow, _AsyncIo(self))).verdict
 
     def action(self, event: ActionEvent) -> ActionContext:
@@ -163,7 +165,27 @@ class Fence:
         try:
             self.ledger.post(item)
         except (LedgerUnavailableError, ReceiptError) as error:
-            _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+            _unrecorded(admission, error)
+
+    async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded, without blocking the event loop."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            await self.ledger.acommit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
+
+    def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
+        """`conclude`, and wait until it is recorded."""
+        item = conclusion(admission, outcome)
+        if item is None:
+            return
+        try:
+            self.ledger.commit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
@@ -184,11 +206,11 @@ class ActionContext:
 
     def __enter__(self) -> Action:
         fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, fence.new_id(fence.clock())), fence.io))
+        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
 
     async def __aenter__(self) -> Action:
         fence = self._fence
-        flow = admit_event(fence.plan, self._event, fence.new_id(fence.clock()))
+        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
         return self._enter(await arun(flow, _AsyncIo(fence)))
 
     def __exit__(
@@ -271,6 +293,10 @@ class _AsyncIo:
 
     async def post(self, item: Entry | Conclusion) -> None:
         self._fence.post(item)
+
+
+def _unrecorded(admission: Admission, error: Exception) -> None:
+    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:

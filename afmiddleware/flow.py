@@ -46,7 +46,7 @@ def admit(
     """
     fault = screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer)
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
@@ -56,7 +56,7 @@ def admit(
         return Pass(target=target)
     found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
@@ -68,9 +68,16 @@ def admit(
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
 
 
-def admit_event(plan: Plan, event: ActionEvent, decision: str, *, dry: bool = False) -> Flow[Refused | Admission]:
+def admit_event(
+    plan: Plan,
+    event: ActionEvent,
+    now: int,
+    decision: str,
+    *,
+    dry: bool = False,
+) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
-    asked = Asked(id=decision, actor=event.actor, capability=event.capability)
+    asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
     verdict, spends = _decide(plan, asked, event, None)
     return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
 
@@ -149,7 +156,7 @@ def _decide(
     verdict: Verdict | None,
 ) -> tuple[Verdict, tuple[Charge, ...]]:
     """The policy's verdict (unless there is one already) and what the action would be charged."""
-    verdict = verdict or plan.policy.decide(event)
+    verdict = verdict or plan.policy.decide(event, asked.now)
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
@@ -180,6 +187,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
         rates=rates,
         spends=spends,
+        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
+        guarded=plan.limits.guarded,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,

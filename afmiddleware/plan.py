@@ -63,6 +63,8 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     capability: str = ""
     peer: str = ""
     request: str = ""
+    now: int = 0
+    """When it was asked, in microseconds since the epoch."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""

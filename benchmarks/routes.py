@@ -126,11 +126,11 @@ async def _measure(sides: list[list[Any]], rounds: int, requests: int) -> list[l
         for one in side:
             await _drive(one, requests)
     for number in range(rounds):
-        order = [(side, place) for place in range(len(sides[0])) for side in range(len(sides))]
-        for side, place in order if number % 2 == 0 else reversed(order):
+        order = [(which, place) for place in range(len(sides[0])) for which in range(len(sides))]
+        for which, place in order if number % 2 == 0 else reversed(order):
             before = time.process_time()
-            await _drive(sides[side][place], requests)
-            times[side][place].append((time.process_time() - before) / requests * 1e6)
+            await _drive(sides[which][place], requests)
+            times[which][place].append((time.process_time() - before) / requests * 1e6)
     return times
 
 

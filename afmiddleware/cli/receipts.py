@@ -16,21 +16,18 @@ from rich.progress import Progress
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
-from afmiddleware.ledger.anchor import read_anchor
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.log import ReceiptLog
-from afmiddleware.ledger.open import keys_for_reading, open_for_reading
+from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.verification import verify_ledger
 from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.checkpoint import read_public
-from afmiddleware.receipts.verify import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from afmiddleware.config.schema import Config
     from afmiddleware.receipts.seals import Had
-    from afmiddleware.receipts.verify import StoredReceipt
+    from afmiddleware.receipts.verify import Report, StoredReceipt
 
 _UNREADABLE = 5
 _HEADING = f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code"
@@ -156,27 +153,6 @@ def verify_policy(
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
     return verify_ledger(*policy_at(policy), anchor, progress, trusted=trusted, had=had)
-
-
-def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
-    config: Config,
-    base: Path,
-    anchor: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    trusted: tuple[bytes, ...] = (),
-    had: Sequence[Had] = (),
-) -> Report:
-    """`verify_policy` for a policy that is read already."""
-    with closing(open_for_reading(config, base)) as ledger:
-        mark = config.receipts.anchor
-        place = Path(anchor) if anchor else base / mark.file if mark is not None else None
-        if anchor and not Path(anchor).is_file():
-            msg = f"there is no anchor at {anchor}"
-            raise ReceiptError(msg)
-        seen = read_anchor(place) if place is not None else None
-        keys = keys_for_reading(config, base)
-        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
 
 
 def _text(place: str) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from afmiddleware.config.conditions import faults, money_fault
+from afmiddleware.config.conditions import Known, faults, money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
+from afmiddleware.config.policy_checks import actor_faults, known_lists, list_faults, named, schedule_faults
+from afmiddleware.config.protocol_checks import protocol_faults
 from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_READ: Final = (*FIELDS, "media", "max_body", "on_outcome")
+_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "settle", "on_outcome")
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
@@ -35,6 +37,7 @@ def check(tree: Tree) -> None:
     checks.assets()
     checks.routes()
     checks.rules()
+    checks.named()
     checks.limits()
     checks.issuers()
 
@@ -130,6 +133,8 @@ class _Checks:
         fault = media_fault(route)
         if fault:
             self._say((*path, "media"), fault)
+        for where, said in protocol_faults(route, self._exponents):
+            self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
 
@@ -154,31 +159,63 @@ class _Checks:
 
     def rules(self) -> None:
         seen: dict[str, int] = {}
-        for kind in ("deny", "allow"):
+        known = self._known()
+        for kind in ("deny", "require_approval", "allow"):
             for path, rule in entries(self._tree, ("rules", kind)):
                 name = rule.get("id")
                 self._twice((*path, "id"), name, seen, "a rule with the id")
-                if isinstance(name, str) and "[" in name:
-                    text = f"{name[:60]!r} is like the ids of rules without one, {kind}[1]; write one without brackets"
+                if isinstance(name, str) and ("[" in name or name.startswith("risk.")):
+                    alike = "of levels of risk, risk.high" if "[" not in name else f"of rules without one, {kind}[1]"
+                    text = f"{name[:60]!r} is like the ids {alike}; write another one"
                     self._say((*path, "id"), text)
-                if "max_amount" in rule and kind == "allow":
-                    self._money((*path, "max_amount"), rule["max_amount"])
+                if kind == "allow":
+                    self._money((*path, "max_amount"), rule.get("max_amount"))
+                    self._codes((*path, "currency"), rule)
                 if "when" in rule and (*path, "when") not in self._tree.broken:
-                    for where, text in faults(rule["when"], self._exponents):
+                    for where, text in faults(rule["when"], known):
                         here = (*path, "when", *where)
                         if here not in self._tree.broken:
                             self._say(here, text)
+
+    def _known(self) -> Known:
+        lists, normalized = known_lists(self._tree.value)
+        return Known(self._exponents, lists, normalized, frozenset(named(self._tree.value, "schedules")))
+
+    def _codes(self, path: Path, rule: dict[str, Any]) -> None:
+        """The currencies that a rule demands, which must be that of its cap where it has one."""
+        found, cap = rule.get("currency"), rule.get("max_amount")
+        codes = [(path, found)] if isinstance(found, str) else []
+        codes += [((*path, place), one) for place, one in enumerate(found if isinstance(found, list) else ())]
+        for where, one in codes:
+            self._code(where, one)
+        if codes and isinstance(cap, str) and cap.partition(" ")[2] not in {one for _, one in codes}:
+            self._say_key(path, "the cap is in another currency, so nothing meets both; write the same currency")
+
+    def named(self) -> None:
+        """Lists, schedules and actors, and the limits that these name."""
+        for where, text in (
+            *list_faults(self._tree.value),
+            *schedule_faults(self._tree.value),
+            *actor_faults(self._tree.value, self._exponents),
+        ):
+            if where not in self._tree.broken:
+                self._say_key(where, text)
 
     def limits(self) -> None:
         seen: dict[str, int] = {}
         for path, limit in entries(self._tree, ("limits",)):
             self._twice((*path, "name"), limit.get("name"), seen, "a limit with the name")
             rate, spend, window = "rate" in limit, "spend" in limit, "window" in limit
+            crowd = "concurrent" in limit
             self._money((*path, "spend"), limit.get("spend"))
             if rate and spend:
                 self._say_key((*path, "spend"), "a limit has a rate or a spend, not both; write two limits")
-            elif not rate and not spend and "concurrent" not in limit:
+            elif crowd and (rate or spend):
+                self._say_key((*path, "concurrent"), "a limit counts one thing; write two limits")
+            elif not rate and not spend and not crowd:
                 self._say(path, "a limit needs a rate or a spend; write one, such as rate: 30/minute")
+            elif crowd and window:
+                self._say_key((*path, "window"), "what runs at once has no window; remove it")
             elif rate and window:
                 self._say_key((*path, "window"), "a rate names its own window, such as 30/minute; remove window")
             elif spend and not window:
@@ -191,6 +228,11 @@ class _Checks:
         for name in ("style", "counts"):
             if name in limit and "rate" not in limit:
                 self._say_key((*path, name), f"{name} is said of a rate only; remove it")
+        if "on_exceed" in limit and "spend" not in limit:
+            self._say_key((*path, "on_exceed"), "on_exceed is said of a spend only; remove it")
+        for name in ("half_open", "free"):
+            if name in limit and limit.get("on_exceed") != "trip":
+                self._say_key((*path, name), f"{name} is said of on_exceed: trip only; remove it")
         if "burst" in limit and not paced:
             self._say_key((*path, "burst"), "a burst is said of style: pacing only; add that, or remove burst")
         if "week_start" in limit and window != "week":

@@ -8,9 +8,12 @@ from afmiddleware.config.messages import OURS
 from afmiddleware.config.schema import Config
 
 _SCALARS: Final = ["string", "number", "boolean"]
+_AMOUNTS: Final = [["from"], ["sum"], ["table", "prices"], ["price", "times"]]
 _EITHER: Final = {
-    "AmountMap": [["from"], ["sum"], ["table", "prices"], ["price", "times"]],
+    "AmountMap": _AMOUNTS,
+    "CallAmountMap": _AMOUNTS,
     "Route": [["capability"], ["public"]],
+    "ListEntry": [["values"], ["file"]],
     "LimitEntry": [["rate"], ["spend", "window"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],
 }
@@ -27,9 +30,11 @@ def json_schema() -> dict[str, Any]:
         part.pop("title", None)
     for name, groups in _EITHER.items():
         parts[name]["oneOf"] = [{"required": keys} for keys in groups]
-    for name in ("Rule", "AllowRule"):
+    for name in ("Rule", "ApprovalRule", "AllowRule"):
         pattern = {"type": "string", "description": "A capability pattern."}
         parts[name] = {"anyOf": [pattern, parts[name]]}
+    values = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+    parts["ListEntry"] = {"anyOf": [values, parts["ListEntry"]]}
     secret = {
         "type": "string",
         "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",

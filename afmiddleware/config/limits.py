@@ -19,7 +19,26 @@ def limits_of(config: Config) -> tuple[Limit, ...]:
     A counter's name changes with the shape of its window and with its currency, and not with the cap alone: a raised
     cap keeps what was counted.
     """
-    return tuple(_rate(entry) if entry.rate is not None else _spend(entry, config) for entry in config.limits)
+    return tuple(_limit(entry, config) for entry in config.limits)
+
+
+def _limit(entry: LimitEntry, config: Config) -> Limit:
+    if entry.rate is not None:
+        return _rate(entry)
+    return _spend(entry, config) if entry.concurrent is None else _concurrent(entry, entry.concurrent)
+
+
+def _concurrent(entry: LimitEntry, cap: int) -> Limit:
+    return Limit(
+        name=entry.name,
+        unit=Unit.CONCURRENT,
+        cap=cap,
+        window=Window("running"),
+        per=entry.per,
+        capability=entry.capability,
+        cell=f"{entry.name}/c",
+        line=entry.line,
+    )
 
 
 def _rate(entry: LimitEntry) -> Limit:
@@ -70,4 +89,7 @@ def _spend(entry: LimitEntry, config: Config) -> Limit:
         exponent=money.exponent,
         cell=f"{entry.name}/{kind}{seconds or week_start or ''}/{money.currency}",
         line=entry.line,
+        on_exceed=entry.on_exceed if entry.on_exceed in ("trip", "alert") else "",
+        half_open=entry.half_open or 0,
+        stops_free=entry.free == "refuse",
     )

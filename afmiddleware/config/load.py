@@ -25,6 +25,7 @@ _NUMBERED: Final[tuple[Path, ...]] = (
     ("routes",),
     ("limits",),
     ("rules", "deny"),
+    ("rules", "require_approval"),
     ("rules", "allow"),
     ("identity", "jwt", "issuers"),
 )
@@ -85,12 +86,29 @@ def _complete(tree: Tree, env: Mapping[str, str]) -> dict[str, Any]:
                 if path[0] == "rules":
                     known.setdefault("id", f"{path[1]}[{place + 1}]")
                 entries[place] = known
+    _number_named(value, tree)
     tree.problems.extend(_misplaced(value, (), tree))
     for path in _SECRETS:
         _read_secret(value, path, tree, env)
     for path in _URLS:
         _read_url(value, path, tree, env)
     return value
+
+
+def _number_named(value: dict[str, Any], tree: Tree) -> None:
+    """The lines of entries that stand under names."""
+    rules = value.get("rules")
+    if isinstance(rules, dict):
+        _refuse_ours(rules, ("rules",), tree, ("risk_lines",))
+        levels = rules.get("risk")
+        if isinstance(levels, dict):
+            rules["risk_lines"] = {level: tree.place(("rules", "risk", level))[0] for level in levels}
+    for section in ("lists", "actors"):
+        found = value.get(section)
+        for name, entry in found.items() if isinstance(found, dict) else ():
+            if isinstance(entry, dict):
+                _refuse_ours(entry, (section, name), tree, ("line",))
+                entry["line"] = tree.place((section, name))[0]
 
 
 def _copied(value: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from afmiddleware.config.later import not_yet
-from afmiddleware.config.schema import AllowRule, Config
+from afmiddleware.config.policy_schema import AllowRule, BaseRule
+from afmiddleware.config.schema import Config
 from afmiddleware.config.tree import Path, Problem, Tree, later, spelled
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-OURS = frozenset({"line", "digest", "source", "secret"})
+OURS = frozenset({"line", "digest", "source", "secret", "risk_lines"})
 """Fields that the loader fills in; in a file they are unknown keys."""
 
 _WHEN = 3
-_DEMANDS = frozenset(AllowRule.model_fields) - frozenset(AllowRule.__mro__[1].model_fields)  # type: ignore[attr-defined]
+_NAMED = frozenset({"assets", "methods", "tools", "prices", "lists", "schedules", "actors"})
+"""Maps whose keys are the file's own names."""
+_DEMANDS = frozenset(AllowRule.model_fields) - frozenset(BaseRule.model_fields)
 
 
 def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
@@ -50,7 +53,7 @@ def unknown(path: Path, tree: Tree) -> Problem:
     if not_yet(path):
         return Problem(line, column, later(path))
     name, known = str(path[-1]), _siblings(path[:-1])
-    if path[:2] == ("rules", "deny") and name in _DEMANDS:
+    if path[:2] in {("rules", "deny"), ("rules", "require_approval")} and name in _DEMANDS:
         text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"
         return Problem(line, column, text)
     near = get_close_matches(name, known, 1)
@@ -80,12 +83,12 @@ def _sentence(one: Any) -> str:
 def _siblings(path: Path) -> list[str]:
     """The keys that are known in the map at `path`."""
     model: type[BaseModel] | None = Config
-    for part in path:
-        if isinstance(part, int) or model is None:
+    for place, part in enumerate(path):
+        # Under these, a name is the file's own, and the model is that of its value.
+        if isinstance(part, int) or model is None or (place and path[place - 1] in _NAMED):
             continue
         field = next((one for name, one in model.model_fields.items() if (one.alias or name) == part), None)
-        # Inside `assets` a name is the file's own, and the model is that of its value.
-        model = _model_in(field.annotation, path) if field is not None else model if path[0] == "assets" else None
+        model = _model_in(field.annotation, path) if field is not None else None
     if model is None:
         return []
     return [field.alias or name for name, field in model.model_fields.items() if name not in OURS]

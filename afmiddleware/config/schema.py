@@ -8,10 +8,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretBytes, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
 
-from afmiddleware.config.conditions import normal_when
 from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.mapped import (
+    Amount,
+    CallEntry,
+    Code,
+    Line,
+    Model,
+    OnOutcome,
+    Price,
+    Settle,
+    Value,
+    check_route_capability,
+)
+from afmiddleware.config.policy_schema import ActorEntry, ListEntry, Rules, ScheduleEntry, check_actor, list_entry
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -32,11 +44,10 @@ from afmiddleware.config.texts import (
     some_of,
     text_of,
 )
-from afmiddleware.grammar.capability import check_capability, check_pattern
+from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.grammar.durations import parse_rate
-from afmiddleware.grammar.paths import parse_source, parse_template
 from afmiddleware.model.limit import KEYS
-from afmiddleware.model.tier import Tier
+from afmiddleware.model.risk import RISKS
 
 FAMILIES: Final = {
     "RS256": "RS and PS",
@@ -54,20 +65,8 @@ FAMILIES: Final = {
 MEDIA: Final = ("json", "urlencoded", "multipart")
 MAX_BODY: Final = 64 * 1024 * 1024
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-OUTCOMES: Final = {"4xx": ("release", "keep"), "5xx": ("unknown", "keep")}
-"""What may become of the money by the class of the answer's status, the usual first."""
 
 _MAC_SECRET = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-
-
-class Model(BaseModel):
-    """The base of everything in the file: unknown keys are errors, and nothing changes once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
-
-
-Line = Annotated[int, Field(exclude=True)]
-"""The line in the file, from 1; the loader fills it in."""
 
 
 class Asset(Model):
@@ -125,104 +124,34 @@ class Identity(Model):
     proxy: Proxy = Proxy()
 
 
-Price = Annotated[Text, Field(examples=["500 USD"])]
-_SOURCES_SCHEMA: Final = {
-    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
-}
-
-
-class From(Model):
-    """A value taken from the request."""
-
-    from_: Annotated[Word, Checked(parse_source, examples=["body.price", "query.amount"]), Field(alias="from")]
-
-
-Source = Annotated[Word, Checked(parse_source, examples=["body.price", "query.amount"])]
-
-
-def _one_or_more(value: Any) -> Any:
-    return some_of([value] if isinstance(value, str) else value)
-
-
-class AmountMap(Model):
-    """An amount worked out of the request, by `from`, `sum`, `table` with `prices`, or `price` with `times`.
-
-    `times` is a whole number that multiplies it. `unit`: major units (12.50) or minor ones (1250).
-    """
-
-    from_: Annotated[Source | None, Field(alias="from")] = None
-    sum: Annotated[tuple[Source, ...], BeforeValidator(_one_or_more), WithJsonSchema(_SOURCES_SCHEMA)] | None = None
-    table: Source | None = None
-    prices: Annotated[dict[Text, Text], Field(min_length=1)] | None = None
-    price: Price | None = None
-    times: Source | None = None
-    unit: Annotated[Word, one_of("major", "minor")] = "major"
-
-
-def _shape(value: Any) -> str:
-    return "map" if isinstance(value, dict | BaseModel) else "text"
-
-
-Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountMap, Tag("map")], Discriminator(_shape)]
-Code = Annotated[
-    Annotated[Word, Checked(check_currency), Tag("text")] | Annotated[From, Tag("map")],
-    Discriminator(_shape),
-]
-Value = Annotated[
-    Annotated[Text, Checked(parse_template), Tag("text")] | Annotated[From, Tag("map")],
-    Discriminator(_shape),
-]
-
-
-def _on_outcome(value: Any) -> Any:
-    chosen = dict.fromkeys(OUTCOMES, "keep") if value == "keep" else value
-    if not isinstance(chosen, dict) or not chosen:
-        msg = "this is not an outcome; write keep, or a map such as {4xx: release, 5xx: unknown}"
-        raise ValueError(msg)
-    for status, what in chosen.items():
-        if status not in OUTCOMES:
-            msg = f"{status!r} is not a class of statuses that can be chosen for; use 4xx or 5xx"
-            raise ValueError(msg)
-        if what not in OUTCOMES[status]:
-            msg = f"{what!r} is not known for {status}; use {' or '.join(OUTCOMES[status])}"
-            raise ValueError(msg)
-    return chosen
-
-
-_OUTCOME_SCHEMA: Final = {
-    "anyOf": [
-        {"const": "keep"},
-        {
-            "type": "object",
-            "properties": {status: {"enum": list(words)} for status, words in OUTCOMES.items()},
-            "additionalProperties": False,
-            "minProperties": 1,
-        },
-    ],
-}
-
-
 class Route(Model):
     """One endpoint, and what capability a request to it is.
 
     `on_outcome` says what becomes of the reserved money, by the class of the answer's status; `None` is the usual:
     4xx releases it, and after 5xx its outcome is unknown. `media` are the kinds of body that are accepted where the
-    mapping reads the body: json, or urlencoded and multipart; `max_body` is its most bytes.
+    mapping reads the body: json, or urlencoded and multipart; `max_body` is its most bytes. With a `protocol` the body
+    holds calls, at most `max_batch`, each of which is an action; `methods` and `tools` say what it is.
     """
 
     line: Line = 0
     route: Annotated[Word, Checked(check_route, examples=["POST /v1/bookings/{id}"])]
     public: Boolean = False
-    capability: Annotated[Word, Checked(check_capability)] | None = None
+    capability: Annotated[Word, Checked(check_route_capability)] | None = None
+    protocol: Annotated[Word, one_of("jsonrpc", "mcp")] | None = None
+    methods: dict[Text, CallEntry] | None = None
+    tools: dict[Text, CallEntry] | None = None
+    max_batch: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     resource: Value | None = None
     amount: Amount | None = None
     currency: Code | None = None
     recipient: Value | None = None
     category: Value | None = None
     network: Value | None = None
+    risk: Annotated[Word, one_of(*RISKS)] | None = None
     media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
-    on_outcome: Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)] | None = None
+    settle: Settle | None = None
+    on_outcome: OnOutcome | None = None
 
     @property
     def method(self) -> str:
@@ -233,42 +162,6 @@ class Route(Model):
     def template(self) -> str:
         """The template, as the framework spells it."""
         return self.route.partition(" ")[2]
-
-
-def _rule(value: Any) -> Any:
-    return {"capability": value} if isinstance(value, str) else value
-
-
-_CONDITION: Final = {"type": "object", "minProperties": 1}
-_WHEN_SCHEMA: Final = {"anyOf": [_CONDITION, {"type": "array", "minItems": 1, "items": _CONDITION}]}
-
-
-When = Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(normal_when), WithJsonSchema(_WHEN_SCHEMA)]
-
-
-class Rule(Model):
-    """A deny rule. `id` is its place, `deny[1]`, where the file names none; `when` is alternatives of conditions."""
-
-    line: Line = 0
-    id: Annotated[Text, Field(max_length=64)] = ""
-    capability: Annotated[Word, Checked(check_pattern)]
-    when: When | None = None
-    reason: Annotated[Text, Field(max_length=300)] | None = None
-
-
-class AllowRule(Rule):
-    """An allow rule, with what it demands."""
-
-    identity: Annotated[Word, one_of(*(tier.label for tier in Tier))] | None = None
-    scopes: Annotated[tuple[Text, ...], BeforeValidator(some_of), SOME] | None = None
-    max_amount: Price | None = None
-
-
-class Rules(Model):
-    """What is denied and what is allowed; a deny wins, and what no rule allows is denied."""
-
-    deny: Annotated[tuple[Annotated[Rule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
-    allow: Annotated[tuple[Annotated[AllowRule, BeforeValidator(_rule)], ...], BeforeValidator(list_of)] = ()
 
 
 def _pattern_or_empty(value: str) -> None:
@@ -302,10 +195,13 @@ _PER_SCHEMA: Final = {
 
 
 class LimitEntry(Model):
-    """How often (`rate`), or how much (`spend`) in which `window`, for whom. An empty `capability` means every one.
+    """How often (`rate`), how many at once (`concurrent`), or how much (`spend`) in which `window`, for whom.
+
+    An empty `capability` means every one.
 
     `per` is one of `KEYS`, or several joined by `+`. With `style: pacing` a rate is spaced evenly, and at most `burst`
-    come at once.
+    come at once. A spend that is to `trip` opens a circuit breaker, which lets a probe through every `half_open` and is
+    closed by one that ends well, or by a reset; what is `free` passes it unless told otherwise.
     """
 
     line: Line = 0
@@ -319,6 +215,10 @@ class LimitEntry(Model):
     burst: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     counts: Annotated[Word, one_of("judged", "admitted")] | None = None
     week_start: Annotated[Word, one_of(*WEEKDAYS)] | None = None
+    concurrent: Annotated[Whole, Field(le=1_000_000)] | None = None
+    on_exceed: Annotated[Word, one_of("refuse", "trip", "alert")] | None = None
+    half_open: Seconds | None = None
+    free: Annotated[Word, one_of("pass", "refuse")] | None = None
 
 
 class MacKey(Model):
@@ -372,8 +272,13 @@ class Config(Model):
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
+        default_factory=dict,
+    )
+    schedules: dict[Annotated[str, Checked(check_name)], ScheduleEntry] = Field(default_factory=dict)
     rules: Rules = Rules()
     limits: Annotated[tuple[LimitEntry, ...], BeforeValidator(list_of)] = ()
+    actors: dict[Annotated[str, Checked(check_actor)], ActorEntry] = Field(default_factory=dict)
     receipts: Receipts = Receipts()
 
     @property

@@ -13,8 +13,12 @@ import msgspec
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.together import admit_together
-from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, refuse, weigh
+from afmiddleware.limits.breaker import probed
+from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, weigh
+from afmiddleware.limits.judge import judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.limits.slots import LEASE, RENEWED, leave, take
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
 from afmiddleware.model.outcome import Outcome, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
@@ -26,7 +30,7 @@ from afmiddleware.receipts.verify import StoredReceipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from afmiddleware.limits.cells import Cell
+    from afmiddleware.limits.breaker import Guard
     from afmiddleware.limits.together import Weighed
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
@@ -86,7 +90,9 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 class Books:
     """The state one batch works on, and what it has changed.
 
-    `now` is in microseconds since the epoch; `draw` gives random bytes for salts.
+    `now` is in microseconds since the epoch; `draw` gives random bytes for salts. `leases` tells until when the
+    processes that run requests are trusted to live, `holder` which of them this is, and `renewed` its lease when
+    that has to be written.
     """
 
     def __init__(self, head: Head, keys: ReceiptKeys, draw: Callable[[int], bytes]) -> None:
@@ -100,6 +106,9 @@ class Books:
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
+        self.leases: dict[int, int] = {}
+        self.holder = 0
+        self.renewed = 0
         self._keys = keys
         self._draw = draw
 
@@ -114,6 +123,13 @@ class Books:
         except AFError as error:
             return error
 
+    def lease(self, holder: int, until: int, leases: dict[int, int]) -> None:
+        """Trust the processes in `leases` to live, and this one, whose own lease runs `until`, from now on."""
+        self.holder, self.leases = holder, leases
+        if until < self.now + LEASE - RENEWED:
+            self.renewed = until = self.now + LEASE
+        leases[holder] = until
+
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
         if self.turned_away:
@@ -121,52 +137,60 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        rates, full_rate = weigh(entry.rates, self.rows, self.now)
-        spends, full_spend = weigh(entry.spends, self.rows, self.now)
-        verdict = entry.verdict
+        rates = weigh(entry.rates, self.rows, self.now)
+        spends = weigh(entry.spends, self.rows, self.now)
         # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
-        if full_rate >= 0:
-            verdict = refuse(verdict, entry.rates[full_rate], rates[full_rate], self.now, anonymous=entry.quiet)
-        elif full_spend >= 0 and verdict.authorized:
-            verdict = refuse(verdict, entry.spends[full_spend], spends[full_spend], self.now, anonymous=entry.quiet)
-        receipt = None if entry.dry else self._book(entry, verdict, rates, spends)
-        standing = balances(entry.rates, rates)
-        if spends:
-            standing += balances(entry.spends, spends)
+        verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
+        receipt = None
+        if not entry.dry:
+            passes = verdict.authorized or entry.observe
+            receipt = self._record(entry, verdict, passes=passes)
+            count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+            lines = count_spends(entry.spends, spends[0]) if passes else []
+            self._reserve(entry, lines, receipt, guarded, passes=passes)
+        standing = balances(entry.rates, rates[0])
+        if entry.spends:
+            standing += balances(entry.spends, spends[0])
         return Held(verdict, receipt, standing)
-
-    def _book(self, entry: Entry, verdict: Verdict, rates: list[Cell], spends: list[Cell]) -> ReceiptRef | None:
-        """Record the verdict, then count what it charges."""
-        passes = verdict.authorized or entry.observe
-        receipt: ReceiptRef | None = None
-        if passes or not entry.quiet:
-            receipt = self._append(entry.record(verdict), entry.owner)
-        else:
-            self._turn_away(entry, verdict)
-        changed = self.changed
-        count_rates(entry.rates, rates, passes=passes, over=entry.observe)
-        for charge in entry.rates:
-            changed.add(charge.key)
-        if passes:
-            for charge in entry.spends:
-                changed.add(charge.key)
-            self._hold(entry, count_spends(entry.spends, spends), receipt)
-        return receipt
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
         passes = weighed.verdict.authorized or entry.observe
-        receipt: ReceiptRef | None = None
-        if passes or not entry.quiet:
-            receipt = self._append(entry.record(weighed.verdict), entry.owner)
-        else:
-            self._turn_away(entry, weighed.verdict)
-        self.changed.update([charge.key for charge in (*entry.rates, *entry.spends)])
-        if passes:
-            self._hold(entry, weighed.lines, receipt)
+        receipt = self._record(entry, weighed.verdict, passes=passes)
+        self._reserve(entry, weighed.lines, receipt, weighed.guarded, passes=passes)
         return receipt
 
-    def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> None:
+    def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
+        if passes or not entry.quiet:
+            return self._append(entry.record(verdict), entry.owner)
+        self._turn_away(entry, verdict)
+        return None
+
+    def _reserve(
+        self,
+        entry: Entry,
+        lines: list[Line],
+        receipt: ReceiptRef | None,
+        guarded: Guard | None,
+        *,
+        passes: bool,
+    ) -> None:
+        """Hold what was counted for an action that passes; note which rows changed."""
+        changed = self.changed
+        for charge in entry.rates:
+            changed.add(charge.key)
+        if guarded is not None:
+            changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
+        if not passes:
+            return
+        for charge in entry.spends:
+            changed.add(charge.key)
+        hold = self._hold(entry, lines, receipt)
+        if entry.slots:
+            hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
+            changed.update(slot.key for slot in hold.slots)
+
+    def _hold(self, entry: Entry, lines: list[Line], receipt: ReceiptRef | None) -> Hold:
         leaf = receipt.leaf if receipt is not None else b""
         money = entry.money
         if money is None:
@@ -176,9 +200,14 @@ class Books:
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
         self.holds[entry.id] = hold
         self.changed_holds.add(entry.id)
+        return hold
 
     def _conclude(self, item: Conclusion) -> Closed:
         hold = self.holds.get(item.id)
+        if hold is not None and hold.slots:
+            self.changed |= leave(hold.slots, self.rows)
+            hold.slots = []
+            self.changed_holds.add(item.id)
         if hold is None or hold.state != "held":
             return Closed(booked=False)
         booked = item.outcome
@@ -197,6 +226,8 @@ class Books:
                 overrun(hold.lines, self.rows, beyond, self.now)
             self.changed.update([line.key for line in hold.lines])
             hold.amount = captured
+        good = settlement is Settlement.CAPTURE
+        self.changed |= probed(hold.lines, self.rows, item.id, self.now, good=good)
         hold.state = settlement
         self.changed_holds.add(item.id)
         return Closed(booked=True, receipt=receipt)
@@ -229,9 +260,14 @@ class Books:
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
+def crowds(items: Sequence[Entry | Conclusion | Record]) -> bool:
+    """Whether a batch asks for slots, so that it has to be known which processes live."""
+    return any(isinstance(item, Entry) and item.slots for item in items)
+
+
 def keys_of(items: Sequence[Entry | Conclusion | Record]) -> tuple[set[str], set[str]]:
     """The row keys and the reservation ids that a batch names; the rows of those reservations come on top."""
-    rows: set[str] = {f"actor:{ANONYMOUS}"}
+    rows: set[str] = {f"actor:{ANONYMOUS}", CONTROL}
     holds: set[str] = set()
     for item in items:
         if isinstance(item, Conclusion):
@@ -244,4 +280,5 @@ def keys_of(items: Sequence[Entry | Conclusion | Record]) -> tuple[set[str], set
             rows.add(f"actor:{one.owner}")
             rows.update(charge.key for charge in one.rates)
             rows.update(charge.key for charge in one.spends)
+            rows.update(charge.key for charge in one.slots)
     return rows, holds

@@ -31,6 +31,10 @@ DEADLINE: Final = 2.0
 """How long a caller waits for its commit, in seconds, before it is answered that the ledger is unavailable."""
 
 
+RESTS: Final = 10.0
+"""How often the writer looks after what is due when nothing waits, in seconds."""
+
+
 class CommitUnknownError(LedgerUnavailableError):
     """The connection was lost during a commit, so it may have been made. `answers` are those it would have given."""
 
@@ -44,6 +48,10 @@ class Writer(Protocol):
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Commit the items in order."""
+        ...
+
+    def rest(self) -> None:
+        """Do what is due although nothing waits; called every few seconds. It raises only `LedgerError`."""
         ...
 
     def close(self) -> None:
@@ -78,11 +86,13 @@ class Committer:
         *,
         deadline: float = DEADLINE,
         max_waiting: int = MAX_WAITING,
+        rests: float = RESTS,
     ) -> None:
         self._open = open_writer
         self._undo = undo
         self._deadline = deadline
         self._max_waiting = max_waiting
+        self._rests = rests
         self._reset()
 
     def _reset(self) -> None:
@@ -173,17 +183,18 @@ class Committer:
             if not (isinstance(entry, Entry) and isinstance(held, Held)) or held.receipt is None:
                 continue
             if held.verdict.authorized or entry.observe:
-                for one, its in zip((entry, *entry.others), (held, *held.others), strict=True):
-                    found.append(Ticket(self._undo(one, its), None, None))
+                each = zip((entry, *entry.others), (held, *held.others), strict=True)
+                found.extend(Ticket(self._undo(one, its), None, None) for one, its in each)
         return found
 
     def _take(self) -> list[Ticket] | None:
-        """The next batch, or `None` when there is nothing more to come."""
+        """The next batch, an empty one when nothing came for a while, or `None` when there is nothing more to come."""
         with self._wake:
             while not self._waiting:
                 if self._closing:
                     return None
-                self._wake.wait()
+                if not self._wake.wait(self._rests):
+                    return []
             batch: list[Ticket] = []
             while self._waiting and len(batch) < MAX_BATCH:
                 ticket = self._waiting.popleft()
@@ -197,6 +208,8 @@ class Committer:
         while (batch := self._take()) is not None:
             if batch:
                 writer = self._write(writer, batch)
+            elif writer is not None:
+                writer = self._rest(writer)
         if writer is not None:
             writer.close()
 
@@ -223,6 +236,15 @@ class Committer:
         if writer is not None:
             writer.close()
         return None
+
+    def _rest(self, writer: Writer) -> Writer | None:
+        try:
+            writer.rest()
+        except Exception:  # noqa: BLE001 (the thread must outlive it)
+            _log.exception("the ledger's writer failed while nothing was to be written")
+            writer.close()
+            return None
+        return writer
 
     def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
         _log.error("the ledger did not commit: %s", error)

@@ -11,6 +11,7 @@ from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Conclusion, Record
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.notary import SigningKey
@@ -30,6 +31,7 @@ MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
 _SWEEP_EVERY: Final = 1_000_000
 _KEYS_AT_MOST: Final = 64
+_ALWAYS: Final = 2**62
 _STRANGER: Final = "actor:address:"
 
 
@@ -55,6 +57,8 @@ class MemoryLedger:
         self.keys = keys
         self._clock = clock
         self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
+        # The only process there is: what it runs ends with it.
+        self._books.leases = {self._books.holder: _ALWAYS}
         self._max_rows = max_rows
         # Below this no item can need more room than there is.
         self._roomy = max_rows // 4 - _KEYS_AT_MOST
@@ -172,7 +176,7 @@ class MemoryLedger:
         rows, now = self._books.rows, self._books.now
         if not self._strangers:
             self._strangers = sum(key.startswith(_STRANGER) for key in rows)
-        new = keys_of([item])[0] - rows.keys()
+        new = keys_of([item])[0] - rows.keys() - {CONTROL}
         if not new:
             return
         strangers = sum(key.startswith(_STRANGER) for key in new)

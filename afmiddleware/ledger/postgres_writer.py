@@ -10,11 +10,17 @@ import psycopg
 from psycopg import errors, sql
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
+from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.limits.slots import LEASE, RENEWED
+from afmiddleware.model.entry import Record
+from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.committer import Answer, Item
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 ATTEMPTS: Final = 4
@@ -48,6 +55,7 @@ class PostgresWriter:
         anchor: AnchorFile | None,
         seen: Seen,
         clock: Callable[[], int] | None = None,
+        read_signer: Callable[[], Signer | None] = lambda: None,
     ) -> None:
         self._url = url
         self._keys = keys
@@ -55,9 +63,13 @@ class PostgresWriter:
         self._anchor = anchor
         self._seen = seen
         self._clock = clock
+        self._read_signer = read_signer
+        self._signer = read_signer()
+        self._frontier = Frontier()
         self._sql = _Statements(url.schema)
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
+        seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.
@@ -67,14 +79,31 @@ class PostgresWriter:
         """
         return self._transact(items, flush=False)
 
+    def rest(self) -> None:
+        """Keep up the lease of this process's slots while nothing else is to be written."""
+        if not self._seen.lease:
+            return
+        try:
+            told = self._connection.execute(self._sql.clock).fetchone()
+            now = self._clock() if self._clock is not None else told[0] if told is not None else 0
+            if self._seen.lease < now + LEASE - RENEWED:
+                self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
+                self._seen.lease = now + LEASE
+        except psycopg.Error as error:
+            self._connection.close()
+            msg = f"the ledger {self._url.name} did not commit: {said(error)}"
+            raise LedgerUnavailableError(msg) from error
+
     def close(self) -> None:
         """Record what was only counted, anchor the log, and let go of the connection."""
         try:
             if self._seen.turned_away and not self._connection.closed:
                 self._transact((), flush=True)
+            if self._seen.lease and not self._connection.closed:
+                self._connection.execute(self._sql.end_lease, (self._seen.holder,))
             if self._anchor is not None and self._seen.head is not None:
                 self._anchor.write(self._seen.head)
-        except AFError as error:
+        except (AFError, psycopg.Error) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
             self._connection.close()
@@ -107,7 +136,7 @@ class PostgresWriter:
                 answers += [books.perform(item) for item in items]
                 if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                     books.flush_turned_away()
-                self._store(books)
+                self._store(books, [item for item in items if isinstance(item, Record)])
                 asked = True
                 connection.execute("COMMIT")
         except BaseException as error:
@@ -121,6 +150,7 @@ class PostgresWriter:
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
+        self._seen.lease = books.renewed or self._seen.lease
         if self._anchor is not None:
             self._anchor.due(books.head, books.now)
         return answers
@@ -136,6 +166,7 @@ class PostgresWriter:
         clock = connection.execute(statements.clock)
         held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
         rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        leases = connection.execute(statements.leases) if self._seen.lease or crowds(items) else None
         # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
         # peer that hangs keeps its locks.
         pipeline.sync()
@@ -144,8 +175,12 @@ class PostgresWriter:
         if found is None or told is None:
             msg = f"the ledger {self._url.name} has no log: its tables were emptied"
             raise LedgerUnavailableError(msg)
-        head = self._checked(Head(*found))
+        *known, frontier, public = found
+        head = self._checked(Head(*known))
+        self._frontier = Frontier.unpack(head.size, frontier)
         books = Books(head, self._keys, self._draw)
+        if self._signs(public):
+            books.seal = Seal()
         books.now = self._clock() if self._clock is not None else told[0]
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
@@ -155,6 +190,8 @@ class PostgresWriter:
             names.update((row_key(line.key), line.key) for line in hold.lines)
         for stored, data in rows.fetchall():
             books.rows[names[stored]] = unpack_row(data)
+        if leases is not None:
+            books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
 
     def _checked(self, head: Head) -> Head:
@@ -167,7 +204,27 @@ class PostgresWriter:
             raise LedgerUnavailableError(msg)
         return head
 
-    def _store(self, books: Books) -> None:
+    def _signs(self, public: bytes) -> bool:
+        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
+        if (self._signer.public if self._signer is not None else b"") != public:
+            self._signer = self._read_signer()
+            if self._signer is None or self._signer.public != public:
+                msg = f"the signing key at hand is not the one of the log in {self._url.name}"
+                raise LedgerUnavailableError(msg)
+        return self._signer is not None
+
+    def _carry_out(self, record: Record, size: int) -> None:
+        """Do what a record says was done."""
+        connection, statements = self._connection, self._sql
+        if record.new_key:
+            connection.execute(statements.put_signer, (record.new_key,))
+            connection.execute(statements.put_key, (record.new_key, size, record.proof))
+        for seq in record.erase_in:
+            found = connection.execute(statements.values, (seq,), binary=True).fetchone()
+            left = without(found[0] if found is not None else None, record.erase)
+            connection.execute(statements.put_values, (left, seq))
+
+    def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection, statements = self._connection, self._sql
         changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
         if changed:
@@ -176,10 +233,21 @@ class PostgresWriter:
             hold = books.holds[name]
             keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
             connection.execute(statements.put_hold, (name, hold.state, hold.created, keys, pack(hold)))
+        if books.renewed:
+            connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
             head = books.head
             connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
-            connection.execute(statements.put_head, (head.size, head.leaf, head.ts))
+            leaves = [written.receipt.leaf for written in books.written]
+            sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+            connection.execute(statements.put_head, (head.size, head.leaf, head.ts, sealed.frontier.pack()))
+            if sealed.nodes:
+                rows = [(node.level, node.index, node.hash) for node in sealed.nodes]
+                connection.execute(statements.put_nodes, _columns(rows))
+            if sealed.note:
+                connection.execute(statements.put_checkpoint, (head.size, sealed.note))
+            for record in records:
+                self._carry_out(record, head.size)
 
 
 class _Statements:
@@ -195,7 +263,7 @@ class _Statements:
             " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
             " ELSE current_setting('synchronous_commit') END, true)",
         )
-        self.head = made("SELECT log, size, leaf, ts FROM {schema}.head WHERE id = 1 FOR UPDATE")
+        self.head = made("SELECT log, size, leaf, ts, frontier, signer FROM {schema}.head WHERE id = 1 FOR UPDATE")
         # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
         self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
         self.holds = made("SELECT id, data FROM {schema}.hold WHERE id = ANY(%b)")
@@ -215,7 +283,18 @@ class _Statements:
             "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
             " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bigint[], %b::bytea[])",
         )
-        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
+        self.leases = made("SELECT holder, until FROM {schema}.lease")
+        self.put_lease = made(
+            "INSERT INTO {schema}.lease VALUES (%s, %s) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
+        )
+        self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
+        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s, frontier = %b WHERE id = 1")
+        self.put_nodes = made("INSERT INTO {schema}.node SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[])")
+        self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")
+        self.put_signer = made("UPDATE {schema}.head SET signer = %b")
+        self.put_key = made("INSERT INTO {schema}.signing_key (public, after, proof) VALUES (%b, %s, %b)")
+        self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
+        self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

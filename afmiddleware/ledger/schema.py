@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the tables (`PRAGMA user_version`); migrations only go forward."""
 
 
@@ -69,6 +69,16 @@ def _first(database: Database) -> None:
 
 
 def _second(database: Database) -> None:
+    execute = database.conn.execute
+    execute("CREATE TABLE lease (holder INTEGER PRIMARY KEY, until INTEGER NOT NULL) STRICT")
+    execute(
+        "CREATE TABLE claim (key TEXT PRIMARY KEY, expires INTEGER NOT NULL, data BLOB NOT NULL) STRICT, WITHOUT ROWID"
+    )
+    execute("CREATE INDEX claim_expires ON claim (expires)")
+    execute("CREATE INDEX hold_open ON hold (state, created) WHERE state IN ('held', 'unknown')")
+
+
+def _third(database: Database) -> None:
     """The tree over the leaves, and the signatures of it."""
     execute = database.conn.execute
     execute("ALTER TABLE head ADD COLUMN frontier BLOB NOT NULL DEFAULT x''")
@@ -86,4 +96,4 @@ def _second(database: Database) -> None:
     execute("UPDATE head SET frontier = ?", (frontier.pack(),))
 
 
-_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second)
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third)

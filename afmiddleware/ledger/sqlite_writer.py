@@ -7,10 +7,11 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
+from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
@@ -36,6 +37,7 @@ _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET da
 _HOLD = (
     "INSERT INTO hold VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data"
 )
+_LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
 _log = logging.getLogger("afmiddleware.ledger")
 
@@ -66,19 +68,36 @@ class SqliteWriter:
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
+        seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction. Raises `LedgerUnavailableError`; then nothing is stored."""
         return self._transact(items, flush=False)
+
+    def rest(self) -> None:
+        """Keep up the lease of this process's slots while nothing else is to be written."""
+        now = self._clock()
+        if not self._seen.lease or self._seen.lease >= now + LEASE - RENEWED:
+            return
+        try:
+            with self._queue.turn(), transaction(self._connection):
+                self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
+        except (sqlite3.Error, OSError) as error:
+            msg = f"the ledger {self._path} did not commit: {error}"
+            raise LedgerUnavailableError(msg) from error
+        self._seen.lease = now + LEASE
 
     def close(self) -> None:
         """Record what was only counted, anchor the log, and let go of the file."""
         try:
             if self._seen.turned_away:
                 self._transact((), flush=True)
+            if self._seen.lease:
+                with self._queue.turn(), transaction(self._connection):
+                    self._connection.execute("DELETE FROM lease WHERE holder = ?", (self._seen.holder,))
             if self._anchor is not None and self._seen.head is not None:
                 self._anchor.write(self._seen.head)
-        except AFError as error:
+        except (AFError, sqlite3.Error, OSError) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
             self._connection.close()
@@ -101,6 +120,7 @@ class SqliteWriter:
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
+        self._seen.lease = books.renewed or self._seen.lease
         if self._anchor is not None:
             self._anchor.due(books.head, books.now)
         return answers
@@ -127,6 +147,9 @@ class SqliteWriter:
                 keys.update(line.key for line in hold.lines)
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
+        if self._seen.lease or crowds(items):
+            leases = dict(connection.execute("SELECT holder, until FROM lease"))
+            books.lease(self._seen.holder, self._seen.lease, leases)
         return books
 
     def _signs(self, public: bytes) -> bool:
@@ -145,6 +168,8 @@ class SqliteWriter:
         if books.changed_holds:
             holds = [(name, books.holds[name]) for name in books.changed_holds]
             connection.executemany(_HOLD, [(name, hold.state, hold.created, pack(hold)) for name, hold in holds])
+        if books.renewed:
+            connection.execute(_LEASE, (books.holder, books.renewed))
         if not books.written:
             return
         connection.executemany(_RECEIPT, [written.columns() for written in books.written])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 _pack = msgspec.msgpack.Encoder().encode
@@ -20,11 +21,23 @@ _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 
 
 class Seen(msgspec.Struct):
-    """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted."""
+    """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted.
+
+    `holder` is the name of this process, and `lease` until when the slots it holds are its own, 0 before it had any.
+    """
 
     head: Head | None = None
     turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
     turned_away_since: int = 0
+    holder: int = 0
+    lease: int = 0
+    pid: int = 0
+
+    def hold(self, draw: Callable[[int], bytes]) -> None:
+        """Give this process a name of its own to hold slots under. A forked child is another process."""
+        if self.pid != os.getpid():
+            self.pid, self.lease = os.getpid(), 0
+            self.holder = int.from_bytes(draw(8)) >> 2
 
 
 def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:

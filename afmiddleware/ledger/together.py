@@ -25,10 +25,10 @@ def admit_together(books: Books, entry: Entry) -> Held:
     """
     entries = (entry, *entry.others)
     keys = {f"actor:{one.owner}" for one in entries}
-    keys.update(charge.key for one in entries for charge in (*one.rates, *one.spends))
+    keys.update(charge.key for one in entries for charge in (*one.rates, *one.spends, *one.slots))
     before = {key: pack(books.rows[key]) for key in keys if key in books.rows}
     head, written, turned_away, changed = books.head, len(books.written), dict(books.turned_away), set(books.changed)
-    found = weigh_together(entries, books.rows, books.now)
+    found = weigh_together(entries, books.rows, books.leases, books.now)
     standing = _standing(entries, found)
     if not entry.dry:
         try:

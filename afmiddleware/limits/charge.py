@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.grammar.amounts import to_major
+from afmiddleware.limits.breaker import trip
 from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
 from afmiddleware.limits.rows import Line, Row
 from afmiddleware.model.limit import Balance, Charge, Limit, Unit
@@ -53,12 +54,20 @@ def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: boo
             add(cell, charge.amount)
 
 
+def uncount_admitted(charges: Sequence[Charge], cells: Sequence[Cell]) -> None:
+    """Take back what `count_rates` has just counted only because the request was to pass, and then did not."""
+    for charge, cell in zip(charges, cells, strict=True):
+        if charge.limit.admitted:
+            credit(cell, cell.until, charge.amount)
+
+
 def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]:
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
     lines = []
     for charge, cell in zip(charges, cells, strict=True):
         limit, amount = charge.limit, charge.amount
-        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window))
+        trips_over = limit.cap if limit.on_exceed == "trip" else -1
+        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window, trips_over))
     return lines
 
 
@@ -79,6 +88,8 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
         if cell is not None:
             roll(cell, now, line.window)
             add(cell, extra)
+            if row is not None and 0 <= line.trips_over < cell.total:
+                trip(row, line.cell, now)
 
 
 def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:
@@ -106,7 +117,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
         rule=verdict.rule,
         line=limit.line,
         limit=limit.name,
-        remaining="" if anonymous and not rate else amount_text(limit, max(limit.cap - cell.total, 0)),
+        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if rate or (limit.own and not anonymous) else "",
         resets_at=at,
         retry_after=max(-(-(at - now) // _SECOND), 1) if at else 0,
         flags=verdict.flags,
@@ -127,6 +138,9 @@ def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
         return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
         return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
+    if not limit.own:
+        # How much is left would tell what others have spent.
+        return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."
     return (
         f"{amount_text(limit, asked)} does not fit under the limit {limit.name}: {amount_text(limit, used)} of "
         f"{amount_text(limit, limit.cap)} is used {window}."

@@ -8,18 +8,40 @@ from afmiddleware.limits.cells import Cell, expired
 from afmiddleware.model.limit import Window
 
 
+class Trip(msgspec.Struct, array_like=True):
+    """An open circuit breaker: since when, and the probe that was let through since, if one was."""
+
+    at: int
+    probe: str = ""
+    probed_at: int = 0
+
+
+class More(msgspec.Struct, array_like=True):
+    """What few rows have.
+
+    `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
+    open, by counter. The operator sets `caps` of limits by name for one actor, and says why its requests are `frozen`.
+    """
+
+    busy: dict[str, dict[int, int]] = {}
+    trips: dict[str, Trip] = {}
+    caps: dict[str, int] = {}
+    frozen: dict[str, str] = {}
+
+
 class Row(msgspec.Struct, array_like=True):
     """The state of one key. `oseq` and `oprev` are the owner's receipt head: 0 and empty before the first."""
 
     cells: dict[str, Cell]
     oseq: int = 0
     oprev: bytes = b""
+    more: More | None = None
 
 
 class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a reservation has counted in one counter: enough to give it back, or to book more.
 
-    `window` is the one the counter is moved by when more is booked.
+    `window` is the one the counter is moved by when more is booked; an overrun over `trips_over` opens a breaker.
     """
 
     key: str
@@ -27,6 +49,15 @@ class Line(msgspec.Struct, array_like=True, frozen=True, gc=False):
     mark: int
     amount: int
     window: Window
+    trips_over: int = -1
+
+
+class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One request that runs: the counter it stands in, and the process that runs it."""
+
+    key: str
+    cell: str
+    holder: int
 
 
 class Hold(msgspec.Struct, array_like=True):
@@ -45,6 +76,7 @@ class Hold(msgspec.Struct, array_like=True):
     created: int
     lines: list[Line]
     capability: str = ""
+    slots: list[Slot] = []
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -69,4 +101,4 @@ def unpack_hold(data: bytes) -> Hold:
 
 def forgettable(row: Row, now: int) -> bool:
     """Whether dropping the row loses nothing: every window is over and it owns no receipts."""
-    return not row.oseq and all(expired(cell, now) for cell in row.cells.values())
+    return not row.oseq and row.more is None and all(expired(cell, now) for cell in row.cells.values())

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.capability import pattern_regex
 from afmiddleware.limits.keys import row_key
-from afmiddleware.model.limit import Charge, Limit, Unit
+from afmiddleware.model.limit import Charge, Limit, Overlay, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
 
 _REMEMBERED: Final = 4096
+_NONE: Final[Mapping[str, Limit]] = MappingProxyType({})
 
 
 class Limits:
     """The limits of a policy. Finding those of a capability is one look-up once it was asked before."""
 
-    def __init__(self, limits: Sequence[Limit]) -> None:
+    def __init__(self, limits: Sequence[Limit], overlays: Sequence[Overlay] = ()) -> None:
+        self._limits = {limit.name: limit for limit in limits}
+        self._overlays = tuple(overlays)
+        self._own: dict[str, Mapping[str, Limit]] = {}
         self._all = [(pattern_regex(limit.capability) if limit.capability else None, limit) for limit in limits]
-        self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...]]] = {}
+        self._found: dict[str, tuple[tuple[Limit, ...], tuple[Limit, ...], tuple[Limit, ...]]] = {}
+        self.guarded = any(limit.on_exceed for limit in limits)
 
     def rates(
         self,
@@ -38,6 +46,8 @@ class Limits:
         """
         mine = f"actor:{actor.id}"
         limits = self._of(capability)[0]
+        if self._overlays and (own := self._own_of(actor.id)):
+            limits = tuple([own.get(limit.name, limit) for limit in limits])
         return tuple(
             [
                 Charge(
@@ -54,11 +64,18 @@ class Limits:
         an amount that no limit can count must not pass.
         """
         money = event.amount
-        if money is None:
-            return ()
         actor, capability = event.actor, event.capability
+        if money is None:
+            # What costs nothing is only weighed where an open breaker stops even that.
+            return tuple(
+                Charge(limit, row_key(limit.per, actor, capability, event, address), 0)
+                for limit in self._of(capability)[1]
+                if limit.stops_free
+            )
         mine, minor, currency = f"actor:{actor.id}", money.minor, money.currency
         matching = self._of(capability)[1]
+        if self._overlays and (own := self._own_of(actor.id)):
+            matching = tuple([own.get(limit.name, limit) for limit in matching])
         charged = [
             Charge(
                 limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), minor
@@ -71,13 +88,49 @@ class Limits:
             raise MappingError(code, detail)
         return tuple(charged)
 
-    def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+    def _own_of(self, actor_id: str) -> Mapping[str, Limit]:
+        """The limits that have a cap of its own for an actor, by name."""
+        found = self._own.get(actor_id)
+        if found is None:
+            mine = [overlay for overlay in self._overlays if overlay.is_for(actor_id)]
+            found = _NONE if not mine else {name: _capped(self._limits[name], mine) for name in {o.limit for o in mine}}
+            if len(self._own) >= _REMEMBERED:
+                self._own = {}
+            self._own[actor_id] = found
+        return found
+
+    def slots(
+        self,
+        capability: str,
+        actor: Actor,
+        event: ActionEvent | None = None,
+        address: Callable[[], str] = str,
+    ) -> tuple[Charge, ...]:
+        """The limits on how many run at once that an admitted action stands under."""
+        limits = self._of(capability)[2]
+        if self._overlays and (own := self._own_of(actor.id)):
+            limits = tuple([own.get(limit.name, limit) for limit in limits])
+        return tuple([Charge(limit, row_key(limit.per, actor, capability, event, address), 1) for limit in limits])
+
+    def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...], tuple[Limit, ...]]:
         found = self._found.get(capability)
         if found is None:
             matching = [limit for regex, limit in self._all if regex is None or regex.fullmatch(capability)]
             rates = tuple(limit for limit in matching if limit.unit is Unit.RATE)
             spends = tuple(limit for limit in matching if limit.unit is Unit.SPEND)
-            found = (rates, spends)
+            slots = tuple(limit for limit in matching if limit.unit is Unit.CONCURRENT)
+            found = (rates, spends, slots)
             if len(self._found) < _REMEMBERED:
                 self._found[capability] = found
         return found
+
+
+def _capped(limit: Limit, overlays: Sequence[Overlay]) -> Limit:
+    """A limit with the cap that an actor's overlays leave it: the lowest, under the one that may widen if there is one.
+
+    Of several that may widen, one for this very actor beats one for many, and then the first in the file the others.
+    """
+    mine = [overlay for overlay in overlays if overlay.limit == limit.name]
+    wide = sorted((overlay for overlay in mine if overlay.override), key=lambda one: one.actor.endswith("*"))
+    base = wide[0].cap if wide else limit.cap
+    return replace(limit, cap=min([base, *(overlay.cap for overlay in mine if not overlay.override)]))

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.limits.charge import count_rates, count_spends, give_back, refuse, weigh
+from afmiddleware.limits.charge import count_rates, count_spends, give_back, uncount_admitted, weigh
+from afmiddleware.limits.judge import judge
 from afmiddleware.limits.rows import Line
 from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from afmiddleware.limits.breaker import Guard
     from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.rows import Row
     from afmiddleware.model.entry import Entry
@@ -26,9 +28,15 @@ class Weighed(msgspec.Struct):
     lines: list[Line]
     rates: list[Cell]
     spends: list[Cell]
+    guarded: Guard | None = None
 
 
-def weigh_together(entries: Sequence[Entry], rows: dict[str, Row], now: int) -> list[Weighed]:
+def weigh_together(
+    entries: Sequence[Entry],
+    rows: dict[str, Row],
+    leases: Mapping[int, int],
+    now: int,
+) -> list[Weighed]:
     """Decide and count the entries in order, each on top of those before it.
 
     Every action is a judged request of its own under the rates, which count it except by the one that refuses it. When
@@ -37,19 +45,17 @@ def weigh_together(entries: Sequence[Entry], rows: dict[str, Row], now: int) -> 
     """
     found: list[Weighed] = []
     for entry in entries:
-        verdict = entry.verdict
-        rates, full = weigh(entry.rates, rows, now)
-        if full >= 0:
-            verdict = refuse(verdict, entry.rates[full], rates[full], now, anonymous=entry.quiet)
-        count_rates(entry.rates, rates, over=entry.observe)
-        spends, full = weigh(entry.spends, rows, now)
-        if full >= 0 and verdict.authorized:
-            verdict = refuse(verdict, entry.spends[full], spends[full], now, anonymous=entry.quiet)
+        rates, spends = weigh(entry.rates, rows, now), weigh(entry.spends, rows, now)
+        verdict, guarded = judge(entry, rates, spends, rows, leases, now)
         passes = verdict.authorized or entry.observe
-        found.append(Weighed(verdict, count_spends(entry.spends, spends) if passes else [], rates, spends))
+        count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+        lines = count_spends(entry.spends, spends[0]) if passes else []
+        found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))
     if not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True)):
-        for one in found:
+        for one, entry in zip(found, entries, strict=True):
             give_back(one.lines, rows)
+            if one.verdict.authorized or entry.observe:
+                uncount_admitted(entry.rates, one.rates)
             one.lines = []
             one.verdict = stand_down(one.verdict)
     return found

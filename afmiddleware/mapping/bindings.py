@@ -49,6 +49,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     capability: str = ""
+    risk: str | None = None
     public: bool = False
     line: int = 0
     where: str = ""
@@ -139,6 +140,7 @@ def _compile_route(
         return Binding(
             key=key,
             capability=route.capability or "",
+            risk=getattr(route, "risk", None),
             line=route.line,
             needs_body=True,
             body_cap=body_cap,
@@ -156,6 +158,7 @@ def _compile_route(
     return Binding(
         key=key,
         capability=capability,
+        risk=getattr(route, "risk", None),
         line=route.line,
         needs_body=needs_payload or bool(asked) or not kinds.isdisjoint(_IN_BODY),
         needs_payload=needs_payload,

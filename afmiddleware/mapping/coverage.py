@@ -118,13 +118,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint and what became of it: `capability` is `public` or `unmapped` where it has none."""
+    """An endpoint and what became of it: `capability` is `public` or `unmapped` where it has none.
+
+    `methods` are those that have it, where the endpoint dispatches every method and not all of them are bound.
+    """
 
     endpoint: str
     capability: str
     handler: str
     bound: str = ""
     """Where the binding stands, `file:line`."""
+    methods: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +210,7 @@ def gaps(
             text = f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs"
             findings.append(Finding(UNKNOWN_NODE, text, one.where))
         elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
-            text = f"{one.key} ({one.name}) changes something and is not mapped, so that it is always refused"
+            text = f"{one.key} ({one.name}) may change something and is not mapped, so that it is always refused"
             findings.append(Finding(UNMAPPED, text, one.where))
     findings += [
         Finding(
@@ -220,32 +224,36 @@ def gaps(
     return findings
 
 
-def _by_template(bindings: Mapping[str, Binding]) -> dict[str, list[Binding]]:
-    found: dict[str, list[Binding]] = {}
+def _by_template(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:
+    found: dict[str, dict[str, Binding]] = {}
     for key, binding in bindings.items():
-        found.setdefault(key.partition(" ")[2], []).append(binding)
+        method, _, template = key.partition(" ")
+        found.setdefault(template, {})[method] = binding
     return found
 
 
 def _bindings_of(
     endpoint: Endpoint,
     bindings: Mapping[str, Binding],
-    whole: Mapping[str, list[Binding]],
-) -> list[Binding]:
+    whole: Mapping[str, Mapping[str, Binding]],
+) -> Mapping[str, Binding]:
+    """The bindings an endpoint falls under, by method."""
     if endpoint.method == ANY_METHOD:
-        return whole.get(normal(endpoint.template), [])
+        return whole.get(normal(endpoint.template), {})
     found = bindings.get(endpoint.key)
-    return [found] if found is not None else []
+    return {endpoint.method: found} if found is not None else {}
 
 
-def _covered(endpoint: Endpoint, found: Sequence[Binding], source: str) -> Covered:
-    names = dict.fromkeys("public" if one.public else one.capability for one in found)
-    places = dict.fromkeys(one.where or (f"{source}:{one.line}" if one.line else source) for one in found)
+def _covered(endpoint: Endpoint, found: Mapping[str, Binding], source: str) -> Covered:
+    names = dict.fromkeys("public" if one.public else one.capability for one in found.values())
+    places = dict.fromkeys(one.where or (f"{source}:{one.line}" if one.line else source) for one in found.values())
+    some = endpoint.method == ANY_METHOD and not found.keys() >= {*EVERY}
     return Covered(
         endpoint=endpoint.key,
         capability=", ".join(names) or "unmapped",
         handler=endpoint.name,
         bound=", ".join(places),
+        methods=(*found,) if some else (),
     )
 
 

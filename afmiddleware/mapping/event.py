@@ -50,6 +50,7 @@ def to_event(  # noqa: PLR0913 (each is another party's knowledge)
         recipient=found.recipient,
         category=found.category,
         network=found.network,
+        risk=binding.risk,
         method=target.method,
         route=binding.key,
         payload=document if type(document) is dict else _NO_PAYLOAD,

@@ -52,7 +52,9 @@ def read_calls(document: Any, max_batch: int, *, answers: bool = False) -> tuple
 def _read(message: Any, *, answers: bool) -> Call | None:
     if type(message) is not dict:
         raise _ambiguous("a message is not an object")
-    if message.get("jsonrpc") != "2.0":
+    version = message.get("jsonrpc")
+    # A number keeps its token, and would equal the text.
+    if type(version) is not str or version != "2.0":
         raise _ambiguous("a message is not of JSON-RPC 2.0")
     is_answer = "result" in message or "error" in message
     if is_answer and answers and "method" not in message and not {"result", "error"} <= message.keys():

@@ -9,6 +9,7 @@ import msgspec
 
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.risk import check_risk
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
         recipient: str | None = None,
         category: str | None = None,
         network: str | None = None,
+        risk: str | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> ActionEvent:
         """Make the event of a trusted caller inside this process: a worker, a tool, a test.
@@ -59,7 +61,7 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
         The capability is `resource.action.environment`, the last part left out when there is no environment; `tool`
         stands in for `resource` in it. `actor` is a plain name, kept apart from callers over HTTP as `local:<name>`.
         `context` is added to the payload under `context`. Raises `GrammarError` when the parts do not make a
-        well-formed capability, and `ValueError` for an unknown tier or an empty actor.
+        well-formed capability, and `ValueError` for an unknown tier or risk or an empty actor.
         """
         if not actor:
             msg = "an action needs an actor: the name limits and receipts hang on"
@@ -77,5 +79,6 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
             recipient=recipient,
             category=category,
             network=network,
+            risk=None if risk is None else check_risk(risk),
             payload=values,
         )

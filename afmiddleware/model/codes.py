@@ -35,6 +35,8 @@ IDENTITY_INVALID: Final = "identity.invalid"
 IDENTITY_UNAVAILABLE: Final = "identity.unavailable"
 IDENTITY_TIER: Final = "identity.tier"
 IDENTITY_SCOPE: Final = "identity.scope"
+APPROVAL_REQUIRED: Final = "approval.required"
+ACTOR_FROZEN: Final = "actor.frozen"
 REQUEST_AMBIGUOUS: Final = "request.ambiguous"
 REQUEST_TOO_LARGE: Final = "request.too_large"
 REQUEST_MEDIA_TYPE: Final = "request.media_type"
@@ -76,7 +78,7 @@ _ROWS: Final = (
     Code(SPEND_EXCEEDED, 403, "A spend limit would be exceeded", ("reduce_amount", "wait")),
     Code(RATE_EXCEEDED, 429, "Too many requests", ("wait",)),
     Code(CONCURRENCY_EXCEEDED, 429, "Too many requests at once", ("wait",)),
-    Code("approval.required", 403, "An approval is needed", ("request_approval",)),
+    Code(APPROVAL_REQUIRED, 403, "An approval is needed", ("request_approval",)),
     Code("approval.pending", 202, "An approval was requested", ("wait",)),
     Code("approval.denied", 403, "The approval was denied", ("stop",)),
     Code("approval.expired", 403, "The approval has expired", ("request_approval",)),
@@ -91,7 +93,8 @@ _ROWS: Final = (
     Code("idempotency.outcome_unknown", 409, "The outcome of the first attempt is not known", ("stop",)),
     Code("idempotency.replay_unavailable", 409, "The stored answer was not kept", ("stop",)),
     Code("session.invalid", 403, "The session handle is not valid for this caller", ("stop",)),
-    Code("actor.frozen", 403, "The operator has frozen this caller", ("stop",)),
+    Code(ACTOR_FROZEN, 403, "The operator has frozen this caller", ("stop",)),
+    Code("capability.frozen", 403, "The operator has stopped this action", ("stop",)),
 )
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType({row.code: row for row in _ROWS})

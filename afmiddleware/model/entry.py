@@ -21,6 +21,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `owner` is the actor whose receipts this one joins; `money` is what an admission reserves, for
     `capability`.
+    `slots` are the limits on how many run at once; `guarded` means that a spend has an `on_exceed` of its own.
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
@@ -33,6 +34,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record: Callable[[Verdict], Draft]
     rates: tuple[Charge, ...] = ()
     spends: tuple[Charge, ...] = ()
+    slots: tuple[Charge, ...] = ()
+    guarded: bool = False
     money: Money | None = None
     capability: str = ""
     quiet: bool = False

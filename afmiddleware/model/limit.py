@@ -21,12 +21,15 @@ KEYS: Final = (
 )
 """What a limit may count by."""
 
+_PERSONAL: Final = frozenset({"actor", "principal", "session"})
+
 
 class Unit(StrEnum):
     """What a limit counts."""
 
     RATE = "rate"
     SPEND = "spend"
+    CONCURRENT = "concurrent"
 
 
 class Window(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -50,7 +53,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     `capability` is a pattern, or empty for every capability. `cell` names the counter inside its key's row: it changes
     when the shape of the window or the currency does, and not when only the cap does. `quota` is how many a paced rate
     spreads over its window, where `cap` is how many may come at once. `admitted` means that a rate counts only what was
-    admitted.
+    admitted. A spend with `on_exceed` does not only refuse: `alert` flags and lets pass, `trip` opens a circuit
+    breaker, which lets one probe through after `half_open` seconds (0: only a reset closes it) and, with `stops_free`,
+    not even passes what costs nothing.
     """
 
     name: str
@@ -65,6 +70,14 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     line: int = 0
     quota: int = 0
     admitted: bool = False
+    on_exceed: str = ""
+    half_open: int = 0
+    stops_free: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
+        return not _PERSONAL.isdisjoint(self.per.split("+"))
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
@@ -86,3 +99,21 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     def remaining(self) -> int:
         """What is left under the cap, never below zero."""
         return max(self.limit.cap - self.used, 0)
+
+
+class Overlay(msgspec.Struct, frozen=True, gc=False):
+    """A cap of its own, in the units of the limit, for the actor with an id, or for all whose ids begin so (`key:*`).
+
+    It narrows; only with `override` may it also widen.
+    """
+
+    actor: str
+    limit: str
+    cap: int
+    override: bool = False
+
+    def is_for(self, actor_id: str) -> bool:
+        """Whether it is for this actor."""
+        if self.actor.endswith("*"):
+            return actor_id.startswith(self.actor[:-1])
+        return actor_id == self.actor

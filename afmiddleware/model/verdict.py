@@ -11,7 +11,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `code` is one of the stable reason codes (`afmiddleware.codes`), `reason` is one sentence for a person, safe to
     show to the caller. `rule` is the id of the rule that decided and `line` its line in the policy file. `limit` names
     the limit that refused; `remaining` is what is left of it as text, `resets_at` when more is (microseconds since the
-    epoch, 0 for never) and `retry_after` the same in whole seconds from the decision.
+    epoch, 0 for never) and `retry_after` the same in whole seconds from the decision. `approvals` names those that are
+    needed. `flags` are marks such as `risk:medium`, and `observed:<rule>` for a rule that would have refused.
     """
 
     authorized: bool
@@ -25,3 +26,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     resets_at: int = 0
     retry_after: int = 0
     flags: tuple[str, ...] = ()
+    approvals: tuple[str, ...] = ()

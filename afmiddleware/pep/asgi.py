@@ -21,6 +21,7 @@ from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
+from afmiddleware.pep.settle import settling_of
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
@@ -128,14 +129,15 @@ class FenceMiddleware:
         elif fence.plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
-            await self._pass(routing, scope, receive, send)
+            await self._pass(passage, routing, scope, io, send)
         else:
             await self._admitted(passage, routing, scope, io, send)
 
-    async def _pass(self, routing: Routing, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, passage: Pass, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
         """Let a public endpoint, or the framework's own answer, through; anything else breaks the seal."""
         sealed = routing.seal()
         outward = _Guarded(routing, sealed, send) if self._watched else None
+        receive = io.receive if passage.body is None else io.sealed_receive(sealed)
         try:
             await self.app(sealed, receive, send if outward is None else outward.send)
         except SealBrokenError as error:
@@ -256,11 +258,11 @@ def facts_of(scope: Scope, method: str = "") -> HttpFacts:
 class _Io:
     """What the spine can have done while it decides a request, and the body for the handler afterwards."""
 
-    __slots__ = ("_chunks", "_complete", "_fence", "_receive", "facts")
+    __slots__ = ("_chunks", "_complete", "_fence", "facts", "receive")
 
     def __init__(self, fence: Fence, receive: Receive, facts: HttpFacts) -> None:
         self._fence = fence
-        self._receive = receive
+        self.receive = receive
         self._chunks: list[Message] = []
         self._complete = False
         self.facts = facts
@@ -269,7 +271,7 @@ class _Io:
         parts: list[bytes] = []
         size = 0
         while not self._complete:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
             self._chunks.append(message)
@@ -299,7 +301,7 @@ class _Io:
 
     async def replay(self) -> Message:
         """What was read, then what was not."""
-        return self._chunks.pop(0) if self._chunks else await self._receive()
+        return self._chunks.pop(0) if self._chunks else await self.receive()
 
     def sealed_receive(self, sealed: Sealed) -> Receive:
         """`replay` for whom the seal has let in; a layer that asks before gets no body."""
@@ -308,7 +310,7 @@ class _Io:
             if not sealed.fired:
                 msg = "a layer inside the fence reads the request body before the judged endpoint is reached"
                 raise SealBrokenError(msg)
-            return self._chunks.pop(0) if self._chunks else await self._receive()
+            return self._chunks.pop(0) if self._chunks else await self.receive()
 
         return receive
 
@@ -316,7 +318,7 @@ class _Io:
 class _Exchange:
     """The way back of an admitted request: its headers are added, its end is recorded once."""
 
-    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_sealed", "_send", "action", "status")
+    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_sealed", "_send", "_settling", "action", "status")
 
     def __init__(
         self,
@@ -334,24 +336,42 @@ class _Exchange:
         self._sealed = sealed
         self._done = False
         self.action = Action(admission)
+        self._settling = settling_of(self.action)
         self.status = 0
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
+        settling = self._settling
         if kind == "http.response.start":
             self.status = message["status"]
+            if settling is not None:
+                settling.start(self.status, message.get("headers", ()))
             extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        last = kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False)
+        if settling is not None and kind == "http.response.body":
+            settling.feed(message.get("body", b""))
+            if last and settling.waits and not self._done:
+                # The outcome is recorded before the answer is whole.
+                self._done = True
+                for admission, outcome in settling.outcomes(self._end(End.OK)):
+                    await self._fence.aconclude(admission, outcome)
         await self._send(message)
-        if kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False):
+        if last:
             self.finish(End.OK)
 
     def finish(self, end: End) -> None:
-        if not self._done:
-            self._done = True
-            if self._sealed is not None and self._sealed.invalid:
-                end = End.NOT_REACHED
-            self._fence.conclude(self._admission, self.action.outcome(self.status, end))
+        if self._done:
+            return
+        self._done = True
+        if self._settling is None:
+            self._fence.conclude(self._admission, self.action.outcome(self.status, self._end(end)))
+            return
+        for admission, outcome in self._settling.outcomes(self._end(end)):
+            self._fence.conclude(admission, outcome)
+
+    def _end(self, end: End) -> End:
+        return End.NOT_REACHED if self._sealed is not None and self._sealed.invalid else end
 
 
 class _Guarded:

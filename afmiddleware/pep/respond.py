@@ -9,12 +9,23 @@ from __future__ import annotations
 import binascii
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from afmiddleware.identity.challenge import challenge
-from afmiddleware.model.codes import CODES
+from afmiddleware.model.codes import (
+    AMOUNT_UNRESOLVABLE,
+    CODES,
+    CURRENCY_MISMATCH,
+    LEDGER_UNAVAILABLE,
+    REQUEST_AMBIGUOUS,
+    REQUEST_HEADER_MISMATCH,
+    REQUEST_MEDIA_TYPE,
+    REQUEST_TOO_LARGE,
+    REQUEST_UNKNOWN_METHOD,
+)
 from afmiddleware.model.limit import Unit
 
 if TYPE_CHECKING:
@@ -23,11 +34,26 @@ if TYPE_CHECKING:
     from afmiddleware.model.limit import Balance, Limit
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
-    from afmiddleware.plan import Admission, Refused
+    from afmiddleware.plan import Admission, Refused, Reply, Told
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
 _EXPOSED = b"Agent-Receipt, Agent-Budget, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+_REFUSED = -32000
+_INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _INTERNAL, _HEADER_MISMATCH = -32600, -32601, -32602, -32603, -32020
+_RPC_CODES = MappingProxyType(
+    {
+        REQUEST_AMBIGUOUS: _INVALID_REQUEST,
+        REQUEST_TOO_LARGE: _INVALID_REQUEST,
+        REQUEST_MEDIA_TYPE: _INVALID_REQUEST,
+        REQUEST_UNKNOWN_METHOD: _UNKNOWN_METHOD,
+        REQUEST_HEADER_MISMATCH: _HEADER_MISMATCH,
+        AMOUNT_UNRESOLVABLE: _INVALID_PARAMS,
+        CURRENCY_MISMATCH: _INVALID_PARAMS,
+        LEDGER_UNAVAILABLE: _INTERNAL,
+    },
+)
+"""Codes of JSON-RPC 2.0 section 5.1 and of MCP; every other refusal is a server error, told apart by its data."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,7 +76,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after: int = 0
 
 
-def problem(refused: Refused) -> Problem:
+def problem(refused: Refused | Told) -> Problem:
     """The problem object that says why the action did not run, and what a machine can do about it."""
     verdict = refused.verdict
     code = CODES[verdict.code]
@@ -75,9 +101,10 @@ def problem(refused: Refused) -> Problem:
 def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> tuple[int, RawHeaders, bytes]:
     """Status, headers and body of a refusal. `vary` names the request headers the decision read."""
     told = problem(refused)
-    body = _encode(told)
+    answers = _errors(refused.reply) if refused.reply is not None else None
+    body = _encode(told if answers is None else answers)
     headers: RawHeaders = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", b"application/problem+json" if answers is None else b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         (b"vary", vary),
@@ -93,48 +120,83 @@ def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> t
     return told.status, headers, body
 
 
+class RpcError(msgspec.Struct, frozen=True):
+    """The error of one JSON-RPC call, with the problem object as its data."""
+
+    code: int
+    message: str
+    data: Problem
+
+
+class RpcAnswer(msgspec.Struct, frozen=True):
+    """The answer to one call. `id` is null where no call could be read."""
+
+    id: str | int | None
+    error: RpcError
+    jsonrpc: str = "2.0"
+
+
+def _errors(reply: Reply) -> RpcAnswer | list[RpcAnswer] | None:
+    """A refusal as JSON-RPC answers; `None` where only notifications were refused, to which there is none."""
+    answers = [
+        RpcAnswer(
+            id=told.call.id if told.call is not None else None,
+            error=RpcError(_RPC_CODES.get(told.verdict.code, _REFUSED), told.verdict.reason, problem(told)),
+        )
+        for told in reply.told
+        if told.call is None or told.call.id is not None
+    ]
+    if not answers:
+        return None
+    return answers if reply.batch else answers[0]
+
+
 def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeaders:
     """The headers that an admitted response carries besides the handler's own."""
     headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
     if admission.receipt is not None:
-        headers.append((b"agent-receipt", receipt_field(admission.receipt)))
+        others = [other.receipt.leaf for other in admission.others if other.receipt is not None]
+        headers.append((b"agent-receipt", receipt_field(admission.receipt, others)))
     if cross_origin:
         headers.append((b"access-control-expose-headers", _EXPOSED))
     return headers
 
 
-def receipt_field(receipt: ReceiptRef) -> bytes:
+def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:
     """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash.
 
-    Where the batch is signed already also the number of receipts, the root and the signature of its checkpoint.
+    Where the batch is signed already also the number of receipts, the root and the signature of its checkpoint. Where
+    a request holds several actions, `batch` lists the leaf hashes of the others, whose numbers follow.
     """
     leaf = binascii.b2a_base64(receipt.leaf, newline=False)
-    said = b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
+    field = b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
     seal = receipt.seal
-    if seal is None or not seal.size:
-        return said
-    root = binascii.b2a_base64(seal.root, newline=False)
-    return said + b", size=%d, root=:%b:, sig=:%b:" % (
-        seal.size,
-        root,
-        binascii.b2a_base64(seal.signature, newline=False),
-    )
+    if seal is not None and seal.size:
+        root = binascii.b2a_base64(seal.root, newline=False)
+        signature = binascii.b2a_base64(seal.signature, newline=False)
+        field = b"%b, size=%d, root=:%b:, sig=:%b:" % (field, seal.size, root, signature)
+    if not others:
+        return field
+    listed = b" ".join(b":%b:" % binascii.b2a_base64(other, newline=False) for other in others)
+    return b"%b, batch=(%b)" % (field, listed)
 
 
 def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
-    """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the spends when `shown`."""
+    """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the caller's own spends when `shown`."""
     policies, rates, budgets = [], [], []
     for balance in balances:
         limit, at = balance.limit, balance.resets_at
-        rated, policy, scale, said, reset = _words(limit)
+        policy, scale, said, reset = _words(limit)
+        if not policy and not (shown and said):
+            continue
         left = max(limit.cap - balance.used, 0)
         text = said % (divmod(left, scale) if scale else left)
         if at:
             text += reset % max(-((now - at) // _SECOND), 0)
-        if rated:
+        if policy:
             policies.append(policy)
             rates.append(text)
-        elif shown:
+        else:
             budgets.append(text)
     headers: RawHeaders = []
     if rates:
@@ -146,17 +208,20 @@ def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawH
 
 
 @lru_cache(maxsize=4096)
-def _words(limit: Limit) -> tuple[bool, str, int, str, str]:
-    """What of a limit's header items never changes: what is left goes into the fourth, the seconds into the last.
+def _words(limit: Limit) -> tuple[str, int, str, str]:
+    """What of a limit's header items never changes: what is left goes into the third, the seconds into the last.
 
-    The third splits what is left into what stands before and after the decimal point.
+    The first is a rate's policy. The second splits what is left of a spend before and after the decimal point; for one
+    that counts other callers too nothing is said.
     """
     if limit.unit is Unit.RATE:
         policy = f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}'
-        return True, policy, 0, f'"{limit.name}";r=%d', ";t=%d"
+        return policy, 0, f'"{limit.name}";r=%d', ";t=%d"
+    if not limit.own:
+        return "", 0, "", ""
     digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
     said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'
-    return False, "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
+    return "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
 
 
 def _instant(at: int) -> str:

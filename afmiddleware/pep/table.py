@@ -6,6 +6,7 @@ canonical path means, and cannot see what the application does with it. Therefor
 - whatever it does not list is unmapped, and denied: there is no answer like "no such endpoint";
 - nothing is redirected, merged or folded: a path that needs it (`/x` for `/x/`, `//x`) is not listed;
 - numbers have one spelling (`7`, never `007`), and paths with control characters or empty segments match nothing;
+- a path that could be split between two parameters in several ways is not listed;
 - of the endpoints of an application that overlap (`/users/me` and `/users/{id}`) it means the one with more fixed text,
   in whatever order the application asks.
 """
@@ -94,7 +95,7 @@ class RouteTable:
             rules.append(
                 Rule(
                     _PARAMETER.sub(_to_werkzeug, template),
-                    endpoint=(key, method, template),
+                    endpoint=(key, method, template, _separators(template)),
                     methods=None if socket else [method],
                     websocket=socket,
                 )
@@ -112,12 +113,14 @@ class RouteTable:
         if method in METHODS and path.startswith("/") and _UNSAFE.search(path) is None:
             socket = method == "WEBSOCKET"
             try:
-                (key, judged, template), params = self._match(path, "GET" if socket else method, websocket=socket)
+                entry, params = self._match(path, "GET" if socket else method, websocket=socket)
             except HTTPException:
                 # Not found, another method, a redirect: none of them is this entry's path.
                 pass
             else:
-                return Target(key=key, method=judged, template=template, params=params)
+                key, judged, template, separators = entry
+                if not any(separator in str(params[name]) for name, separator in separators):
+                    return Target(key=key, method=judged, template=template, params=params)
         return Target(key=f"{method if method in METHODS else '*'} {UNLISTED}", method=method, template=UNLISTED)
 
     def find_mounted(self, method: str, path: str, root: str) -> Target:
@@ -153,10 +156,22 @@ def _fault(template: str) -> str | None:
         return "is not a plain template; write one such as /v1/bookings/{id}"
     if _UNSAFE.search(template) is not None:
         return "holds a character that no canonical path has"
+    if template.count(":path}") > 1 or "}{" in template:
+        return "has parameters that a path could be split between in several ways; put a fixed text between them"
     unknown = [kind for _, kind in _PARAMETER.findall(template) if kind and kind not in _CONVERTERS]
     if unknown:
         return f"has a converter that a table of routes does not know, {unknown[0]}; leave it out"
     return None
+
+
+def _separators(template: str) -> tuple[tuple[str, str], ...]:
+    """Which text may not be in which value, where parameters share a segment: the path could be split elsewhere."""
+    found: list[tuple[str, str]] = []
+    for segment in template.split("/"):
+        names = [match.group(1) for match in _PARAMETER.finditer(segment)]
+        between = _PARAMETER.sub("\0", segment).split("\0")[1:-1]
+        found += [(name, separator) for name in names for separator in between]
+    return tuple(found)
 
 
 def _shape(found: re.Match[str]) -> str:

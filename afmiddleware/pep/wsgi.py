@@ -14,18 +14,21 @@ from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import call
+from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
-from afmiddleware.pep.environ import Body, facts_of
+from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.settle import Settling, settling_of
+from afmiddleware.pep.wsgi_table import TableRouter
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from afmiddleware.fence import Fence
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.plan import Pass
 
@@ -50,17 +53,29 @@ class Router(Protocol):
 
 
 class FenceMiddleware:
-    """Decide every request before it reaches `app`. Subclasses say what the router is."""
+    """Decide every request before it reaches `app`, any WSGI application: `FenceMiddleware(app, policy="fence.yaml")`.
 
-    def __init__(self, app: WSGIApplication, fence: Fence) -> None:
+    Raises `ConfigError` with every problem of the policy. Here the routes are those of the policy's own table
+    (`pep.table`), with its weaker promise; a framework's package asks the framework's router instead. A `fence` that
+    exists already may be given in place of `policy`.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        policy: str | os.PathLike[str] | None = None,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
         self.app = app
-        self.fence = fence
+        self.fence = fence if fence is not None else Fence.from_file(policy)
         self._router: Router | None = None
         self._starting = threading.Lock()
 
     def make_router(self, environ: WSGIEnvironment) -> Router:
         """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
-        raise NotImplementedError
+        del environ
+        return TableRouter(self.fence)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange(self.fence, environ, start_response)
@@ -77,6 +92,7 @@ class FenceMiddleware:
     def _start(self, environ: WSGIEnvironment) -> Router:
         with self._starting:
             if self._router is None:
+                check_processes(self.fence, environ)
                 self._router = self.make_router(environ)
             return self._router
 
@@ -87,7 +103,19 @@ class Exchange:
     `decide` may be called while `run` has the application at work (that is how Flask's hook does it), or before.
     """
 
-    __slots__ = ("_done", "_entered", "_outer", "_start", "action", "admission", "body", "environ", "fence", "status")
+    __slots__ = (
+        "_done",
+        "_entered",
+        "_outer",
+        "_start",
+        "action",
+        "admission",
+        "body",
+        "environ",
+        "fence",
+        "settling",
+        "status",
+    )
 
     def __init__(self, fence: Fence, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self.fence = fence
@@ -95,6 +123,7 @@ class Exchange:
         self.body: Body | None = None
         self.admission: Admission | None = None
         self.action: Action | None = None
+        self.settling: Settling | None = None
         self.status = 0
         self._start = start_response
         self._outer: Action | None = None
@@ -112,15 +141,21 @@ class Exchange:
         Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
         """
         fence = self.fence
-        body = self._look()
+        body = self.body or self._look()
         now = fence.clock()
         passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now)), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)
+            self.settling = settling_of(self.action)
             self._outer = enter(self.action)
             self._entered = True
         return passage
+
+    def look_anew(self, environ: WSGIEnvironment) -> None:
+        """Judge what has become of the request on its way here."""
+        self.environ = environ
+        self.body = None
 
     def run(self, app: WSGIApplication) -> Iterable[bytes]:
         """Let the application answer."""
@@ -143,6 +178,10 @@ class Exchange:
         self.check(int(status[:3]))
         self.status = int(status[:3])
         admission = self.admission
+        if self.settling is not None:
+            self.settling.start(
+                self.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            )
         if admission is not None:
             crossing = cross_origin(self.facts)
             headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
@@ -162,7 +201,13 @@ class Exchange:
         self._done = True
         if not self.reached():
             end = End.NOT_REACHED
-        self.fence.conclude(self.admission, self.action.outcome(self.status, end))
+        if self.settling is None:
+            self.fence.conclude(self.admission, self.action.outcome(self.status, end))
+            return
+        # Who waits for the end of the answer then knows that it is recorded.
+        conclude = self.fence.conclude_now if self.settling.waits and end is End.OK else self.fence.conclude
+        for admission, outcome in self.settling.outcomes(end):
+            conclude(admission, outcome)
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
@@ -173,7 +218,7 @@ class Exchange:
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""
-        self._start(status_line(400), [("Content-Length", "0"), ("Connection", "close")])
+        self._start(status_line(400), [("Content-Length", "0")])
         return []
 
     def _look(self) -> Body:
@@ -189,25 +234,29 @@ class Exchange:
 class _Io:
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("call", "commit", "post", "read_body", "resolve")
+    __slots__ = ("commit", "post", "read_body", "resolve")
 
     def __init__(self, fence: Fence, body: Body) -> None:
-        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
         self.read_body = body.read
 
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return call(function, view)
+
 
 class _Answer:
     """The body of an admitted answer. The server asks for its pieces, and its `close` is the end of the action."""
 
-    __slots__ = ("_answer", "_exchange", "_next", "_whole")
+    __slots__ = ("_ahead", "_answer", "_exchange", "_next", "_settling", "_whole")
 
     def __init__(self, exchange: Exchange, answer: Iterable[bytes]) -> None:
         self._exchange = exchange
         self._answer = answer
         self._next = iter(answer).__next__
+        self._settling = exchange.settling
+        self._ahead: list[bytes] = []
         self._whole = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -218,7 +267,7 @@ class _Answer:
         # Pieces may be made while they are asked for, and the server's thread may serve others in between.
         outer = enter(exchange.action) if exchange.action is not None else None
         try:
-            return self._next()
+            return self._next() if self._settling is None else self._watched(self._settling)
         except StopIteration:
             self._whole = True
             raise
@@ -227,6 +276,27 @@ class _Answer:
             raise
         finally:
             leave(outer)
+
+    def _watched(self, settling: Settling) -> bytes:
+        """The next piece. Where the end waits for the outcome, the last piece is held back until that is recorded."""
+        if not settling.waits:
+            piece = self._next()
+            settling.feed(piece)
+            return piece
+        while not self._whole:
+            try:
+                piece = self._next()
+            except StopIteration:
+                self._whole = True
+                self._exchange.finish(End.OK)
+                break
+            settling.feed(piece)
+            self._ahead.append(piece)
+            if len(self._ahead) > 1:
+                return self._ahead.pop(0)
+        if self._ahead:
+            return self._ahead.pop(0)
+        raise StopIteration
 
     def close(self) -> None:
         exchange = self._exchange

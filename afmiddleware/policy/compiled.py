@@ -1,7 +1,11 @@
-"""The decision: deny, then allow, then default deny. Pure and total: every event gets a verdict."""
+"""The decision: deny, then require_approval, then allow, then default deny. Pure and total: every event gets a verdict.
+
+The floor of a decision is one look-up: what the rules say of a capability is worked out when it is first seen.
+"""
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -9,7 +13,8 @@ import msgspec
 from afmiddleware.errors import ConfigError
 from afmiddleware.model import codes
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.conditions import UnjudgedError
+from afmiddleware.policy.actors import ActorSet
+from afmiddleware.policy.conditions import Names, UnjudgedError
 from afmiddleware.policy.patterns import PatternIndex
 from afmiddleware.policy.rules import (
     Failure,
@@ -20,6 +25,8 @@ from afmiddleware.policy.rules import (
     compile_rule,
     denied,
     identity_failure,
+    only_observed,
+    unapproved,
     unjudged,
 )
 
@@ -29,12 +36,15 @@ if TYPE_CHECKING:
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
 
+KINDS: Final = ("deny", "require_approval", "allow")
+"""The sections of `rules:`, the one that wins first."""
+
 _REMEMBERED: Final = 4096
 """Capabilities whose rules are kept at hand. More than a policy names only where a path or a method makes them."""
 
 
 class RulesSource(Protocol):
-    """`rules:` of the configuration."""
+    """`rules:` of the configuration, which may also have `require_approval`, `risk` and `risk_lines`."""
 
     @property
     def allow(self) -> Sequence[RuleSource]: ...
@@ -43,7 +53,7 @@ class RulesSource(Protocol):
 
 
 class PolicySource(Protocol):
-    """What a policy is compiled from."""
+    """What a policy is compiled from. It may also have `lists` and `schedules` by their names, and `frozen` actors."""
 
     @property
     def rules(self) -> RulesSource: ...
@@ -51,11 +61,16 @@ class PolicySource(Protocol):
     def assets(self) -> Mapping[str, int]: ...
 
 
-class _Plan(msgspec.Struct, frozen=True):
+Ruled = tuple[Rule, Verdict]
+"""A rule with the verdict it gives on one capability."""
+
+
+class Matching(msgspec.Struct, frozen=True):
     """All that can be said about one capability before an event is seen."""
 
-    denies: tuple[tuple[Rule, Verdict], ...]
-    allows: tuple[tuple[Rule, Verdict], ...]
+    denies: tuple[Ruled, ...]
+    approvals: tuple[Ruled, ...]
+    allows: tuple[Ruled, ...]
     denied: Verdict | None
     unmatched: Verdict
     reads_payload: bool
@@ -65,51 +80,78 @@ class Policy:
     """The rules of one policy file.
 
     The rules of a capability are found once and kept in a plain dictionary that starts afresh when it is full. Its
-    reads and writes are single atomic steps and a plan depends on nothing but its capability, so threads may share a
-    policy without a lock; the worst a race does is to find the same rules twice.
+    reads and writes are single atomic steps and what is kept depends on nothing but its capability, so threads may
+    share a policy without a lock; the worst a race does is to find the same rules twice.
+
+    `risk` maps a level of risk to what becomes of an action of that level, whatever its capability.
     """
 
-    def __init__(self, allow: Iterable[Rule], deny: Iterable[Rule]) -> None:
-        self._allow = PatternIndex((rule.pattern, rule) for rule in allow)
-        self._deny = PatternIndex((rule.pattern, rule) for rule in deny)
-        self._plans: dict[str, _Plan] = {}
+    def __init__(  # noqa: PLR0913 (a part of the file each)
+        self,
+        allow: Iterable[Rule],
+        deny: Iterable[Rule],
+        require_approval: Iterable[Rule] = (),
+        *,
+        risk: Mapping[str, Rule] = MappingProxyType({}),
+        frozen: ActorSet | None = None,
+        names: Names | None = None,
+    ) -> None:
+        self.rules: dict[str, tuple[Rule, ...]] = {
+            "deny": tuple(deny),
+            "require_approval": tuple(require_approval),
+            "allow": tuple(allow),
+        }
+        self.risk = dict(risk)
+        self.frozen = frozen
+        self.names = names or Names()
+        self._indexes = {
+            kind: PatternIndex((rule.pattern, rule) for rule in rules) for kind, rules in self.rules.items()
+        }
+        self._plans: dict[str, Matching] = {}
 
-    def decide(self, event: ActionEvent) -> Verdict:
-        """Judge one event.
+    def decide(self, event: ActionEvent, now: int = 0) -> Verdict:
+        """Judge one event at `now`, in microseconds since the epoch.
 
-        Deny beats allow; without a deny, one allow rule whose condition holds and whose demands are met is enough, and
-        the first in the file is named. A condition that cannot be judged refuses under deny and does not allow under
-        allow. Of several allow rules that fail, the one that came nearest gives the reason.
+        Deny beats everything. Without a deny, one allow rule whose condition holds and whose demands are met is needed,
+        and the first in the file is named; a rule that asks for an approval then stands above it. A condition that
+        cannot be judged refuses under deny and require_approval, and does not allow under allow. Of several allow rules
+        that fail, the one that came nearest gives the reason. `flags` tell of rules that only observe, and of risk.
         """
-        plan = self._plans.get(event.capability) or self._plan(event.capability)
+        capability, actor = event.capability, event.actor
+        plan = self._plans.get(capability) or self._plan(capability)
+        if self.frozen is not None and actor.id in self.frozen:
+            return frozen(capability)
         if plan.denied is not None:
             return plan.denied
-        doubt: Verdict | None = None
-        for rule, verdict in plan.denies:
-            try:
-                if rule.holds is None or rule.holds(event):
-                    return verdict
-            except UnjudgedError as error:
-                doubt = doubt or unjudged(rule, event.capability, error.code, error.reason)
-        if doubt is not None:
-            return doubt
-        # Rules that ask for an approval belong here: below deny, on top of an allow rule that is satisfied.
-        actor = event.actor
+        flags: tuple[str, ...] = ()
+        stricter = self.risk.get(event.risk) if event.risk is not None else None
+        if stricter is not None and stricter.kind == "deny":
+            return denied(stricter, capability)
+        if plan.denies:
+            refusal, flags = _guarded(plan.denies, event, now)
+            if refusal is not None:
+                return _flagged(refusal, flags)
         for rule, verdict in plan.allows:
             if actor.tier >= rule.tier and rule.scopes <= actor.scopes and rule.roles <= actor.roles:
                 try:
-                    if (rule.holds is None or rule.holds(event)) and amount_failure(rule, event) is None:
-                        return verdict
+                    if (rule.holds is None or rule.holds(event, now)) and (
+                        not rule.priced or amount_failure(rule, event) is None
+                    ):
+                        if stricter is None and not plan.approvals and not flags:
+                            return verdict
+                        return _approved(verdict, plan.approvals, stricter, event, now, flags)
                 except UnjudgedError:
                     continue
-        return _refusal(plan, event)
+        return _flagged(_refusal(plan, event, now), flags)
 
     def may_refuse_early(self, capability: str, actor: Actor) -> Verdict | None:
         """The refusal that is certain before the body is read, `None` when there is none.
 
-        It is given when an unconditional deny covers the capability, when no allow rule does, or when the actor meets
-        the identity demands of none of them.
+        It is given when the operator has frozen the actor, when an unconditional deny covers the capability, when no
+        allow rule does, or when the actor meets the identity demands of none of them.
         """
+        if self.frozen is not None and actor.id in self.frozen:
+            return frozen(capability)
         plan = self._plans.get(capability) or self._plan(capability)
         return plan.denied or _identity_refusal(plan, capability, actor)
 
@@ -117,20 +159,27 @@ class Policy:
         """Whether a condition that can apply to the capability reads `payload.<path>`."""
         return (self._plans.get(capability) or self._plan(capability)).reads_payload
 
-    def _plan(self, capability: str) -> _Plan:
-        denies = tuple((rule, denied(rule, capability)) for rule in self._deny.find(capability))
-        allows = tuple((rule, allowed(rule, capability)) for rule in self._allow.find(capability))
-        plan = _Plan(
+    def matching(self, capability: str) -> Matching:
+        """The rules that cover a capability."""
+        return self._plans.get(capability) or self._plan(capability)
+
+    def _plan(self, capability: str) -> Matching:
+        denies, approvals, allows = (
+            tuple((rule, give(rule, capability)) for rule in self._indexes[kind].find(capability))
+            for kind, give in (("deny", denied), ("require_approval", unapproved), ("allow", allowed))
+        )
+        plan = Matching(
             denies=denies,
+            approvals=approvals,
             allows=allows,
-            denied=next((verdict for rule, verdict in denies if rule.holds is None), None),
+            denied=next((verdict for rule, verdict in denies if rule.holds is None and not rule.observe), None),
             unmatched=Verdict(
                 authorized=False,
                 code=codes.POLICY_UNMATCHED,
                 reason=f"No rule allows {capability}.",
                 capability=capability,
             ),
-            reads_payload=any(rule.reads_payload for rule, _ in (*denies, *allows)),
+            reads_payload=any(rule.reads_payload for rule, _ in (*denies, *approvals, *allows)),
         )
         if len(self._plans) >= _REMEMBERED:
             self._plans = {}
@@ -140,20 +189,107 @@ class Policy:
 
 def compile_policy(config: PolicySource) -> Policy:
     """Compile the rules of a configuration. Raises `ConfigError` with every problem at once."""
-    compiled: dict[str, list[Rule]] = {"deny": [], "allow": []}
+    names = Names(config.assets, getattr(config, "lists", {}), getattr(config, "schedules", {}))
+    compiled: dict[str, list[Rule]] = {kind: [] for kind in KINDS}
     problems: list[str] = []
-    for kind, sources in (("deny", config.rules.deny), ("allow", config.rules.allow)):
-        for source in sources:
+    for kind in KINDS:
+        for source in getattr(config.rules, kind, ()):
             try:
-                compiled[kind].append(compile_rule(source, kind, config.assets))
+                compiled[kind].append(compile_rule(source, kind, names))
             except ConfigError as error:
                 problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return Policy(compiled["allow"], compiled["deny"])
+    lines = getattr(config.rules, "risk_lines", {})
+    risk = {level: _risk_rule(level, what, lines.get(level, 0)) for level, what in _risks(config.rules).items()}
+    return Policy(
+        compiled["allow"],
+        compiled["deny"],
+        compiled["require_approval"],
+        risk=risk,
+        frozen=getattr(config, "frozen", None),
+        names=names,
+    )
 
 
-def _identity_refusal(plan: _Plan, capability: str, actor: Actor) -> Verdict | None:
+def _risks(rules: RulesSource) -> Mapping[str, str]:
+    return getattr(rules, "risk", None) or {}
+
+
+def _risk_rule(level: str, what: str, line: int) -> Rule:
+    """A level of risk as a rule of every capability; `warn` stands for one that only flags."""
+    approval = "default" if what == "require_approval" else ""
+    return Rule(id=f"risk.{level}", kind=what, pattern="**", line=line, approval=approval)
+
+
+def frozen(capability: str) -> Verdict:
+    """The verdict on everything that an actor with `enabled: false` does."""
+    reason = "The operator has frozen this caller."
+    return Verdict(authorized=False, code=codes.ACTOR_FROZEN, reason=reason, capability=capability)
+
+
+def _guarded(rules: tuple[Ruled, ...], event: ActionEvent, now: int) -> tuple[Verdict | None, tuple[str, ...]]:
+    """The refusal of the first rule that holds, else of the first that cannot be judged; and what only observes."""
+    doubt: Verdict | None = None
+    flags: list[str] = []
+    for rule, verdict in rules:
+        try:
+            if rule.holds is not None and not rule.holds(event, now):
+                continue
+            refusal, certain = verdict, True
+        except UnjudgedError as error:
+            refusal, certain = unjudged(rule, event.capability, error.code, error.reason), False
+        if rule.observe and only_observed(rule, event.actor.id):
+            flags.append(f"observed:{rule.id}")
+        elif certain:
+            return refusal, tuple(flags)
+        else:
+            doubt = doubt or refusal
+    return doubt, tuple(flags)
+
+
+def _approved(  # noqa: PLR0913 (all that a verdict is made of)
+    verdict: Verdict,
+    approvals: tuple[Ruled, ...],
+    stricter: Rule | None,
+    event: ActionEvent,
+    now: int,
+    flags: tuple[str, ...],
+) -> Verdict:
+    """An allowed action once more, under what asks for an approval and what only flags.
+
+    A rule that cannot be judged refuses even beside one that asks: to lift the latter would not answer the former.
+    """
+    asked: Verdict | None = None
+    needed: list[str] = []
+    told = list(flags)
+    if stricter is not None:
+        told.append(f"risk:{event.risk}")
+        if stricter.kind == "require_approval":
+            asked, needed = unapproved(stricter, event.capability), [stricter.approval]
+    for rule, refusal in approvals:
+        observed = rule.observe and only_observed(rule, event.actor.id)
+        try:
+            if rule.holds is not None and not rule.holds(event, now):
+                continue
+        except UnjudgedError as error:
+            if not observed:
+                return _flagged(unjudged(rule, event.capability, error.code, error.reason), tuple(told))
+        if observed:
+            told.append(f"observed:{rule.id}")
+        else:
+            asked = asked or refusal
+            needed.append(rule.approval)
+    if asked is not None:
+        asked = msgspec.structs.replace(asked, approvals=tuple(dict.fromkeys(needed)))
+    return _flagged(asked or verdict, tuple(told))
+
+
+def _flagged(verdict: Verdict, flags: tuple[str, ...]) -> Verdict:
+    return msgspec.structs.replace(verdict, flags=flags) if flags else verdict
+
+
+def _identity_refusal(plan: Matching, capability: str, actor: Actor) -> Verdict | None:
     nearest: Failure | None = None
     for rule, _ in plan.allows:
         failure = identity_failure(rule, capability, actor)
@@ -164,24 +300,24 @@ def _identity_refusal(plan: _Plan, capability: str, actor: Actor) -> Verdict | N
     return plan.unmatched if nearest is None else nearest.verdict
 
 
-def _refusal(plan: _Plan, event: ActionEvent) -> Verdict:
+def _refusal(plan: Matching, event: ActionEvent, now: int) -> Verdict:
     """The most useful reason why no allow rule allows."""
     early = _identity_refusal(plan, event.capability, event.actor)
     if early is not None:
         return early
     nearest = Failure(0, plan.unmatched)
     for rule, _ in plan.allows:
-        failure = _failure(rule, event)
+        failure = refusal_of(rule, event, now)
         if failure is not None and failure.rank > nearest.rank:
             nearest = failure
     return nearest.verdict
 
 
-def _failure(rule: Rule, event: ActionEvent) -> Failure | None:
+def refusal_of(rule: Rule, event: ActionEvent, now: int) -> Failure | None:
     """Why a rule does not allow an event, `None` when its condition simply does not hold."""
     by_identity = identity_failure(rule, event.capability, event.actor)
     try:
-        if rule.holds is not None and not rule.holds(event):
+        if rule.holds is not None and not rule.holds(event, now):
             return None
     except UnjudgedError as error:
         return by_identity or Failure(4, unjudged(rule, event.capability, error.code, error.reason))

@@ -8,20 +8,29 @@ false when any part is false, "or" is true when any part is true; otherwise a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from afmiddleware.errors import AFError, GrammarError, MoneyError
 from afmiddleware.grammar.paths import MISSING, look_up, parse_path
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, CURRENCY_MISMATCH
 from afmiddleware.model.money import Money
+from afmiddleware.model.risk import RISKS, check_risk
 from afmiddleware.model.tier import Tier
-from afmiddleware.policy.values import UnjudgedValueError, compile_compare, compile_value
+from afmiddleware.policy.values import UnjudgedValueError, compile_compare, compile_listed, compile_value
 
 if TYPE_CHECKING:
+    from afmiddleware.grammar.lists import Words
+    from afmiddleware.grammar.schedules import Schedule
     from afmiddleware.model.action import ActionEvent
 
-Test = Callable[["ActionEvent"], bool]
-"""A compiled condition. Raises `UnjudgedError` when it can be taken neither as true nor as false."""
+Test = Callable[["ActionEvent", int], bool]
+"""A compiled condition of an event and of now, in microseconds since the epoch.
+
+Raises `UnjudgedError` when it can be taken neither as true nor as false.
+"""
 
 PAYLOAD: Final = "payload."
 
@@ -32,7 +41,6 @@ _TEXTS: Final[Mapping[str, Callable[[ActionEvent], str | None]]] = {
     "network": lambda event: event.network,
     "category": lambda event: event.category,
     "environment": lambda event: event.environment or None,
-    "risk": lambda event: event.risk,
     "method": lambda event: event.method or None,
     "route": lambda event: event.route or None,
     "actor.id": lambda event: event.actor.id,
@@ -42,7 +50,18 @@ _SETS: Final[Mapping[str, Callable[[ActionEvent], frozenset[str]]]] = {
     "actor.roles": lambda event: event.actor.roles,
     "actor.scopes": lambda event: event.actor.scopes,
 }
+_COUNTED: Final[Mapping[str, Callable[[ActionEvent], int]]] = {
+    "actor.depth": lambda event: event.actor.depth,
+}
 _ORDERED: Final = frozenset({"eq", "ne", "gt", "gte", "lt", "lte"})
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What conditions may call by a name: currencies beyond ISO 4217, lists and schedules."""
+
+    assets: Mapping[str, int] = MappingProxyType({})
+    lists: Mapping[str, Words] = MappingProxyType({})
+    schedules: Mapping[str, Schedule] = MappingProxyType({})
 
 
 class UnjudgedError(AFError):
@@ -54,13 +73,13 @@ class UnjudgedError(AFError):
         super().__init__(f"{code}: {reason}")
 
 
-def compile_when(when: Sequence[Mapping[str, Mapping[str, Any]]], assets: Mapping[str, int]) -> Test:
+def compile_when(when: Sequence[Mapping[str, Mapping[str, Any]]], names: Names) -> Test:
     """Compile alternatives ("or"), each a map of field to operators ("and").
 
-    `assets` are currencies beyond ISO 4217. Raises `GrammarError` for an unknown field or operator, an operator that
-    the field does not have, or a value that is not of the field's kind.
+    Raises `GrammarError` for an unknown field, operator or name, an operator that the field does not have, or a value
+    that is not of the field's kind.
     """
-    alternatives = tuple(_compile_all(fields, assets) for fields in when)
+    alternatives = tuple(_compile_all(fields, names) for fields in when)
     if not alternatives:
         msg = "a condition needs at least one field"
         raise GrammarError(msg)
@@ -72,9 +91,9 @@ def reads_payload(when: Sequence[Mapping[str, Any]]) -> bool:
     return any(field.startswith(PAYLOAD) for fields in when for field in fields)
 
 
-def _compile_all(fields: Mapping[str, Mapping[str, Any]], assets: Mapping[str, int]) -> Test:
+def _compile_all(fields: Mapping[str, Mapping[str, Any]], names: Names) -> Test:
     tests = tuple(
-        _compile_test(field, operator, value, assets)
+        compile_test(field, operator, value, names)
         for field, operators in fields.items()
         for operator, value in operators.items()
     )
@@ -85,11 +104,11 @@ def _compile_all(fields: Mapping[str, Mapping[str, Any]], assets: Mapping[str, i
 
 
 def _all_of(tests: tuple[Test, ...]) -> Test:
-    def holds(event: ActionEvent) -> bool:
+    def holds(event: ActionEvent, now: int) -> bool:
         unjudged: UnjudgedError | None = None
         for test in tests:
             try:
-                if not test(event):
+                if not test(event, now):
                     return False
             except UnjudgedError as error:
                 unjudged = unjudged or error
@@ -101,11 +120,11 @@ def _all_of(tests: tuple[Test, ...]) -> Test:
 
 
 def _any_of(tests: tuple[Test, ...]) -> Test:
-    def holds(event: ActionEvent) -> bool:
+    def holds(event: ActionEvent, now: int) -> bool:
         unjudged: UnjudgedError | None = None
         for test in tests:
             try:
-                if test(event):
+                if test(event, now):
                     return True
             except UnjudgedError as error:
                 unjudged = unjudged or error
@@ -116,15 +135,37 @@ def _any_of(tests: tuple[Test, ...]) -> Test:
     return holds
 
 
-def _compile_test(field: str, operator: str, value: Any, assets: Mapping[str, int]) -> Test:
+def compile_test(field: str, operator: str, value: Any, names: Names) -> Test:
+    """Compile one operator of one field. Raises `GrammarError` as `compile_when` does."""
     if field == "amount":
-        return _compile_amount(operator, value, assets)
+        return _compile_amount(operator, value, names.assets)
     if field == "actor.tier":
         return _compile_tier(operator, value)
-    if field == "actor.depth":
-        return _compile_read(field, operator, value, lambda event: event.actor.depth)
+    if field == "risk":
+        return _compile_risk(operator, value)
+    if field == "time":
+        return _compile_time(operator, value, names.schedules)
     if field in _SETS:
-        return _compile_set(field, operator, value, _SETS[field])
+        return _compile_set(field, operator, value, _SETS[field], names)
+    return _compile_read(field, operator, value, _reader(field), names)
+
+
+def seen(field: str, event: ActionEvent) -> object:
+    """The value that conditions on a field see, `MISSING` when it is absent. `time` has none."""
+    if field == "amount":
+        return MISSING if event.amount is None else event.amount
+    if field == "actor.tier":
+        return event.actor.tier.label
+    if field == "risk":
+        return MISSING if event.risk is None else event.risk
+    if field in _SETS:
+        return sorted(_SETS[field](event)) or MISSING
+    return MISSING if field == "time" else _reader(field)(event)
+
+
+def _reader(field: str) -> Callable[[ActionEvent], object]:
+    if field in _COUNTED:
+        return _COUNTED[field]
     if field in _TEXTS:
         text = _TEXTS[field]
 
@@ -132,7 +173,7 @@ def _compile_test(field: str, operator: str, value: Any, assets: Mapping[str, in
             found = text(event)
             return MISSING if found is None else found
 
-        return _compile_read(field, operator, value, read_text)
+        return read_text
     if field.startswith(PAYLOAD):
         path = parse_path(field.removeprefix(PAYLOAD))
 
@@ -140,19 +181,26 @@ def _compile_test(field: str, operator: str, value: Any, assets: Mapping[str, in
             found = look_up(event.payload, path)
             return MISSING if found is None else found
 
-        return _compile_read(field, operator, value, read_payload)
+        return read_payload
     msg = f"{field!r} is not a field that conditions can read"
     raise GrammarError(msg)
 
 
-def _compile_read(field: str, operator: str, value: Any, read: Callable[[ActionEvent], object]) -> Test:
+def _compile_read(
+    field: str,
+    operator: str,
+    value: Any,
+    read: Callable[[ActionEvent], object],
+    names: Names,
+) -> Test:
     """A test of one value, absent being false for every operator but `exists: false`."""
     if operator == "exists":
         wanted = _truth(value)
-        return lambda event: (read(event) is not MISSING) is wanted
-    judge = compile_value(operator, value)
+        return lambda event, _now: (read(event) is not MISSING) is wanted
+    words = _named(operator, value, names)
+    judge = compile_value(operator, value) if words is None else compile_listed(operator, words)
 
-    def test(event: ActionEvent) -> bool:
+    def test(event: ActionEvent, _now: int) -> bool:
         found = read(event)
         if found is MISSING:
             return False
@@ -164,10 +212,53 @@ def _compile_read(field: str, operator: str, value: Any, read: Callable[[ActionE
     return test
 
 
+def _named(operator: str, value: Any, names: Names) -> Words | None:
+    """The list that `in: $name` names, `None` for values that stand there themselves."""
+    if operator not in {"in", "not_in"} or not isinstance(value, str) or not value.startswith("$"):
+        return None
+    words = names.lists.get(value[1:])
+    if words is None:
+        msg = f"{value[:60]!r} names no list: declare it under lists"
+        raise GrammarError(msg)
+    return words
+
+
+def _compile_time(operator: str, value: Any, schedules: Mapping[str, Schedule]) -> Test:
+    if operator not in {"in", "not_in"}:
+        msg = f"time has no operator {operator!r}: use in or not_in"
+        raise GrammarError(msg)
+    wanted = (value,) if isinstance(value, str) else _listed(value)
+    unknown = [str(name)[:60] for name in wanted if name not in schedules]
+    if unknown:
+        msg = f"{unknown[0]!r} names no schedule: declare it under schedules"
+        raise GrammarError(msg)
+    chosen, inside = tuple(schedules[name] for name in wanted), operator == "in"
+    return lambda _event, now: any(schedule.is_open(now) for schedule in chosen) is inside
+
+
+def _compile_risk(operator: str, value: Any) -> Test:
+    """Levels are ordered, and an action without one is absent."""
+    if operator == "exists":
+        wanted = _truth(value)
+        return lambda event, _now: (event.risk is not None) is wanted
+    try:
+        if operator in {"in", "not_in"}:
+            levels = frozenset(check_risk(str(level)) for level in _listed(value))
+            inside = operator == "in"
+            return lambda event, _now: event.risk is not None and (event.risk in levels) is inside
+        if operator in _ORDERED:
+            compare, level = compile_compare(operator), RISKS.index(check_risk(str(value)))
+            return lambda event, _now: event.risk is not None and bool(compare(RISKS.index(event.risk), level))
+    except ValueError as error:
+        raise GrammarError(str(error)) from None
+    msg = f"risk has no operator {operator!r}: use eq, ne, gt, gte, lt, lte, in, not_in or exists"
+    raise GrammarError(msg)
+
+
 def _compile_amount(operator: str, value: Any, assets: Mapping[str, int]) -> Test:
     if operator == "exists":
         wanted = _truth(value)
-        return lambda event: (event.amount is not None) is wanted
+        return lambda event, _now: (event.amount is not None) is wanted
     if operator not in _ORDERED:
         msg = f"amount has no operator {operator!r}: use eq, ne, gt, gte, lt, lte or exists"
         raise GrammarError(msg)
@@ -177,7 +268,7 @@ def _compile_amount(operator: str, value: Any, assets: Mapping[str, int]) -> Tes
         raise GrammarError(str(error)) from None
     compare, minor, currency, exponent = compile_compare(operator), bound.minor, bound.currency, bound.exponent
 
-    def test(event: ActionEvent) -> bool:
+    def test(event: ActionEvent, _now: int) -> bool:
         money = event.amount
         if money is None:
             return False
@@ -193,28 +284,38 @@ def _compile_tier(operator: str, value: Any) -> Test:
         if operator in {"in", "not_in"}:
             tiers = frozenset(Tier.parse(str(label)) for label in _listed(value))
             inside = operator == "in"
-            return lambda event: (event.actor.tier in tiers) is inside
+            return lambda event, _now: (event.actor.tier in tiers) is inside
         if operator in _ORDERED:
             compare, tier = compile_compare(operator), Tier.parse(str(value))
-            return lambda event: bool(compare(event.actor.tier, tier))
+            return lambda event, _now: bool(compare(event.actor.tier, tier))
     except ValueError as error:
         raise GrammarError(str(error)) from None
     msg = f"actor.tier has no operator {operator!r}: use eq, ne, gt, gte, lt, lte, in or not_in"
     raise GrammarError(msg)
 
 
-def _compile_set(field: str, operator: str, value: Any, read: Callable[[ActionEvent], frozenset[str]]) -> Test:
+def _compile_set(
+    field: str,
+    operator: str,
+    value: Any,
+    read: Callable[[ActionEvent], frozenset[str]],
+    names: Names,
+) -> Test:
     if operator == "contains":
         member = str(value)
-        return lambda event: member in read(event)
+        return lambda event, _now: member in read(event)
     if operator in {"in", "not_in"}:
-        members = frozenset(str(one) for one in _listed(value))
+        words = _named(operator, value, names)
+        members = words.entries if words is not None else frozenset(str(one) for one in _listed(value))
+        if words is not None and words.normalize:
+            msg = f"{field} compares exactly, and the list is normalized: use one that is not"
+            raise GrammarError(msg)
         if operator == "in":
-            return lambda event: not members.isdisjoint(read(event))
-        return lambda event: bool(read(event)) and members.isdisjoint(read(event))
+            return lambda event, _now: not members.isdisjoint(read(event))
+        return lambda event, _now: bool(read(event)) and members.isdisjoint(read(event))
     if operator == "exists":
         wanted = _truth(value)
-        return lambda event: bool(read(event)) is wanted
+        return lambda event, _now: bool(read(event)) is wanted
     msg = f"{field} has no operator {operator!r}: use contains, in, not_in or exists"
     raise GrammarError(msg)
 

@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from afmiddleware.grammar.capability import pattern_regex
-
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterable
 
 T = TypeVar("T")
 
 
-class PatternIndex(Generic[T]):
-    """Entries under capability patterns. Immutable once made.
+class _Node(Generic[T]):
+    """What may follow after some segments of a pattern."""
 
-    Patterns without a wildcard are found by one look-up, those with a literal first segment among their like.
+    __slots__ = ("ends", "literal", "partial", "rest", "whole")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node[T]] = {}
+        self.whole: _Node[T] | None = None
+        """After a lone `*`."""
+        self.partial: dict[str, tuple[re.Pattern[str], _Node[T]]] = {}
+        """After a segment with a `*` in it."""
+        self.ends: list[tuple[int, T]] = []
+        self.rest: list[tuple[int, T]] = []
+        """The patterns that end with `**` here."""
+
+
+class PatternIndex(Generic[T]):
+    """Entries under capability patterns, as a tree of their segments. Immutable once made.
+
+    A look-up follows the segments of the capability, so it costs the same whatever else the tree holds; only segments
+    with a part for a `*` are tried one by one, among those that begin alike.
     """
 
-    __slots__ = ("_exact", "_open", "_rooted")
+    __slots__ = ("_root",)
 
     def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
         """Take checked patterns with what they stand for, in the order in which `find` gives them back."""
-        self._exact: dict[str, list[tuple[int, T]]] = {}
-        self._rooted: dict[str, list[tuple[int, re.Pattern[str], T]]] = {}
-        self._open: list[tuple[int, re.Pattern[str], T]] = []
+        self._root: _Node[T] = _Node()
         for place, (pattern, entry) in enumerate(entries):
-            first = pattern.partition(".")[0]
-            if "*" not in pattern:
-                self._exact.setdefault(pattern, []).append((place, entry))
-            elif "*" not in first:
-                self._rooted.setdefault(first, []).append((place, pattern_regex(pattern), entry))
-            else:
-                self._open.append((place, pattern_regex(pattern), entry))
+            segments = pattern.split(".")
+            rest = segments[-1] == "**"
+            node = self._root
+            for segment in segments[:-1] if rest else segments:
+                node = _child(node, segment)
+            (node.rest if rest else node.ends).append((place, entry))
 
     def find(self, capability: str) -> tuple[T, ...]:
         """Every entry whose pattern covers a capability, in the order given."""
-        found = list(self._exact.get(capability, ()))
-        for group in (self._rooted.get(capability.partition(".")[0], ()), self._open):
-            found.extend((place, entry) for place, regex, entry in group if regex.fullmatch(capability))
+        found = list(self._root.rest)
+        nodes = [self._root]
+        for segment in capability.split("."):
+            below: list[_Node[T]] = []
+            for node in nodes:
+                child = node.literal.get(segment)
+                if child is not None:
+                    below.append(child)
+                if node.whole is not None:
+                    below.append(node.whole)
+                below += [after for regex, after in node.partial.values() if regex.fullmatch(segment)]
+            nodes = below
+            for node in nodes:
+                found += node.rest
+        for node in nodes:
+            found += node.ends
         found.sort(key=_place)
         return tuple(entry for _, entry in found)
+
+
+def _child(node: _Node[T], segment: str) -> _Node[T]:
+    if segment == "*":
+        if node.whole is None:
+            node.whole = _Node()
+        return node.whole
+    if "*" not in segment:
+        return node.literal.setdefault(segment, _Node())
+    known = node.partial.get(segment)
+    if known is None:
+        regex = re.compile(re.escape(segment).replace(r"\*", ".*"), re.ASCII)
+        known = node.partial[segment] = (regex, _Node())
+    return known[1]
 
 
 def _place(entry: tuple[int, T]) -> int:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from afmiddleware.errors import ConfigError, GrammarError, MoneyError
 from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.model import codes
-from afmiddleware.model.money import Money
+from afmiddleware.model.money import Money, exponent_of
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.conditions import Test, compile_when, reads_payload
+from afmiddleware.policy.conditions import Names, Test, compile_when, reads_payload
 
 if TYPE_CHECKING:
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
 
+When = Sequence[Mapping[str, Mapping[str, Any]]]
+"""A condition as it stands in the file: alternatives, each a map of field to operators."""
+
+HUNDREDTHS: Final = 10_000
+"""The whole of a share, in hundredths of a percent."""
+
 
 class RuleSource(Protocol):
-    """What a rule is compiled from: an entry under `rules.allow` or `rules.deny` of the configuration."""
+    """What a rule is compiled from: an entry under `rules.deny`, `rules.require_approval` or `rules.allow`."""
 
     @property
     def id(self) -> str: ...
@@ -34,18 +41,29 @@ class RuleSource(Protocol):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A compiled rule. `holds` is `None` for an unconditional one. A deny rule has no demands."""
+    """A compiled rule. `holds` is `None` for an unconditional one. Only an allow rule has demands.
+
+    `observe` is for how many of 10 000 actors a rule that refuses only says that it would. `approval` names who is to
+    approve, where the rule asks for that. `when` is the condition as it stands in the file.
+    """
 
     id: str
+    kind: str
     pattern: str
     line: int = 0
     reason: str = ""
     holds: Test | None = None
+    when: When = ()
     reads_payload: bool = False
+    observe: int = 0
+    approval: str = ""
     tier: Tier = Tier.ANONYMOUS
     scopes: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    currencies: frozenset[str] = frozenset()
     max_amount: Money | None = None
+    priced: bool = False
+    """Whether it demands anything of the amount."""
 
 
 class Failure(NamedTuple):
@@ -55,26 +73,50 @@ class Failure(NamedTuple):
     verdict: Verdict
 
 
-def compile_rule(source: RuleSource, kind: str, assets: Mapping[str, int]) -> Rule:
-    """Compile one entry. `kind` is `allow` or `deny`. Raises `ConfigError` naming the rule and its line."""
+def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
+    """Compile one entry. `kind` is `deny`, `require_approval` or `allow`.
+
+    Raises `ConfigError` naming the rule and its line.
+    """
     try:
         when = _alternatives(getattr(source, "when", None))
         identity = getattr(source, "identity", None)
         cap = getattr(source, "max_amount", None)
+        currencies = frozenset(getattr(source, "currency", None) or ())
+        for currency in sorted(currencies):
+            exponent_of(currency, names.assets)
         return Rule(
             id=source.id,
+            kind=kind,
             pattern=check_pattern(source.capability),
             line=source.line,
             reason=source.reason or "",
-            holds=compile_when(when, assets) if when else None,
+            holds=compile_when(when, names) if when else None,
+            when=when,
             reads_payload=reads_payload(when),
+            observe=getattr(source, "observe", None) or 0,
+            approval=(getattr(source, "approval", None) or "default") if kind == "require_approval" else "",
             tier=identity if isinstance(identity, Tier) else Tier.parse(identity) if identity else Tier.ANONYMOUS,
             scopes=frozenset(getattr(source, "scopes", None) or ()),
             roles=frozenset(getattr(source, "roles", None) or ()),
-            max_amount=cap if isinstance(cap, Money) or cap is None else Money.parse(cap, assets),
+            currencies=currencies,
+            max_amount=cap if isinstance(cap, Money) or cap is None else Money.parse(cap, names.assets),
+            priced=cap is not None or bool(currencies),
         )
     except (GrammarError, MoneyError, ValueError) as error:
         raise ConfigError([f"line {source.line}: {kind} rule {source.id!r}: {error}"]) from None
+
+
+def only_observed(rule: Rule, actor_id: str) -> bool:
+    """Whether a rule only says what it would do to an actor.
+
+    The actors it falls on are chosen by a hash of rule and actor, so that one caller always meets the same, and cannot
+    ask again until it is lucky.
+    """
+    if rule.observe >= HUNDREDTHS:
+        return True
+    drawn = hashlib.sha256(f"{rule.id}\0{actor_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(drawn[:8], "big") % HUNDREDTHS < rule.observe
 
 
 def denied(rule: Rule, capability: str) -> Verdict:
@@ -82,12 +124,18 @@ def denied(rule: Rule, capability: str) -> Verdict:
     return _verdict(rule, capability, codes.POLICY_DENIED, rule.reason or f"Rule {rule.id} denies {capability}.")
 
 
+def unapproved(rule: Rule, capability: str) -> Verdict:
+    """The verdict of a rule that asks for an approval."""
+    reason = rule.reason or f"{capability} needs an approval, by rule {rule.id}."
+    return _verdict(rule, capability, codes.APPROVAL_REQUIRED, reason)
+
+
 def allowed(rule: Rule, capability: str) -> Verdict:
     """The verdict of an allow rule that holds and whose demands are met."""
     return Verdict(
         authorized=True,
         code=codes.POLICY_ALLOWED,
-        reason=f"Rule {rule.id} allows {capability}.",
+        reason=rule.reason or f"Rule {rule.id} allows {capability}.",
         capability=capability,
         rule=rule.id,
         line=rule.line,
@@ -120,19 +168,21 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
 
 
 def amount_failure(rule: Rule, event: ActionEvent) -> Failure | None:
-    """Why the amount is more than the rule allows at once, `None` when it is not."""
-    cap = rule.max_amount
-    if cap is None:
+    """Why the amount is not one that the rule allows, `None` when it is."""
+    if not rule.priced:
         return None
-    money, capability, known = event.amount, event.capability, not event.actor.anonymous
+    cap, money, capability, known = rule.max_amount, event.amount, event.capability, not event.actor.anonymous
     if money is None:
-        reason = f"{capability} is allowed up to an amount, and this action has none."
+        some = "up to an amount" if cap is not None else "with an amount"
+        reason = f"{capability} is allowed {some}, and this action has none."
         return Failure(4, _verdict(rule, capability, codes.AMOUNT_UNRESOLVABLE, reason))
-    if money.currency != cap.currency or money.exponent != cap.exponent:
-        wanted = f", which is {cap.currency}" if known else ""
-        reason = f"The amount is not in the currency of the rule for {capability}{wanted}."
+    wanted = rule.currencies if cap is None else {cap.currency}
+    foreign = cap is not None and (money.currency != cap.currency or money.exponent != cap.exponent)
+    if foreign or (rule.currencies and money.currency not in rule.currencies):
+        named = f", which is {' or '.join(sorted(wanted))}" if known else ""
+        reason = f"The amount is not in the currency of the rule for {capability}{named}."
         return Failure(4, _verdict(rule, capability, codes.CURRENCY_MISMATCH, reason))
-    if money.minor > cap.minor:
+    if cap is not None and money.minor > cap.minor:
         most = f" ({cap})" if known else ""
         reason = f"The amount is over the cap of one {capability}{most}."
         return Failure(5, _verdict(rule, capability, codes.AMOUNT_OVER_ACTION_CAP, reason))
@@ -154,7 +204,7 @@ def _verdict(rule: Rule, capability: str, code: str, reason: str) -> Verdict:
     )
 
 
-def _alternatives(when: Any) -> Sequence[Mapping[str, Mapping[str, Any]]]:
+def _alternatives(when: Any) -> When:
     if not when:
         return ()
     return (when,) if isinstance(when, Mapping) else tuple(when)

@@ -14,6 +14,8 @@ from math import isfinite
 from typing import Any, Final, NoReturn
 
 from afmiddleware.errors import GrammarError
+from afmiddleware.grammar.lists import Words, normal
+from afmiddleware.grammar.regexes import compile_regex
 from afmiddleware.model.number import Number
 
 Judge = Callable[[object], bool]
@@ -71,11 +73,42 @@ def compile_value(operator: str, literal: Any) -> Judge:
         return lambda value: _plain_text(value).endswith(word)
     if operator == "under":
         return _under(word)
+    if operator == "matches":
+        return _matches(word)
     msg = (
         f"{operator!r} is not an operator: use eq, ne, in, not_in, gt, gte, lt, lte, contains, starts_with, ends_with, "
-        "under or exists"
+        "under, matches or exists"
     )
     raise GrammarError(msg)
+
+
+def compile_listed(operator: str, words: Words) -> Judge:
+    """Compile `in` or `not_in` a named list."""
+    entries, normalize = words
+    if not normalize:
+        inside = _one_of(entries)
+        return inside if operator == "in" else lambda value: not inside(value)
+    wanted = operator == "in"
+
+    def judge(value: object) -> bool:
+        word = normal(_plain_text(value), normalize)
+        if word is None:
+            _need("is not an address of the kind the list has")
+        return (word in entries) is wanted
+
+    return judge
+
+
+def _matches(pattern: str) -> Judge:
+    matches = compile_regex(pattern)
+
+    def judge(value: object) -> bool:
+        try:
+            return matches(_plain_text(value))
+        except ValueError:
+            _need("is too long for a regular expression, or not Unicode")
+
+    return judge
 
 
 def _equals(word: str) -> Judge:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.model.receipt import Receipt
+from afmiddleware.model.receipt import Body, Receipt
 from afmiddleware.receipts.canonical import encode
 
 if TYPE_CHECKING:
@@ -63,10 +63,9 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     """
     seq, oseq, last = head.size + 1, owner.seq + 1, head.ts
     ts = max(now, last)
-    body: Any = draft.body
-    typed = isinstance(body, msgspec.Struct)
-    if not typed:
-        body = _members(body)
+    told: Any = draft.body
+    typed = isinstance(told, Body)
+    body: Any = told if typed else _members(told)
     body.v = VERSION
     body.log = head.log
     body.seq = seq

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.notary import SigningKey
 
 _ROW: Final = 1 << TILE
-_ITEM = re.compile(r'(?:^|, ?)(log="([!#-\[\]-~]+)"|(seq|size)=([0-9]{1,18})|(leaf|root|sig)=:([A-Za-z0-9+/]*={0,2}):)')
+_ITEM = re.compile(
+    r'(?:^|, ?)(log="([!#-\[\]-~]+)"|(seq|size)=([0-9]{1,18})|(leaf|root|sig)=:([A-Za-z0-9+/]*={0,2}):'
+    r"|batch=\([^()]*\))",
+)
 
 
 class SealFaultError(Exception):
@@ -192,7 +195,7 @@ def read_field(text: str) -> Had:
         item = _ITEM.match(text, at)
         if item is None:
             break
-        name = "log" if item.group(2) else item.group(3) or item.group(5)
+        name = "log" if item.group(2) else item.group(3) or item.group(5) or "batch"
         found[name] = item.group(2) or item.group(4) or item.group(6) or ""
         at = item.end()
     try:

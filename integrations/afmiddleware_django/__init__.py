@@ -1,1 +1,1 @@
-"""The fence as Django middleware: decided on the view that Django resolved, before it runs."""
+"""The fence inside Django: a middleware for WSGI and ASGI, system checks and management commands, no models."""

@@ -11,6 +11,7 @@ from afmiddleware.mapping.coverage import key_of
 from afmiddleware.model.http import Target
 from afmiddleware_fastapi.index import route_path
 from afmiddleware_fastapi.tree import REST, Node, Table, Tree, router_of
+from afmiddleware_fastapi.typed import TypedParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -127,7 +128,9 @@ def _enter(node: Node, scope: MutableMapping[str, Any], found: Mapping[str, Any]
             return Unrouted(kind="method_not_allowed", steps=steps)
         known = method, key_of(method, node.template)
     params, rest = found.get("path_params", {}), False
-    if node.kind == "mount":
+    if node.types:
+        params = TypedParams(params, node.types)
+    elif node.kind == "mount":
         params, rest = _with_rest({**scope, **found}, params)
     return Routed(
         key=known[1],

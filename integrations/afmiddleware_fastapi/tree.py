@@ -15,9 +15,10 @@ from starlette.staticfiles import StaticFiles
 from afmiddleware.declare import first_declared
 from afmiddleware.mapping.coverage import Kind, key_of
 from afmiddleware_fastapi.index import ANYTHING, Index, Shape, shape_of
+from afmiddleware_fastapi.typed import types_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from afmiddleware.declare import Declaration
 
@@ -30,13 +31,14 @@ class Node:
 
     `template` is its whole template. `child` is the table below a mount or host; without one the node is an endpoint.
     `keys` maps a method as sent to (judged method, binding key); with `any_method` others are dispatched too. `closed`
-    says that nothing behind the endpoint dispatches any further. `held` is the declaration on the nearest router or
-    application that holds the route. `sets_root` is the root path the sub-application sets.
+    says that nothing behind the endpoint dispatches any further. `types` are what path
+    parameters are converted to. `held` is the declaration on the nearest router or application that holds the route.
+    `sets_root` is the root path the sub-application sets.
     """
 
     __slots__ = (
         "any_method", "child", "closed", "endpoint", "held", "keys", "kind", "layers", "match", "name", "refuses",
-        "sets_root", "shape", "template",
+        "sets_root", "shape", "template", "types",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, match: Callable[[Any], tuple[Any, Any]], template: str, endpoint: object) -> None:
@@ -53,6 +55,7 @@ class Node:
         self.closed = False
         self.refuses: Callable[[str], bool] | None = None
         self.sets_root = ""
+        self.types: Mapping[str, Any] = {}
         self.layers: tuple[object, ...] = ()
 
 
@@ -132,6 +135,7 @@ class Tree:
             node = Node("http", view.matches, prefix + view.path, view.endpoint)
             node.shape = _shape(original, view, view.path)
             _methods(node, original, view.methods)
+            node.types = types_of(getattr(view, "dependant", None))
             node.layers = _route_layers(view)
         elif isinstance(original, WebSocketRoute):
             node = Node("websocket", view.matches, prefix + view.path, view.endpoint)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class FencedApp:
     """Stands as `app.wsgi_app`, and as the first `before_request` function. `start` audits, once, before anything."""
 
-    def __init__(self, app: Flask, fence: Fence, mount: str, start: Callable[[], None]) -> None:
+    def __init__(self, app: Flask, fence: Fence, mount: str, start: Callable[[WSGIEnvironment], None]) -> None:
         self.app = app
         self.fence = fence
         self.resolver = Resolver(app, mount)
@@ -48,7 +48,7 @@ class FencedApp:
         fence = self.fence
         if not self.started:
             try:
-                self._start()
+                self._start(environ)
             except ConfigError as error:
                 exchange = FlaskExchange(fence, environ, start_response)
                 return exchange.refuse(unusable(fence, exchange.facts, error))
@@ -58,7 +58,6 @@ class FencedApp:
             answer: Iterable[bytes] = self.inner(environ, start_response)
             return answer
         exchange = FlaskExchange(fence, environ, start_response, layered=self._layered and not fence.plan.observe)
-        environ[KEY] = exchange
         if exchange.layered:
             # Nobody but Flask may see an ambiguous request before its hook refuses it.
             passage = exchange.decide(lambda: None)
@@ -88,7 +87,10 @@ class FencedApp:
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
             error = SealBrokenError("the request did not come in through the fence, or for the second time")
             return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
-        exchange.environ = asked.environ
+        if type(self.app.view_functions) is not SealedViews:
+            error = SealBrokenError("the table of views was replaced, so that nobody sees which of them runs")
+            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
+        exchange.look_anew(asked.environ)
         exchange.decided = True
         target: Target | None = None
 
@@ -100,7 +102,7 @@ class FencedApp:
         try:
             passage = exchange.decide(resolve)
         except ClientGoneError:
-            return self.app.response_class(status=400, headers={"Connection": "close"})
+            return self.app.response_class(status=400)
         if isinstance(passage, Refused):
             return self._refuse(passage, asked)
         judged = exchange.body.judged if exchange.body is not None else None

@@ -129,7 +129,7 @@ class WholeMount:
         if exchange.decided:
             msg = "one request was dispatched twice"
             raise SealBrokenError(msg)
-        exchange.environ = environ
+        exchange.look_anew(environ)
         exchange.decided = True
         method = environ["REQUEST_METHOD"]
         target = Target(

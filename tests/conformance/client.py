@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.conformance.harness import Scene, Seen
+from tests.conformance.harness import Scene, Seen, told_of
 from tests.conformance.test_cases_core import seen_of
 
 
@@ -14,7 +14,7 @@ async def send(client: httpx.AsyncClient, scene: Scene, request: dict[str, Any])
     method, path, query, headers, body = scene.parts(request)
     url = httpx.URL("http://api.example.com").copy_with(raw_path=f"{path}?{query}".encode() if query else path.encode())
     answer = await client.send(httpx.Request(method, url, headers=headers, content=body))
-    told = answer.json() if answer.headers.get("content-type") == "application/problem+json" else {}
+    told = told_of(answer.headers.raw, answer.content)
     if told:
         assert answer.headers["cache-control"] == "no-store"
         assert told["status"] == answer.status_code

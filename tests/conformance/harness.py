@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,30 @@ def cases() -> list[Case]:
     return found
 
 
+def told_of(headers: list[tuple[bytes, bytes]], content: bytes) -> dict[str, Any]:
+    """The problem object of a refusal, out of a JSON-RPC error too; nothing for the answer of a handler."""
+    media = {name.lower(): value for name, value in headers}.get(b"content-type", b"")
+    if not content or media not in (b"application/problem+json", b"application/json"):
+        return {}
+    if media == b"application/problem+json":
+        return dict(json.loads(content))
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return {}  # an answer of a handler that is no JSON
+    answers = told if isinstance(told, list) else [told]
+    # The handlers of these tests answer no error of their own with data in it.
+    refused = [one["error"]["data"] for one in answers if isinstance(one, dict) and "data" in one.get("error", {})]
+    first: dict[str, Any] = next((one for one in refused if one["code"] != "request.batch_refused"), {})
+    return {**first, "ids": [one["id"] for one in answers]} if first else {}
+
+
+def answer_to(headers: Mapping[str, str]) -> tuple[int, str, bytes]:
+    """What the handlers of these tests answer to a request with `headers`: status, media type and body."""
+    body = base64.b64decode(headers.get("x-reply", base64.b64encode(b"{}")))
+    return int(headers.get("x-answer", "200")), headers.get("x-reply-media", "application/json"), body
+
+
 class Scene:
     """A fence on a fresh ledger, with callers that have credentials for it."""
 
@@ -110,6 +136,9 @@ class Scene:
             headers += [("content-length", str(len(content)))]
         if "answer" in request:
             headers.append(("x-answer", str(request["answer"])))
+        if "reply" in request:
+            headers.append(("x-reply", base64.b64encode(request["reply"].encode()).decode()))
+            headers.append(("x-reply-media", request.get("reply-media", "application/json")))
         headers += [(name, value) for name, value in request.get("headers", [])]
         return method, path, query, headers, content
 
@@ -142,10 +171,20 @@ class Scene:
                 assert expect.get(name, disclosed[name]) == disclosed[name]
             if "amount" in expect:
                 assert last["amount"] == str(expect["amount"])
-        if "settled" in expect:
-            assert bodies[-1]["settlement"] == expect["settled"]
+        self._check_ends(expect, [body for body in bodies if body["kind"] == "outcome"])
+        if "events" in expect:
+            made = [body["capability"] for body in bodies if body["kind"] in ("intent", "refusal")]
+            assert made[len(case.before) :] == expect["events"]
         for name, used in expect.get("used", {}).items():
             assert self._used(name, case.request.get("as", "anon")) == used, name
+
+    def _check_ends(self, expect: dict[str, Any], ends: list[Any]) -> None:
+        if "settled" in expect:
+            wanted = expect["settled"] if isinstance(expect["settled"], list) else [expect["settled"]]
+            assert [body["settlement"] for body in ends][-len(wanted) :] == wanted
+        if "captured" in expect:
+            assert ends[-1]["captured"] == str(expect["captured"])
+            assert ends[-1].get("overrun", "") == str(expect.get("overrun", ""))
 
     def _used(self, name: str, caller: str) -> int:
         limit = next(one for one in limits_of(self.fence.config) if one.name == name)

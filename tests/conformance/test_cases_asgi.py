@@ -14,7 +14,7 @@ import pytest
 
 from afmiddleware.pep.asgi import FenceMiddleware
 from tests.conformance.client import send
-from tests.conformance.harness import Case, Scene, cases
+from tests.conformance.harness import Case, Scene, answer_to, cases
 from tests.conformance.test_cases_core import settle
 
 pytestmark = pytest.mark.anyio
@@ -25,9 +25,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     while (await receive()).get("more_body"):
         pass
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-    status = 404 if scope["path"] == "/nothing" else int(headers.get("x-answer", "200"))
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": b"{}"})
+    answer, media, body = answer_to(headers)
+    status = 404 if scope["path"] == "/nothing" else answer
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", media.encode())]})
+    for piece in (body[:3], body[3:]):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 def expected(case: Case) -> Case:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.settle import Settling
 from afmiddleware.plan import Admission, Refused
-from tests.conformance.harness import Case, Scene, Seen, cases
+from tests.conformance.harness import Case, Scene, Seen, cases, told_of
 
 UNMAPPED = ("POST /unmapped",)
 
@@ -69,7 +69,13 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
         return seen_of(*refusal(passage, now, fence.vary, cross_origin=False))
     if isinstance(passage, Admission):
         status = request.get("answer", 200)
-        fence.conclude(passage, Action(passage).outcome(status, End.OK))
+        action = Action(passage)
+        settling = Settling(action)
+        settling.start(status, [(b"content-type", request.get("reply-media", "application/json").encode())])
+        for byte in request.get("reply", "{}").encode():
+            settling.feed(bytes([byte]))
+        for admission, outcome in settling.outcomes(End.OK):
+            fence.conclude(admission, outcome)
         return seen_of(status, admitted(passage, now, cross_origin=False), b"")
     if passage.target is not None:
         return Seen(status=request.get("answer", 200))
@@ -80,7 +86,7 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
 
 def seen_of(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Seen:
     fields = {name.decode(): value.decode() for name, value in headers}
-    told = json.loads(body) if body else {}
+    told = told_of(headers, body)
     return Seen(
         status=status,
         code=told.get("code", ""),

@@ -11,13 +11,13 @@ import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from afmiddleware.fence import Fence
 from afmiddleware_fastapi import install
 from tests.conformance.client import send
-from tests.conformance.harness import Case, Scene, cases
+from tests.conformance.harness import Case, Scene, answer_to, cases
 from tests.conformance.test_cases_core import UNMAPPED, settle
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.anyio
 
 async def handler(request: Request) -> Response:
     await request.body()
-    return JSONResponse({}, int(request.headers.get("x-answer", "200")))
+    status, media, body = answer_to(request.headers)
+    return Response(body, status, media_type=media)
 
 
 def routes(fence: Fence) -> list[tuple[str, str]]:

@@ -6,18 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from afmiddleware.fence import Fence
 from afmiddleware_flask import AgentFence
-from tests.conformance.harness import Case, Scene
+from tests.conformance.harness import Case, Scene, answer_to
 from tests.conformance.test_cases_core import UNMAPPED, settle
 from tests.conformance.wsgi import cases, send
 
 
-def handler(**_values: str) -> tuple[dict[str, str], int]:
+def handler(**_values: str) -> Response:
     request.get_data()
-    return {}, int(request.headers.get("x-answer", "200"))
+    status, media, body = answer_to({name.lower(): value for name, value in request.headers})
+    return Response(body, status, content_type=media)
 
 
 def flask(fence: Fence) -> Flask:

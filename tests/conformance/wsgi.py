@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from tests.conformance.harness import Case, Scene, Seen
+from tests.conformance.harness import Case, Scene, Seen, told_of
 from tests.conformance.harness import cases as all_cases
 from tests.conformance.test_cases_core import seen_of
 
@@ -78,7 +77,7 @@ def send(app: Any, scene: Scene, request: dict[str, Any]) -> Seen:
     status, answered, content = call(app, environ_of(method, target, headers, body))
     raw = [(name.lower().encode(), value.encode()) for name, value in answered]
     fields = dict(raw)
-    told = json.loads(content) if fields.get(b"content-type") == b"application/problem+json" else {}
+    told = told_of(raw, content)
     if told:
         assert fields[b"cache-control"] == b"no-store"
         assert told["status"] == status

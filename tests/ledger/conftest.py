@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -88,6 +88,26 @@ def spend(cap: int, window: Window, name: str = "budget", per: str = "actor") ->
     return Limit(name=name, unit=Unit.SPEND, cap=cap, window=window, per=per, currency="USD", exponent=2, cell=cell)
 
 
+def crowd(cap: int, name: str = "at-once", per: str = "actor") -> Limit:
+    return Limit(name=name, unit=Unit.CONCURRENT, cap=cap, window=Window("running"), per=per, cell=f"{name}/c")
+
+
+def breaker(cap: int, half_open: int = 0, **more: Any) -> Limit:
+    return Limit(
+        name="breaker",
+        unit=Unit.SPEND,
+        cap=cap,
+        window=Window("day"),
+        per="global",
+        currency="USD",
+        exponent=2,
+        cell="breaker/day/USD",
+        on_exceed="trip",
+        half_open=half_open,
+        **more,
+    )
+
+
 ALLOW = Verdict(authorized=True, code="policy.allowed", capability="payments.pay", rule="allow[1]")
 DENY = Verdict(authorized=False, code="policy.denied", capability="payments.pay", rule="deny[1]", reason="No.")
 
@@ -128,6 +148,8 @@ def entry(
         record=record,
         rates=tuple(Charge(limit, key(limit), 1) for limit in limits if limit.unit is Unit.RATE),
         spends=tuple(Charge(limit, key(limit), amount) for limit in limits if limit.unit is Unit.SPEND),
+        slots=tuple(Charge(limit, key(limit), 1) for limit in limits if limit.unit is Unit.CONCURRENT),
+        guarded=any(limit.on_exceed for limit in limits),
         money=Money(amount, "USD", 2),
         capability="payments.pay",
         quiet=quiet,

@@ -14,7 +14,7 @@ from afmiddleware.fence import undo
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
-from afmiddleware.model import Draft, Record
+from afmiddleware.model import Draft, Held, Record
 from afmiddleware.model.receipt import Value
 from afmiddleware.pep.respond import receipt_field
 from afmiddleware.receipts.bundle import read_had, to_json
@@ -23,7 +23,8 @@ from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.merkle import consistent, root_of
 from afmiddleware.receipts.notary import OPERATOR, rotation
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import SECRET, ending, entry, opened, sqlite
+from tests.ledger.conftest import ending, entry, opened, sqlite
+from tests.ledger.servers import SECRET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ def fill(ledger: Ledger, count: int, start: int = 0) -> None:
     for number in range(start, start + count):
         one = entry(f"d{number:04}", owner=f"key:{number % 3}")
         held = ledger.commit(one)
+        assert isinstance(held, Held)
         if number % 2:
             ledger.commit(ending(one, held))
 
@@ -73,7 +75,9 @@ def edit(folder: Path, *statements: str) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize(
+    "kind", ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.service("postgresql"))]
+)
 def test_every_receipt_is_proven_by_the_public_key_alone(kind: str, tmp_path: Path, clock: FrozenClock):
     with opened(kind, tmp_path, clock) as ledger:
         fill(ledger, 300)
@@ -104,6 +108,9 @@ def test_each_commit_has_one_checkpoint_and_one_follows_from_the_other(kept: Pat
 def test_the_answer_carries_the_signed_root(tmp_path: Path, clock: FrozenClock):
     ledger = sqlite(tmp_path, clock)
     held = ledger.commit(entry("d1"))
+    assert isinstance(held, Held)
+    assert held.receipt is not None
+    assert held.receipt.seal is not None
     field = receipt_field(held.receipt).decode()
     (had,) = read_had(f"Agent-Receipt: {field}\n")
     point = parse(ledger.checkpoint()).checkpoint
@@ -266,7 +273,7 @@ def test_a_ledger_of_the_first_version_is_given_its_tree(tmp_path: Path, clock: 
         "DROP TABLE signing_key",
         "ALTER TABLE head DROP COLUMN frontier",
         "ALTER TABLE head DROP COLUMN signer",
-        "PRAGMA user_version = 1",
+        "PRAGMA user_version = 2",
     )
     (kept / "fence.db.signing.pem").unlink()
     ledger = sqlite(kept, clock)

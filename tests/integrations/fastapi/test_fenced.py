@@ -38,7 +38,9 @@ routes:
   - {route: GET /admin/stats, capability: admin.stats}
   - {route: "GET /tenants/{tenant}/users/<int:user>", capability: users.read, resource: "{path.tenant}/{path.user}"}
   - {route: "GET /static/{path:path}", capability: static.read, resource: "{path.path}"}
-  - {route: "POST /whole/{path:path}", capability: whole.post}
+  - {route: "POST /whole/{path:path}", capability: whole.post, resource: "{path.path}"}
+  - {route: "GET /tree/{path:path}", capability: tree.read, resource: "{path.path}"}
+  - {route: "GET //{path}.multi.example/{path:path}", capability: host.read, resource: "{path.path}"}
   - {route: "GET //api.partner.example/v1/{x}", capability: partner.read, resource: "{path.x}"}
 rules: {allow: ["**"]}
 """
@@ -98,6 +100,8 @@ def shop(folder: Any) -> FastAPI:
     app.mount("/tenants/{tenant}", Router([Route("/users/{user:int}", plain)]))
     app.mount("/static", StaticFiles(directory=folder))
     app.mount("/whole", opaque)
+    app.router.routes.append(Host("{path}.multi.example", opaque))
+    app.add_route("/tree/{path:path}", plain)
     app.router.routes.append(Host("api.partner.example", Router([Route("/v1/{x}", plain)])))
     return app
 
@@ -113,7 +117,9 @@ ADMITTED = [
     ("OPTIONS", "/things", "things.ask", None),
     ("GET", "/admin/stats", "admin.stats", None),
     ("GET", "/tenants/t/users/7", "users.read", "t/7"),
-    ("POST", "/whole/a/b", "whole.post", None),
+    ("POST", "/whole/a/b", "whole.post", "a/b"),
+    ("GET", "/tree/a/b", "tree.read", "a/b"),
+    ("GET", "http://a.multi.example/x/b", "host.read", "a"),
     ("GET", "http://api.partner.example/v1/q", "partner.read", "q"),
     ("GET", "http://api.partner.example:8000/v1/q", "partner.read", "q"),
 ]

@@ -119,6 +119,14 @@ def test_half_a_body_runs_nothing_and_charges_nothing(tried: Tried, stream: Any)
     assert (tried.ran, tried.receipts(), tried.spent()) == ([], [], 0)
 
 
+def test_a_client_that_leaves_between_chunks_runs_nothing(tried: Tried) -> None:
+    chunked: dict[str, Any] = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    chunked["wsgi.input"] = Slow(b'{"amount": "4.00"}', fails=True)
+    status, _, answer = call(reading(tried, from_environ), asked(b"", length="", **chunked))
+    assert (status, answer) == (400, b"")
+    assert (tried.ran, tried.receipts(), tried.spent()) == ([], [], 0)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_over_the_cap_is_refused_without_being_held(tried: Tried, *, chunked: bool) -> None:
     class Endless(io.RawIOBase):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -138,11 +138,56 @@ def test_a_view_that_hands_on_to_another_fenced_application_is_judged_twice(tmp_
 
     @main.get("/health")
     def health() -> Any:
-        from flask import request
-
         return Response.from_app(admin, {**request.environ, "PATH_INFO": "/stats/7", "RAW_URI": "", "REQUEST_URI": ""})
 
     answer = tried.client(main).get("/health")
     assert answer.status_code == 200
     assert sorted(one["capability"] for one in tried.receipts() if one["kind"] == "intent") == ["a.health", "a.stats"]
     assert tried.settled() == [("capture", "ok")] * 2
+
+
+def test_a_view_that_hands_on_to_a_mounted_application_without_a_door_is_refused(tried: Tried, client: Any) -> None:
+    main = client.application
+    mounts = main.extensions["afmiddleware"].inner.mounts
+    main.view_functions["health"] = lambda: Response.from_app(
+        mounts["/admin"], {**request.environ, "SCRIPT_NAME": "/admin", "PATH_INFO": "/stats/7"}
+    )
+    answer = client.get("/health")
+    assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])
+
+
+class Layer:
+    """A layer that the policy names."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self.app(environ, start_response)
+
+
+NAMED = f"inner_middleware: ['{__name__}.Layer']\n"
+
+
+def test_a_layer_around_a_mounted_application_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tried = Tried(tmp_path, "\n".join(line for line in POLICY.splitlines() if "/raw" not in line))
+    main = Flask("main", static_folder=None)
+    main.get("/health")(tried.view("health"))
+    mounts: Any = {"/admin": Layer(admin_of(tried))}
+    main.wsgi_app = DispatcherMiddleware(main.wsgi_app, mounts)  # type: ignore[method-assign]
+    assert code_of(tried.client(main).get("/health")) == "policy.unavailable"
+    assert f"{__name__}.Layer" in caplog.text
+
+
+def test_an_application_fenced_by_itself_behind_a_named_layer_is_judged_once(tmp_path: Path) -> None:
+    policy = "\n".join(line for line in POLICY.splitlines() if "/raw" not in line)
+    tried = Tried(tmp_path, f"{policy}\n{NAMED}")
+    main, admin = Flask("main", static_folder=None), admin_of(tried)
+    main.get("/health")(tried.view("health"))
+    tried.extension.init_app(admin, mount="/admin")
+    inner = DispatcherMiddleware(main.wsgi_app, {"/admin": admin})
+    main.wsgi_app = Layer(inner)  # type: ignore[method-assign]
+    client = tried.client(main)
+    assert client.get("/admin/stats/7").status_code == 200
+    assert client.get("/admin/unmapped").status_code == 403
+    assert tried.settled() == [("capture", "ok")]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView, View
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter, Rule
 
 from afmiddleware.model.http import Target
@@ -152,3 +153,9 @@ def test_a_rule_of_a_host_is_another_endpoint() -> None:
         for host in ("api.example.com", "t.example.org", "elsewhere.example")
     ]
     assert keys == ["GET //api.example.com/x", "GET //{tenant}.example.org/x", None]
+
+
+def test_a_rule_behind_an_answer_of_flask_is_not_dispatched(app: Flask) -> None:
+    with app.test_request_context("/plain") as context:
+        context.request.routing_exception = NotFound()
+        assert Resolver(app).resolve(context.request) is None

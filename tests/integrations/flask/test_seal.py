@@ -224,3 +224,11 @@ class Cache:
             start_response("200 OK", [("Content-Length", "0")])
             return []
         return self.app(environ, start_response)
+
+
+def test_a_table_of_views_that_was_replaced_stops_every_request(tried: Tried) -> None:
+    app = tried.app()
+    client = tried.client(app)
+    app.view_functions = dict(app.view_functions)
+    answer = client.post("/pay", json={"amount": "4.00"})
+    assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])

@@ -43,7 +43,7 @@ def test_the_full_example_is_valid(validator, loader):
         ("routes", [{"route": "GET /a", "capability": "a.b", "line": 1}]),
         ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": {"5xx": "release"}}]),
         ("routes", [{"route": "GET /a", "capability": "a.b", "amount": {"unit": "major"}}]),
-        ("rules", {"require_approval": []}),
+        ("rules", {"require_approval": [{}]}),
         ("rules", {"deny": [{"capability": "a.b", "identity": "token"}]}),
         ("rules", {"allow": [{"capability": "a.b", "when": {}}]}),
         ("rules", {"allow": [{"capability": "a.b", "scopes": []}]}),

@@ -61,8 +61,9 @@ def test_every_entry_knows_its_line(full):
 
 
 def test_rules_without_an_id_are_called_by_their_place(full):
-    assert [rule.id for rule in full.rules.deny] == ["deny[1]", "no-wipe", "deny[3]"]
-    assert [rule.id for rule in full.rules.allow] == ["allow[1]", "allow[2]", "small", "allow[4]"]
+    assert [rule.id for rule in full.rules.deny] == ["deny[1]", "no-wipe", "deny[3]", "deny[4]", "deny[5]", "deny[6]"]
+    assert [rule.id for rule in full.rules.allow] == ["allow[1]", "allow[2]", "small", "allow[4]", "allow[5]"]
+    assert [rule.id for rule in full.rules.require_approval] == ["require_approval[1]", "big"]
 
 
 def test_routes_say_their_method_and_template(full):
@@ -106,7 +107,7 @@ def test_json_and_yaml_are_the_same_policy(full):
     assert "\\ud83d" in text
     read = load(text, "full.yaml", ENV)
     assert read.metadata.pop("smile") == "\N{GRINNING FACE}"
-    without = {"digest", "line"}
+    without = {"digest", "line", "risk_lines"}
     assert _plain(read, without) == _plain(full, without)
 
 
@@ -116,7 +117,7 @@ def _plain(value, without):
         return {name: _plain(getattr(value, name), without) for name in fields if name not in without}
     if isinstance(value, tuple):
         return [_plain(one, without) for one in value]
-    return value
+    return {name: _plain(one, without) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def test_bytes_are_read_as_utf_8():
@@ -142,7 +143,7 @@ routes:
   - {route: get /a, capability: A, amount: {unit: cents}}
   - {route: GET /b, public: true, amount: *x}
 rules:
-  require_approval: []
+  require_approval: [{capability: A.b}]
   allow:
     - {capability: a.b, max_amount: 5 FOO, when: {amount: {gt: 5}, recipiant: x}}
 limits:
@@ -166,7 +167,7 @@ nonsense: !tag x
         "'cents'",
         "a public route is not judged",
         "the alias *x",
-        "rules.require_approval is not supported yet",
+        "'A.b' is not a capability pattern",
         "unknown currency 'FOO'",
         "'5' has no currency",
         "'recipiant' is not a field",
@@ -222,13 +223,17 @@ def test_ledgers(ledger):
     + [("payload.a", operator) for operator in PAYLOAD_OPERATORS],
 )
 def test_every_operator_that_is_offered_is_one_that_rules_can_be_compiled_with(field, operator):
+    from afmiddleware.config.overlays import schedules_of
     from afmiddleware.policy.compiled import compile_policy
 
-    literal = {"amount": "5 USD", "actor.tier": "token"}.get(field, "5")
+    literal = {"amount": "5 USD", "actor.tier": "token", "risk": "low", "time": "office"}.get(field, "5")
     text = "true" if operator == "exists" else f"[{literal}]" if operator in {"in", "not_in"} else literal
-    config = load(START + f"rules: {{deny: [{{capability: a.b, when: {{{field}: {{{operator}: {text}}}}}}}]}}\n")
+    schedules = "schedules: {office: {open: daily 09:00-17:00}}\n"
+    config = load(
+        START + schedules + f"rules: {{deny: [{{capability: a.b, when: {{{field}: {{{operator}: {text}}}}}}}]}}\n"
+    )
 
-    source = SimpleNamespace(rules=config.rules, assets=config.exponents)
+    source = SimpleNamespace(rules=config.rules, assets=config.exponents, schedules=schedules_of(config))
     assert compile_policy(source).reads_payload("a.b") is field.startswith("payload.")
 
 

@@ -164,6 +164,19 @@ def test_what_the_audit_finds_and_what_stops() -> None:
     ]
 
 
+def test_of_an_endpoint_for_every_method_the_bound_ones_are_named() -> None:
+    core = fence("POST /x", "PUT /x")
+    some, whole = core.audit(Listing(endpoints=(endpoint("* /x"), endpoint("* /y", "a.b")))).endpoints
+    assert (some.capability, some.methods) == ("c.n0, c.n1", ("POST", "PUT"))
+    assert (whole.capability, whole.methods) == ("a.b", ())
+
+
+def test_what_is_unmapped_is_said_at_the_start_and_does_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:
+    core = fence("GET /x")
+    core.adopt(listing("GET /x", "POST /pay", "GET /docs"))
+    assert [(one.levelname, "POST /pay" in one.message) for one in caplog.records] == [("WARNING", True)]
+
+
 def test_what_several_applications_list_adds_up() -> None:
     core = fence("GET /x/{id}")
     core.adopt(listing("GET /x/<int:id>"))

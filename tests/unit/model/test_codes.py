@@ -42,6 +42,7 @@ STATUSES = {
     "idempotency.replay_unavailable": 409,
     "session.invalid": 403,
     "actor.frozen": 403,
+    "capability.frozen": 403,
     "ledger.full": 503,
     "request.unsealed": 500,
     "request.unknown_method": 400,

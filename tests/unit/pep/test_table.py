@@ -108,6 +108,9 @@ UNLISTED_REQUESTS = [
     ("GET", "/f/1"),
     ("GET", "/f/01.5"),
     ("GET", "/u/7"),
+    # several ways to split it
+    ("GET", "/x/1-2-3.json"),
+    ("GET", "/x/1--2.json"),
 ]
 
 
@@ -146,6 +149,8 @@ UNFIT = [
     ("GET /x/{a", "is not a plain template"),
     ("GET /x/<a", "is not a plain template"),
     ("GET /x//y", "no canonical path"),
+    ("GET /x/{a:path}/{b:path}", "split between in several ways"),
+    ("GET /x/{a}{b}", "split between in several ways"),
     ("GET /x/{a:own}", "a converter that a table of routes does not know, own"),
 ]
 

@@ -1,0 +1,44 @@
+"""The check of a whole ledger, with what the policy says of its key and its anchor."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from afmiddleware.errors import ReceiptError
+from afmiddleware.ledger.anchor import read_anchor
+from afmiddleware.ledger.log import ReceiptLog
+from afmiddleware.ledger.open import keys_for_reading, open_for_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from afmiddleware.config.schema import Config
+    from afmiddleware.receipts.seals import Had
+    from afmiddleware.receipts.verify import Report
+
+
+def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
+    config: Config,
+    base: Path,
+    anchor: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
+) -> Report:
+    """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read.
+
+    `base` is the policy's folder; `anchor` names another anchor file than the policy does, `trusted` public keys the
+    log must be signed by, `had` what was given out.
+    """
+    with closing(open_for_reading(config, base)) as ledger:
+        mark = config.receipts.anchor
+        place = Path(anchor) if anchor else base / mark.file if mark is not None else None
+        if anchor and not Path(anchor).is_file():
+            msg = f"there is no anchor at {anchor}"
+            raise ReceiptError(msg)
+        seen = read_anchor(place) if place is not None else None
+        keys = keys_for_reading(config, base)
+        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)

@@ -1,0 +1,88 @@
+"""What the limits make of a verdict: rates first, then what the operator stopped, then how many run, then money."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from afmiddleware.limits.breaker import Guard, guard, probe, refuse_open, trip
+from afmiddleware.limits.charge import refuse
+from afmiddleware.limits.slots import first_full, refuse_crowd
+from afmiddleware.limits.stops import stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from afmiddleware.limits.cells import Cell
+    from afmiddleware.limits.rows import Row
+    from afmiddleware.model.entry import Entry
+    from afmiddleware.model.verdict import Verdict
+
+Weights = tuple["Sequence[Cell]", int]
+"""What `weigh` says: the counters, and the place of the first that is full, or -1."""
+
+
+def judge(  # noqa: PLR0913 (what is known under the lock)
+    entry: Entry,
+    rates: Weights,
+    spends: Weights,
+    rows: Mapping[str, Row],
+    leases: Mapping[int, int],
+    now: int,
+) -> tuple[Verdict, Guard | None]:
+    """The final verdict, and what breakers are to do about it."""
+    verdict, quiet = entry.verdict, entry.quiet
+    cells, full = rates
+    if full >= 0:
+        return refuse(verdict, entry.rates[full], cells[full], now, anonymous=quiet), None
+    if not verdict.authorized:
+        return verdict, None
+    verdict = stopped(verdict, entry, rows)
+    if entry.slots and verdict.authorized:
+        full = first_full(entry.slots, rows, leases, now)
+        if full >= 0:
+            verdict = refuse_crowd(verdict, entry.slots[full], anonymous=quiet)
+    if not verdict.authorized:
+        return verdict, None
+    cells, full = spends
+    if entry.guarded:
+        return _guarded(entry, verdict, cells, rows, now)
+    if full >= 0:
+        verdict = refuse(verdict, entry.spends[full], cells[full], now, anonymous=quiet)
+    return verdict, None
+
+
+def latch(entry: Entry, guarded: Guard, rows: Mapping[str, Row], now: int, *, passes: bool) -> set[str]:
+    """Open the breakers that would be exceeded, and mark the probe that passes. Returns the keys that changed."""
+    changed: set[str] = set()
+    for place in guarded.trips:
+        charge = entry.spends[place]
+        trip(rows[charge.key], charge.limit.cell, now)
+        changed.add(charge.key)
+    for place in guarded.probes if passes else ():
+        charge = entry.spends[place]
+        probe(rows[charge.key], charge.limit.cell, entry.id, now)
+        changed.add(charge.key)
+    return changed
+
+
+def _guarded(
+    entry: Entry,
+    verdict: Verdict,
+    cells: Sequence[Cell],
+    rows: Mapping[str, Row],
+    now: int,
+) -> tuple[Verdict, Guard | None]:
+    """Weigh money under limits some of which are breakers."""
+    found = guard(entry.spends, cells, rows, now)
+    blocking = found.open if found.open >= 0 else found.trips[0] if found.trips else -1
+    if blocking >= 0:
+        verdict = refuse_open(verdict, entry.spends[blocking], rows, now, anonymous=entry.quiet)
+    elif found.full >= 0:
+        charge, cell = entry.spends[found.full], cells[found.full]
+        return refuse(verdict, charge, cell, now, anonymous=entry.quiet), None
+    said = [f"over:{entry.spends[place].limit.name}" for place in found.alerts]
+    said += [f"tripped:{entry.spends[place].limit.name}" for place in found.trips]
+    said += [f"probe:{entry.spends[place].limit.name}" for place in found.probes if blocking < 0]
+    return (replace(verdict, flags=(*verdict.flags, *said)) if said else verdict), found

@@ -1,0 +1,133 @@
+"""How the actions of an admitted request end, by its answer: status, amount really spent, members of JSON-RPC answers.
+
+The answer streams past untouched; of what says something (JSON, and server-sent events for calls) a bounded copy is
+read. It belongs to no framework: an adapter tells `start`, `feed` and the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from afmiddleware.errors import MappingError
+from afmiddleware.mapping.body import parse_json
+from afmiddleware.model.outcome import End, Outcome
+from afmiddleware.pep.events import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from afmiddleware.current import Action
+    from afmiddleware.plan import Admission
+
+ANSWER_CAP: Final = 1 << 20
+"""The most of an answer, or of one server-sent event, that is read, in bytes. What is larger says nothing."""
+
+_SERVER_ERROR: Final = 500
+_CLIENT_ERROR: Final = 400
+_log = logging.getLogger("afmiddleware")
+
+
+def settling_of(action: Action) -> Settling | None:
+    """What watches the answer of an admitted request, `None` where its status alone says how the one action ended."""
+    admission = action.admission
+    reads = admission.rpc or admission.settle is not None or bool(admission.others)
+    return Settling(action) if reads else None
+
+
+class Settling:
+    """The answer of one request, as it goes by. `waits` is whether its end waits until the outcome is recorded."""
+
+    __slots__ = ("_action", "_events", "_members", "_parts", "_size", "status", "waits")
+
+    def __init__(self, action: Action) -> None:
+        self._action = action
+        self._parts: list[bytes] | None = None
+        self._size = 0
+        self._events: EventStream | None = None
+        self._members: dict[str, Any] = {}
+        self.status = 0
+        self.waits = any(call.admission.settle is not None for call in action.calls)
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The answer begins; header names are compared without regard to case."""
+        self.status = status
+        fields = {name.lower(): value for name, value in headers}
+        if b"content-encoding" in fields:
+            return
+        media = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media == b"application/json" or (media.startswith(b"application/") and media.endswith(b"+json")):
+            self._parts = []
+        elif media == b"text/event-stream" and self._action.admission.rpc:
+            self._events = EventStream(ANSWER_CAP)
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the answer's body has come by."""
+        if self._events is not None:
+            for event in self._events.feed(data):
+                self._note(event)
+        elif self._parts is not None and data:
+            self._size += len(data)
+            if self._size > ANSWER_CAP:
+                self._parts = None
+            else:
+                self._parts.append(data)
+
+    def outcomes(self, end: End) -> list[tuple[Admission, Outcome]]:
+        """How each action ended, given how the answer did."""
+        body = b"".join(self._parts) if self._parts is not None and end is End.OK else b""
+        calls = self._action.calls
+        if self._action.admission.rpc:
+            for event in self._events.end() if self._events is not None else ():
+                self._note(event)
+            self._note(body)
+            return [(call.admission, self._of_call(call, end)) for call in calls]
+        document = _parsed(body)
+        return [(call.admission, self._of_answer(call, document, end)) for call in calls]
+
+    def _note(self, body: bytes) -> None:
+        """Remember the members that answer calls. Two answers to one call say nothing."""
+        document = _parsed(body)
+        for member in document if type(document) is list else [document]:
+            if type(member) is dict and "method" not in member and ("result" in member) != ("error" in member):
+                key = str(member.get("id"))
+                self._members[key] = None if key in self._members else member
+
+    def _of_call(self, call: Action, end: End) -> Outcome:
+        message = call.admission.call
+        if message is None or message.id is None or self.status >= _SERVER_ERROR:
+            return call.outcome(self.status, end)
+        member = self._members.get(str(message.id))
+        if member is None:
+            refused = _CLIENT_ERROR <= self.status < _SERVER_ERROR
+            return call.outcome(self.status, end, told=None if refused else 0)
+        result = member.get("result")
+        if "error" in member or (type(result) is dict and result.get("isError") is True):
+            return call.outcome(self.status, end, told=_CLIENT_ERROR)
+        return call.outcome(self.status, end, told=200, captured=_captured(call.admission, result))
+
+    def _of_answer(self, action: Action, document: Any, end: End) -> Outcome:
+        if not self.status or self.status >= _CLIENT_ERROR or action.admission.settle is None:
+            return action.outcome(self.status, end)
+        return action.outcome(self.status, end, captured=_captured(action.admission, document))
+
+
+def _captured(admission: Admission, document: Any) -> int | None:
+    """What the answer says was spent, in minor units; `None`, which keeps the reservation, when it cannot be read."""
+    money = admission.event.amount if admission.event is not None else None
+    if admission.settle is None or money is None:
+        return None
+    try:
+        return admission.settle(document, money)
+    except MappingError as error:
+        _log.warning("the answer to %s does not settle it, so all is kept: %s", admission.id, error.detail)
+        return None
+
+
+def _parsed(body: bytes) -> Any:
+    if not body:
+        return None
+    try:
+        return parse_json(body)
+    except MappingError:
+        return None

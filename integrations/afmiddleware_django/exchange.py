@@ -1,0 +1,248 @@
+"""One request on its way through Django: what was judged, and how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from django.http import HttpResponse
+
+from afmiddleware.current import Action, enter, leave
+from afmiddleware.errors import SealBrokenError
+from afmiddleware.flow import admit
+from afmiddleware.mapping.screen import screen
+from afmiddleware.model.http import HttpFacts
+from afmiddleware.model.outcome import End
+from afmiddleware.pep.passage import cross_origin, unsealed
+from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.plan import Admission, Refused
+from afmiddleware_django.body import HeldBody, forget
+from afmiddleware_django.resolver import target_of
+from afmiddleware_django.streams import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from afmiddleware.effects import Flow
+    from afmiddleware.fence import Fence
+    from afmiddleware.model.http import Target
+    from afmiddleware.plan import Pass
+    from afmiddleware_django.resolver import Resolver
+
+KEY: Final = "_afmiddleware_exchange"
+"""The attribute of a request under which its exchange stands."""
+_NO_BODY: Final = frozenset({204, 304})
+_SUCCESS: Final = range(200, 300)
+_FAILURE: Final = 500
+_NOT_ALLOWED: Final = 405
+_EXPOSE: Final = "access-control-expose-headers"
+
+
+class Judged:
+    """What was judged, to be compared with what is about to run, or has run."""
+
+    __slots__ = ("args", "body", "kwargs", "method", "query", "target")
+
+    def __init__(self, request: HttpRequest, target: Target | None, body: bytes | None) -> None:
+        match = request.resolver_match
+        self.target = target
+        self.method = request.method
+        self.args: tuple[object, ...] = tuple(match.args) if match is not None else ()
+        self.kwargs: Mapping[str, object] = dict(match.kwargs) if match is not None else {}
+        self.query = request.META.get("QUERY_STRING", "")
+        self.body = body
+
+    def difference(self, request: HttpRequest) -> str:
+        """What of the request was changed after it was judged; empty when nothing was."""
+        match = request.resolver_match
+        if request.method != self.method:
+            return "the method was changed after the request was judged"
+        if match is None or tuple(match.args) != self.args or match.kwargs != self.kwargs:
+            return "the view's arguments are not those that were judged"
+        if request.META.get("QUERY_STRING", "") != self.query:
+            return "the query was changed after the request was judged"
+        if self.body is not None and vars(request).get("_body") is not self.body:
+            return "the request body was changed after the request was judged"
+        return ""
+
+
+class Exchange:
+    """One request, from the moment it comes in until its answer has left. The end is recorded exactly once."""
+
+    __slots__ = (
+        "_action",
+        "_admission",
+        "_answers_itself",
+        "_broken",
+        "_done",
+        "_entered",
+        "_outer",
+        "_refused",
+        "decided",
+        "facts",
+        "failed",
+        "fence",
+        "held",
+        "judged",
+        "reached",
+        "request",
+    )
+
+    def __init__(self, fence: Fence, request: HttpRequest, facts: HttpFacts, held: HeldBody | None) -> None:
+        self.fence = fence
+        self.request = request
+        self.facts = facts
+        self.held = held
+        self.decided = False
+        self.failed = False
+        self.judged: Judged | None = None
+        self.reached: bool | None = None
+        """Whether the view is entered, `None` while nobody stands where that can be seen."""
+        self._answers_itself = False
+        self._refused: HttpResponse | None = None
+        self._broken: SealBrokenError | None = None
+        self._admission: Admission | None = None
+        self._action: Action | None = None
+        self._outer: Action | None = None
+        self._entered = False
+        self._done = False
+
+    def ambiguous(self) -> Flow[Pass | Refused | Admission] | None:
+        """The refusal of a request that can be read in more than one way; `None` for a clear one."""
+        if screen(self.facts) is None:
+            return None
+        # In observe mode it passes, and is not judged again.
+        self.decided = self.fence.plan.observe
+        return self._admit(_nothing)
+
+    def judge(self, resolver: Resolver, view: Callable[..., Any], kwargs: Mapping[str, object]) -> Flow[Any]:
+        """Decide on the view that Django matched. Raises `SealBrokenError` when it is not the one that is judged."""
+        request = self.request
+        match = request.resolver_match
+        if self.decided:
+            msg = "one request was dispatched twice"
+            raise SealBrokenError(msg, entered=True)
+        if match is None or match.func is not view or match.kwargs != kwargs:
+            msg = "a middleware has exchanged the view that Django matched"
+            raise SealBrokenError(msg)
+        place = resolver.place(request, match)
+        if place.view is not view or place.route != match.route:
+            msg = "another view than the one that is judged would run"
+            raise SealBrokenError(msg)
+        target = target_of(place, request, match)
+        self.decided = True
+        self._answers_itself = target is None
+        if request.method != self.facts.method:
+            self.facts = _with_method(self.facts, request.method or "")
+        self.judged = Judged(request, target, None)
+        return self._admit(lambda: target)
+
+    def conclude(self, passage: Pass | Refused | Admission) -> HttpResponse | None:
+        """A refusal's answer, `None` for what passes: that has its body back, and is the current action."""
+        if isinstance(passage, Refused):
+            self._refused = self.answer_of(passage)
+            return self._refused
+        body = self.held.give(self.request) if self.held is not None else None
+        if self.judged is not None:
+            self.judged.body = body
+        if isinstance(passage, Admission):
+            forget(self.request, "GET")
+            self._admission = passage
+            self._action = Action(passage)
+            self._outer = enter(self._action)
+            self._entered = True
+        return None
+
+    def broken(self, error: SealBrokenError) -> HttpResponse:
+        """The answer where something else than what was judged would run, or has run."""
+        self._broken = error
+        self._refused = self.answer_of(unsealed(self.fence, self.facts, error))
+        return self._refused
+
+    def answer_of(self, refused: Refused) -> HttpResponse:
+        """A refusal as Django's own response, so that the project's CORS layer dresses it."""
+        crossing = cross_origin(self.facts)
+        status, headers, content = refusal(refused, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        return HttpResponse(content, status=status, headers=_texts(headers))
+
+    def answer(self, response: HttpResponseBase, *, watched: bool) -> HttpResponseBase:
+        """The way back: the headers of an admitted action, and its end. `watched` when unknown layers are inside."""
+        error = self._broken or self._difference(response, watched=watched)
+        if error is not None:
+            self.finish(End.ERROR if error.entered else End.NOT_REACHED, response.status_code)
+            return self._refused if error is self._broken and self._refused is not None else self.broken(error)
+        admission, action = self._admission, self._action
+        if admission is None or action is None:
+            return response
+        crossing = cross_origin(self.facts)
+        for name, value in _texts(admitted(admission, self.fence.clock(), cross_origin=crossing)).items():
+            stands = response.headers.get(name) if name == _EXPOSE else None
+            response.headers[name] = f"{stands}, {value}" if stands else value
+        status = response.status_code
+        if response.streaming:
+            bodiless = self.request.method == "HEAD" or status in _NO_BODY
+            follow(response, action, lambda end: self.finish(end, status), bodiless=bodiless)
+        else:
+            self.finish(End.OK, status)
+        return response
+
+    def finish(self, end: End, status: int = 0) -> None:
+        """Record how an admitted action ended. The first word counts."""
+        if self._done or self._admission is None or self._action is None:
+            return
+        self._done = True
+        if self.reached is False and status not in _SUCCESS:
+            end = End.NOT_REACHED
+        elif self.failed and end is End.OK and status >= _FAILURE:
+            end = End.ERROR
+        self.fence.conclude(self._admission, self._action.outcome(status, end))
+
+    def leave(self) -> None:
+        """The action is no longer the current one."""
+        if self._entered:
+            self._entered = False
+            leave(self._outer)
+
+    def _difference(self, response: HttpResponseBase, *, watched: bool) -> SealBrokenError | None:
+        """Why an answer does not come from what was judged."""
+        if self.fence.plan.observe or self._refused is not None:
+            return None
+        status, method = response.status_code, self.request.method
+        if self._answers_itself and status != _NOT_ALLOWED and method != "OPTIONS":
+            return SealBrokenError("a view has answered a method that it does not serve", entered=True)
+        if not watched:
+            return None
+        if not self.decided:
+            if status in _SUCCESS and method != "OPTIONS":
+                msg = "a middleware inside the fence answered although Django's router was not reached"
+                return SealBrokenError(msg, entered=True)
+            return None
+        difference = self.judged.difference(self.request) if self.judged is not None and self.reached is None else ""
+        return SealBrokenError(difference, entered=True) if difference else None
+
+    def _admit(self, resolve: Callable[[], Target | None]) -> Flow[Pass | Refused | Admission]:
+        fence = self.fence
+        now = fence.clock()
+        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now))
+
+
+def _nothing() -> None:
+    return None
+
+
+def _with_method(facts: HttpFacts, method: str) -> HttpFacts:
+    return HttpFacts(
+        method=method,
+        path=facts.path,
+        raw_path=facts.raw_path,
+        query=facts.query,
+        headers=facts.headers,
+        scheme=facts.scheme,
+        peer=facts.peer,
+    )
+
+
+def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}

@@ -1,0 +1,106 @@
+"""The policy in front of every application under attack, and the folder it lives in."""
+
+from __future__ import annotations
+
+import secrets
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from afmiddleware.cli.common import policy_at
+from afmiddleware.fence import system_clock
+from afmiddleware.identity.api_keys import new_key
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.open import open_for_reading, open_for_tools
+from afmiddleware.receipts.canonical import strict_parse
+
+HERE = Path(__file__).parent
+
+LAYERS = (
+    "tests.corpus.apps.layers.AsgiLayer",
+    "tests.corpus.apps.layers.WsgiLayer",
+    "tests.corpus.apps.flask_app.rewrite",
+)
+"""The layers that some variants of the applications have inside their fence, by the names the audits give them."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An endpoint, as `endpoints.yaml` describes it."""
+
+    name: str
+    route: dict[str, Any]
+    only: tuple[str, ...] = ()
+    unit: str = ""
+    names: str = ""
+    digest: bool = False
+
+    @property
+    def public(self) -> bool:
+        return bool(self.route.get("public"))
+
+    @property
+    def key(self) -> str:
+        return str(self.route["route"])
+
+
+@cache
+def endpoints() -> dict[str, Endpoint]:
+    found = yaml.safe_load((HERE / "endpoints.yaml").read_text(encoding="utf-8"))["endpoints"]
+    return {one.name: one for one in msgspec.convert(found, list[Endpoint])}
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """An admission in the ledger: the receipt's body, and the private values it discloses."""
+
+    body: dict[str, Any]
+    told: dict[str, Any]
+
+
+class Site:
+    """A folder with the policy of a family of applications, its ledger, a key, and what the handlers noted."""
+
+    def __init__(self, folder: Path, family: str) -> None:
+        self.folder = folder
+        self.policy = folder / "fence.yaml"
+        self.marks = folder / "marks"
+        self.marks.touch()
+        whole = {
+            "version": 1,
+            "service": "target",
+            "currency": "USD",
+            "ledger": "sqlite:///fence.db",
+            "identity": {"api_keys": {"store": "ledger"}},
+            "routes": [one.route for one in endpoints().values() if family in (one.only or (family,))],
+            "rules": {"allow": [{"capability": "**", "identity": "token"}]},
+            "limits": [{"name": "cap", "spend": "1000000000 USD", "window": "total", "per": "actor"}],
+            "inner_middleware": [*LAYERS],
+        }
+        self.policy.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+        self.key = self._new_key("agent")
+        self.other = self._new_key("other")
+
+    def _new_key(self, account: str) -> str:
+        ledger = open_for_tools(*policy_at(str(self.policy)))
+        try:
+            text, record = new_key(account, secrets.token_bytes, now=system_clock())
+            ledger.put_api_key(record)
+        finally:
+            ledger.close()
+        return text
+
+    def intents(self) -> dict[int, Intent]:
+        """Every admission that the ledger holds, by its sequence number."""
+        ledger = open_for_reading(*policy_at(str(self.policy)))
+        try:
+            found = [
+                (strict_parse(one.receipt.body), one.receipt.disclosed)
+                for one in ledger.receipts(Filter(kind="intent"))
+            ]
+        finally:
+            ledger.close()
+        return {
+            int(body["seq"]): Intent(body, {name: value for name, (_, value) in told.items()}) for body, told in found
+        }

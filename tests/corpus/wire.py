@@ -1,0 +1,64 @@
+"""Requests as bytes, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import msgspec
+
+PATIENCE = 20.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The first answer on a connection; status 0 where the server closed it without one."""
+
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def code(self) -> str:
+        """The reason code of a refusal of the fence, nothing for any other answer."""
+        if ("content-type", "application/problem+json") not in self.headers:
+            return ""
+        return str(json.loads(self.body).get("code", ""))
+
+    def values(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+def send(port: int, parts: list[bytes], *, half_close: bool = False) -> bytes:
+    """Send the parts, with `half_close` the end of them too, and read until the server closes. Raises `TimeoutError`."""
+    received = []
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for part in parts:
+                connection.sendall(part)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(65536):
+                received.append(piece)
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # the server has read enough
+    return b"".join(received)
+
+
+def answers(received: bytes) -> list[Answer]:
+    """The answers in what a server sent, as far as their lengths are told."""
+    found = []
+    while received.startswith(b"HTTP/"):
+        head, _, rest = received.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        status = int(first.split(" ")[1])
+        pairs = [line.partition(":") for line in lines]
+        headers = tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+        if 100 <= status < 200:
+            received = rest
+            continue
+        length = next((int(value) for name, value in headers if name == "content-length"), None)
+        body = rest if length is None else rest[:length]
+        received = b"" if length is None else rest[length:]
+        found.append(Answer(status, headers, body))
+    return found
