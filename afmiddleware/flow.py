@@ -54,7 +54,7 @@ def admit(
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
         return Pass(target=target)
-    found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
+    found = plan.recall(facts, now) or (yield from identified(plan, facts, now))
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
     asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:
@@ -92,7 +92,7 @@ def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 
     return Verdict(authorized=False, code=code, reason=reason, capability=capability, retry_after=retry_after)
 
 
-def _identify(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
+def identified(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
     """Run the authenticators, looking up what they ask for."""
     flow = plan.identify(facts, now)
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
     from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
     from afmiddleware.receipts.notary import SigningKey
     from afmiddleware.receipts.verify import StoredReceipt
@@ -89,6 +90,9 @@ class Ledger(Reader, Protocol):
     receipt are written together or not at all, and nothing is answered before that is durable. All raise
     `LedgerUnavailableError` when the commit could not be made in time or its outcome is not known.
     """
+
+    keys: ReceiptKeys
+    """What authenticates the receipts, and hides their owners."""
 
     inline: bool
     """Whether a commit does no I/O, so that it may be made on an event loop."""

@@ -65,6 +65,13 @@ class ReceiptLog:
         """All receipts of one decision: what was decided, and how it ended."""
         return list(self._ledger.receipts(Filter(decision=decision))) if decision else []
 
+    def pseudonym(self, owner: str) -> str:
+        """The name an owner has in the log. Raises `ReceiptError` without the log's key."""
+        if self._keys is None:
+            msg = "the key of the receipts is not at hand, and with it not the names of their owners"
+            raise ReceiptError(msg)
+        return self._keys.pseudonym(owner)
+
     def verify(
         self,
         anchor: Anchor | None = None,

@@ -17,6 +17,7 @@ from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
@@ -79,6 +80,8 @@ class FenceMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange(self.fence, environ, start_response)
+        if (answer := exchange.served()) is not None:
+            return answer
         try:
             router = self._router or self._start(environ)
         except ConfigError as error:
@@ -213,6 +216,16 @@ class Exchange:
         """Answer a refusal."""
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        self._start(status_line(status), texts(headers))
+        return [content]
+
+    def served(self) -> Iterable[bytes] | None:
+        """Answer a request for one of the fence's own paths, `None` for any other."""
+        fence, facts = self.fence, self.facts
+        if not wanted(fence, facts.path):
+            return None
+        found = run(caller(fence, facts), _Io(fence, self.body or self._look()))
+        status, headers, content = serve(fence, facts, found)
         self._start(status_line(status), texts(headers))
         return [content]
 
