@@ -125,16 +125,8 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
     fitted = fit(plan.bindings, listing.endpoints, config.source)
     findings = list(fitted.findings)
     bindings = dict(fitted.bindings)
-    entries: dict[str, Declaration] = {}
-    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
-    for endpoint in listing.endpoints:
-        if endpoint.declaration is None:
-            continue
-        for key in _keys(endpoint, listed):
-            first = entries.setdefault(key, endpoint.declaration)
-            if first.fields != endpoint.declaration.fields:
-                text = f"{key} is declared at {first.where} too, as something else; keep one"
-                findings.append(Finding(AMBIGUOUS, text, endpoint.declaration.where))
+    entries, doubts = _declared(listing)
+    findings += doubts
     sources = _Sources((), config.rules, config.currency, config.exponents)
     routes, problems = declared_routes(config, [*entries.items()])
     findings += [Finding(DECLARATION, problem) for problem in problems]
@@ -152,6 +144,29 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
                 bindings |= {key: replace(binding, where=declaration.where) for key, binding in one.items()}
     findings += gaps(bindings, listing, config.inner_middleware)
     return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
+
+
+def _declared(listing: Listing) -> tuple[dict[str, Declaration], list[Finding]]:
+    """What is declared, by key; and where it cannot be told for which of several handlers."""
+    entries: dict[str, Declaration] = {}
+    findings: list[Finding] = []
+    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
+    for endpoint in listing.endpoints:
+        declaration = endpoint.declaration
+        if declaration is None:
+            continue
+        for key in _keys(endpoint, listed):
+            first = entries.setdefault(key, declaration)
+            if first.fields != declaration.fields:
+                text = f"{key} is declared at {first.where} too, as something else; keep one"
+                findings.append(Finding(AMBIGUOUS, text, declaration.where))
+    for endpoint in listing.endpoints if entries else ():
+        if endpoint.declaration is None:
+            # One of the two is never reached, and which one only the framework knows.
+            text = f"is also answered by {endpoint.name}, which declares nothing; keep one"
+            both = (key for key in _keys(endpoint, listed) if key in entries)
+            findings += [Finding(AMBIGUOUS, f"{key} {text}", entries[key].where) for key in both]
+    return entries, findings
 
 
 def _keys(endpoint: Endpoint, listed: Collection[str]) -> list[str]:

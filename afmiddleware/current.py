@@ -52,6 +52,11 @@ class Action:
         return call.id if call is not None else None
 
     @property
+    def id(self) -> str:
+        """The decision's id: that of its reservation too, for `Fence.settle` and `Fence.release`."""
+        return self._admission.id
+
+    @property
     def actor(self) -> Actor:
         """Who acts."""
         return self._admission.actor

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from msgspec.structs import replace
+
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
@@ -24,9 +26,10 @@ from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
-from afmiddleware.model.entry import Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
+from afmiddleware.policy.explain import Explanation, explain, stands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,6 +139,18 @@ class Fence:
         flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
         return (await arun(flow, _AsyncIo(self))).verdict
 
+    def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
+        """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
+
+        `now`, in microseconds since the epoch, is for the rules alone: the limits are those of this moment. Charges
+        nothing, records nothing. Values of the payload are shown.
+        """
+        at = self.clock() if now is None else now
+        told = explain(self.plan.policy, event, at, lambda _field: False)
+        found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
+        limits = stands(found.balances, event, found.verdict.limit)
+        return replace(told, verdict=found.verdict, limits=limits)
+
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
 
@@ -199,6 +214,28 @@ class Fence:
             self.ledger.commit(item)
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
+
+    def settle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
+        """Say that an admitted action was performed, from anywhere: a worker, a payment provider's webhook, a command.
+
+        `reservation` is the decision's id; `amount` what was really spent, in major units of its currency (`12.50`),
+        empty for all that was reserved; `by` goes into the record. Idempotent: the answer says in which state the
+        reservation is, and whether this call has booked it; an unknown id has no state. Raises `MoneyError` for an
+        amount that is none, and `LedgerUnavailableError`.
+        """
+        return cast("Closed", self.ledger.commit(Settle(reservation, Settlement.CAPTURE, amount, by)))
+
+    def release(self, reservation: str, *, by: str = "") -> Closed:
+        """Say that an admitted action was not performed: its money is given back. Otherwise as `settle`."""
+        return cast("Closed", self.ledger.commit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    async def asettle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
+        """`settle` in async code."""
+        return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.CAPTURE, amount, by)))
+
+    async def arelease(self, reservation: str, *, by: str = "") -> Closed:
+        """`release` in async code."""
+        return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""

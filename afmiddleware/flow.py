@@ -16,6 +16,7 @@ from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
@@ -136,9 +137,12 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     body: bytes | None = None
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
+    key = ""
     if verdict is None or plan.observe:
         try:
-            if reads_body(binding, facts):
+            if binding.idempotency:
+                key = idempotency_key(facts, required=binding.idempotency == "required")
+            if key or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
@@ -146,6 +150,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         else:
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
@@ -189,6 +195,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown if binding is not None else None,
+        on_expiry=binding.on_expiry if binding is not None else None,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
@@ -203,6 +212,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
         verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
     return Admission(
@@ -218,6 +229,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
     )
 
 

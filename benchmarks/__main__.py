@@ -1,10 +1,11 @@
-"""`python -m benchmarks overhead`, `throughput` and `routes`."""
+"""`python -m benchmarks overhead`, `throughput`, `routes` and `policy`."""
 
 from __future__ import annotations
 
 import argparse
 
 from benchmarks.overhead import overhead
+from benchmarks.policy import policy
 from benchmarks.routes import routes
 from benchmarks.throughput import throughput
 from benchmarks.wsgi import wsgi_overhead
@@ -25,6 +26,9 @@ def main() -> None:
     three = commands.add_parser("routes", help="the decision at 10 000 routes and rules against 10")
     three.add_argument("--rounds", type=int, default=9)
     three.add_argument("--requests", type=int, default=300, help="requests per variant and round")
+    four = commands.add_parser("policy", help="the policy alone at 10 000 rules against 10")
+    four.add_argument("--rounds", type=int, default=15)
+    four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         if not chosen.wsgi:
@@ -32,6 +36,8 @@ def main() -> None:
         wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
+    elif chosen.command == "policy":
+        policy(chosen.rounds, chosen.requests)
     else:
         throughput(chosen.seconds, chosen.connections)
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afmiddleware.cli.cases import diff_command, test_command
 from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.demo import demo_command
+from afmiddleware.cli.explain import explain_command, simulate_command
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.receipts import receipts_group
 from afmiddleware.errors import AFError, ConfigError
@@ -26,6 +28,10 @@ def cli() -> None:
 cli.add_command(demo_command)
 cli.add_command(check_command)
 cli.add_command(schema_command)
+cli.add_command(explain_command)
+cli.add_command(simulate_command)
+cli.add_command(test_command)
+cli.add_command(diff_command)
 cli.add_command(keys_group)
 cli.add_command(receipts_group)
 

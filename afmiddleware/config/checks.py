@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "settle", "on_outcome")
+_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
+_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""

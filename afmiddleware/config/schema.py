@@ -124,6 +124,13 @@ class Identity(Model):
     proxy: Proxy = Proxy()
 
 
+class KeepEntry(Model):
+    """How long money that nobody settles stays counted, and what becomes of it then."""
+
+    keep_for: Seconds
+    then: Annotated[Word, one_of("capture", "release")]
+
+
 class Route(Model):
     """One endpoint, and what capability a request to it is.
 
@@ -152,6 +159,9 @@ class Route(Model):
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     settle: Settle | None = None
     on_outcome: OnOutcome | None = None
+    idempotency: Annotated[Word, one_of("optional", "required")] | None = None
+    on_unknown: KeepEntry | None = None
+    on_expiry: KeepEntry | None = None
 
     @property
     def method(self) -> str:

@@ -119,6 +119,12 @@ def open_for_tools(config: Config, base: Path) -> Ledger:
     return open_ledger(config.ledger, base, config.receipts.model_copy(update={"anchor": None}), _no_clock, _no_undo)
 
 
+def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
+    """Open the ledger of a policy for a command that settles, or sets what the operator may. Raises as the above."""
+    _not_in_memory(config)
+    return open_ledger(config.ledger, base, config.receipts, clock, _no_undo)
+
+
 def open_for_reading(config: Config, base: Path) -> Reader:
     """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
     _not_in_memory(config)

@@ -10,13 +10,14 @@ import psycopg
 from psycopg import errors, sql
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
-from afmiddleware.model.entry import Record
+from afmiddleware.model.entry import Expire, Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchor import AnchorFile
-    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.model.entry import Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
+EXPIRED_AT_ONCE: Final = 100
 ATTEMPTS: Final = 4
 """How often a transaction that the server rolled back, or that never began, is made anew before it is given up."""
 
@@ -80,13 +83,14 @@ class PostgresWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots while nothing else is to be written."""
-        if not self._seen.lease:
-            return
+        """Keep up the lease of this process's slots, and do what the deadlines of reservations say."""
         try:
             told = self._connection.execute(self._sql.clock).fetchone()
             now = self._clock() if self._clock is not None else told[0] if told is not None else 0
-            if self._seen.lease < now + LEASE - RENEWED:
+            late = self._connection.execute(self._sql.due, (now, EXPIRED_AT_ONCE)).fetchall()
+            if late:
+                self._transact([Expire(name) for (name,) in late], flush=False)
+            if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
                 self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
                 self._seen.lease = now + LEASE
         except psycopg.Error as error:
@@ -166,6 +170,8 @@ class PostgresWriter:
         clock = connection.execute(statements.clock)
         held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
         rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        claims = claims_of(items)
+        claimed = connection.execute(statements.claims, (claims,), binary=True) if claims else None
         leases = connection.execute(statements.leases) if self._seen.lease or crowds(items) else None
         # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
         # peer that hangs keeps its locks.
@@ -190,6 +196,8 @@ class PostgresWriter:
             names.update((row_key(line.key), line.key) for line in hold.lines)
         for stored, data in rows.fetchall():
             books.rows[names[stored]] = unpack_row(data)
+        for key, data in claimed.fetchall() if claimed is not None else ():
+            books.claims[key] = unpack_claim(data)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
@@ -232,7 +240,12 @@ class PostgresWriter:
         for name in sorted(books.changed_holds):
             hold = books.holds[name]
             keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
-            connection.execute(statements.put_hold, (name, hold.state, hold.created, keys, pack(hold)))
+            connection.execute(statements.put_hold, (name, hold.state, hold.created, hold.due, keys, pack(hold)))
+        for key, one in sorted(books.changed_claims.items()):
+            if one is None:
+                connection.execute(statements.drop_claim, (key,))
+            else:
+                connection.execute(statements.put_claim, (key, one.expires, pack_claim(one)))
         if books.renewed:
             connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
@@ -276,8 +289,8 @@ class _Statements:
             " ON CONFLICT (key) DO UPDATE SET data = excluded.data",
         )
         self.put_hold = made(
-            "INSERT INTO {schema}.hold VALUES (%s, %s, %s, %b, %b)"
-            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data",
+            "INSERT INTO {schema}.hold (id, state, created, due, keys, data) VALUES (%s, %s, %s, %s, %b, %b)"
+            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data",
         )
         self.put_receipts = made(
             "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
@@ -288,6 +301,13 @@ class _Statements:
             "INSERT INTO {schema}.lease VALUES (%s, %s) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
         )
         self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
+        self.due = made("SELECT id FROM {schema}.hold WHERE due > 0 AND due <= %s ORDER BY due LIMIT %s")
+        self.claims = made("SELECT key, data FROM {schema}.claim WHERE key = ANY(%s)")
+        self.drop_claim = made("DELETE FROM {schema}.claim WHERE key = %s")
+        self.put_claim = made(
+            "INSERT INTO {schema}.claim VALUES (%s, %s, %b)"
+            " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
+        )
         self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s, frontier = %b WHERE id = 1")
         self.put_nodes = made("INSERT INTO {schema}.node SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[])")
         self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")

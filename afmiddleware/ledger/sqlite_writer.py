@@ -7,12 +7,13 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
-from afmiddleware.model.entry import Record
+from afmiddleware.model.entry import Expire, Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.ledger.anchor import AnchorFile
-    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.model.entry import Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
+EXPIRED_AT_ONCE: Final = 100
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
@@ -35,7 +38,12 @@ _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
 _HOLD = (
-    "INSERT INTO hold VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data"
+    "INSERT INTO hold (id, state, created, due, data) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data"
+)
+_CLAIM = (
+    "INSERT INTO claim VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
@@ -75,8 +83,16 @@ class SqliteWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots while nothing else is to be written."""
+        """Keep up the lease of this process's slots, and do what the deadlines of reservations say."""
         now = self._clock()
+        query = "SELECT id FROM hold WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?"
+        try:
+            late = [Expire(name) for (name,) in self._connection.execute(query, (now, EXPIRED_AT_ONCE))]
+        except sqlite3.Error as error:
+            msg = f"the ledger {self._path} cannot be read: {error}"
+            raise LedgerUnavailableError(msg) from error
+        if late:
+            self._transact(late, flush=False)
         if not self._seen.lease or self._seen.lease >= now + LEASE - RENEWED:
             return
         try:
@@ -147,6 +163,10 @@ class SqliteWriter:
                 keys.update(line.key for line in hold.lines)
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
+        claims = claims_of(items)
+        if claims:
+            for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
+                books.claims[key] = unpack_claim(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
@@ -167,7 +187,13 @@ class SqliteWriter:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
         if books.changed_holds:
             holds = [(name, books.holds[name]) for name in books.changed_holds]
-            connection.executemany(_HOLD, [(name, hold.state, hold.created, pack(hold)) for name, hold in holds])
+            rows = [(name, hold.state, hold.created, hold.due, pack(hold)) for name, hold in holds]
+            connection.executemany(_HOLD, rows)
+        for key, claimed in books.changed_claims.items():
+            if claimed is None:
+                connection.execute("DELETE FROM claim WHERE key = ?", (key,))
+            else:
+                connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
         if books.renewed:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if not books.written:
@@ -182,8 +208,8 @@ class SqliteWriter:
             msg = f"the end of the log in {self._path} moved during a transaction"
             raise LedgerUnavailableError(msg)
         if sealed.nodes:
-            rows = [(node.level, node.index, node.hash) for node in sealed.nodes]
-            connection.executemany("INSERT INTO node VALUES (?, ?, ?)", rows)
+            nodes = [(node.level, node.index, node.hash) for node in sealed.nodes]
+            connection.executemany("INSERT INTO node VALUES (?, ?, ?)", nodes)
         if sealed.note:
             connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (head.size, sealed.note))
         for record in records:

@@ -63,8 +63,10 @@ class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Hold(msgspec.Struct, array_like=True):
     """A reservation: all that is needed to end it.
 
-    `state` is `held`, `capture`, `release` or `unknown`; `leaf` is its intent's leaf hash, empty when nothing could be
-    recorded. `currency` is empty where no money was asked for.
+    `state` is `held`, `capture`, `release`, `unknown` or `expired`; `leaf` is its intent's leaf hash, empty when
+    nothing could be recorded. `amount` is what counts now and `reserved` what was asked for; `currency` is empty where
+    no money was. What is not settled at `due` becomes what `then` says, 0 for never; `unknown_after` and `unknown_then`
+    are for an unknown outcome. `claim` is the idempotency key it was made under: the key, what was asked, until when.
     """
 
     owner: str
@@ -77,6 +79,12 @@ class Hold(msgspec.Struct, array_like=True):
     lines: list[Line]
     capability: str = ""
     slots: list[Slot] = []
+    reserved: int = 0
+    due: int = 0
+    then: str = ""
+    unknown_after: int = 0
+    unknown_then: str = ""
+    claim: tuple[str, str, int] | None = None
 
 
 _pack = msgspec.msgpack.Encoder().encode

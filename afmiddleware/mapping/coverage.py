@@ -58,6 +58,7 @@ STOPS: Final = frozenset({NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, U
 ANY_METHOD: Final = "*"
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "QUERY")
 """The methods that a declaration on an endpoint without a list of methods means."""
+_HINTS: Final = 20
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "WEBSOCKET"})
 
 
@@ -177,7 +178,10 @@ def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str
         offers = [one for one in near.get(plain(key), ()) if one not in bound]
         offers += [f"{method} {one}" for one in near.get(plain(template), ()) if f"{method} {one}" not in bound]
         if not offers:
-            findings.append(Finding(NO_ENDPOINT, _missing(binding.key, key, exact, whole), place))
+            # Looking for what was meant takes long where thousands are missing, and nobody reads so many hints.
+            hint = _near(key, exact, whole) if len(findings) < _HINTS else ""
+            text = f"routes: the application has no endpoint {binding.key}{hint}"
+            findings.append(Finding(NO_ENDPOINT, text, place))
         elif len(offers) > 1:
             text = f"{binding.key} would mean {' and '.join(offers)}; write an entry for each, with its converter"
             findings.append(Finding(AMBIGUOUS, text, place))
@@ -270,12 +274,12 @@ def _collisions(bindings: Mapping[str, Binding], endpoints: Sequence[Endpoint]) 
     ]
 
 
-def _missing(shown: str, key: str, exact: Collection[str], whole: Collection[str]) -> str:
+def _near(key: str, exact: Collection[str], whole: Collection[str]) -> str:
+    """What may have been meant by a key that is not there, as the end of a sentence."""
     method, _, template = key.partition(" ")
     if method == "HEAD" and f"GET {template}" in exact:
         near = [f"GET {template}"]
     else:
         offers = sorted([*exact, *(f"{method} {one}" for one in whole)])
         near = difflib.get_close_matches(key, offers, n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"routes: the application has no endpoint {shown}{hint}"
+    return f"; did you mean {' or '.join(near)}?" if near else ""

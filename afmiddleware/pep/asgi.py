@@ -318,6 +318,10 @@ class _Io:
         return receive
 
 
+_UNREAD = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+"""Messages that send a body which does not come by here."""
+
+
 class _Exchange:
     """The way back of an admitted request: its headers are added, its end is recorded once."""
 
@@ -352,6 +356,8 @@ class _Exchange:
             extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
         last = kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False)
+        if settling is not None and kind in _UNREAD:
+            settling.lose()
         if settling is not None and kind == "http.response.body":
             settling.feed(message.get("body", b""))
             if last and settling.waits and not self._done:

@@ -178,8 +178,9 @@ class Exchange:
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
         """Begin the answer, with the headers of an admitted action."""
-        self.check(int(status[:3]))
-        self.status = int(status[:3])
+        code = int(status[:3])
+        self.check(code)
+        self.status = code
         admission = self.admission
         if self.settling is not None:
             self.settling.start(
@@ -217,7 +218,7 @@ class Exchange:
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
-        return [content]
+        return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
 
     def served(self) -> Iterable[bytes] | None:
         """Answer a request for one of the fence's own paths, `None` for any other."""

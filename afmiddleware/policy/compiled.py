@@ -40,7 +40,7 @@ KINDS: Final = ("deny", "require_approval", "allow")
 """The sections of `rules:`, the one that wins first."""
 
 _REMEMBERED: Final = 4096
-"""Capabilities whose rules are kept at hand. More than a policy names only where a path or a method makes them."""
+"""Capabilities whose rules are kept at hand, or twice the rules if those are more: a request can make new names."""
 
 
 class RulesSource(Protocol):
@@ -108,6 +108,7 @@ class Policy:
             kind: PatternIndex((rule.pattern, rule) for rule in rules) for kind, rules in self.rules.items()
         }
         self._plans: dict[str, Matching] = {}
+        self._room = max(_REMEMBERED, 2 * sum(map(len, self.rules.values())))
 
     def decide(self, event: ActionEvent, now: int = 0) -> Verdict:
         """Judge one event at `now`, in microseconds since the epoch.
@@ -181,7 +182,7 @@ class Policy:
             ),
             reads_payload=any(rule.reads_payload for rule, _ in (*denies, *approvals, *allows)),
         )
-        if len(self._plans) >= _REMEMBERED:
+        if len(self._plans) >= self._room:
             self._plans = {}
         self._plans[capability] = plan
         return plan

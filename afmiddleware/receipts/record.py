@@ -48,6 +48,33 @@ def outcome(  # noqa: PLR0913 (one argument a member)
     return Draft("outcome", owner, body, _NONE)
 
 
+def resolution(  # noqa: PLR0913 (one argument a member)
+    id: str,  # noqa: A002 (the member's name)
+    owner: str,
+    capability: str,
+    intent: bytes,
+    currency: str,
+    exponent: int,
+    booked: Outcome,
+    *,
+    was: str,
+    by: str,
+) -> Draft:
+    """How a reservation whose outcome was not known, or only believed, was settled in the end, and by whom."""
+    body: dict[str, Value] = {
+        "id": id,
+        "capability": capability,
+        "ref": intent.hex(),
+        "settlement": booked.settlement.value,
+        "captured": "" if not currency or booked.captured is None else str(booked.captured),
+        "currency": currency,
+        "exponent": exponent,
+        "was": was,
+        "by": by,
+    }
+    return Draft("resolution", owner, body, _NONE)
+
+
 def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str], int]) -> Draft:
     """How many requests of unproven callers were refused between two times, by reason code and route."""
     listed: list[Value] = [{"code": code, "route": route, "n": n} for (code, route), n in sorted(counts.items())]

@@ -144,6 +144,13 @@ class SealedViews(dict[str, Any]):
             exchange.dispatch(asked, endpoint, view)
         return view
 
+    def get(self, endpoint: str, default: Any = None) -> Any:
+        """The same for a dispatch that is not Flask's own."""
+        try:
+            return self[endpoint]
+        except KeyError:
+            return default
+
 
 def current_request() -> Request:
     """The request that is being served, itself and no proxy of it. Raises `RuntimeError` when none is."""

@@ -25,11 +25,22 @@ _APP: Final = {
     "fa": f"{_APPS}.fastapi_app:create",
     "fl": f"{_APPS}.flask_app:create",
     "dj": f"{_APPS}.django_app:create",
+    "dj-layered": f"{_APPS}.django_app:create",
     "asgi": f"{_APPS}.fastapi_app:create_generic",
     "wsgi": f"{_APPS}.flask_app:create_generic",
 }
 _UVICORN: Final = ["uvicorn", "--factory", "{app}", "--fd", "{fd}", "--log-level", "warning", "--http"]
-_GUNICORN: Final = ["gunicorn", "{app}()", "--bind", "fd://{fd}", "--log-level", "warning", "--worker-class"]
+_GUNICORN: Final = [
+    "gunicorn",
+    "{app}()",
+    "--bind",
+    "fd://{fd}",
+    "--log-level",
+    "warning",
+    "--keep-alive",
+    "1",
+    "--worker-class",
+]
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -52,13 +63,16 @@ KINDS: Final[dict[str, Kind]] = {
     "fl-wz": Kind((f"{_APPS}.werkzeug_server", "{fd}"), ("fl", "environ", "wz")),
     "dj-guni": Kind((*_GUNICORN, "gthread"), ("dj", "environ", "guni")),
     "dj-uv": Kind((*_UVICORN, "h11"), ("dj", "h11")),
+    "dj-layered-guni": Kind((*_GUNICORN, "gthread"), ("dj-layered", "environ", "guni")),
+    "dj-layered-uv": Kind((*_UVICORN, "h11"), ("dj-layered", "h11")),
     "asgi-uv-h11": Kind((*_UVICORN, "h11"), ("asgi", "table", "h11")),
     "asgi-uv-ht": Kind((*_UVICORN, "httptools"), ("asgi", "table", "ht")),
     "wsgi-guni": Kind((*_GUNICORN, "gthread"), ("wsgi", "table", "environ", "guni")),
 }
-"""Every stack, by the names that the research report has for them; the last three have the generic fences."""
+"""Every stack, by the names that the research report has for them; `dj-layered` has a layer inside its
+fence, and the last three have the generic fences."""
 
-STACKS: Final = tuple(name for name in KINDS if not name.startswith("dj"))
+STACKS: Final = tuple(KINDS)
 
 
 class Stack:
@@ -72,11 +86,15 @@ class Stack:
         listener.set_inheritable(True)
         self.port: int = listener.getsockname()[1]
         fd = listener.fileno()
-        command = [part.format(app=_APP[self.family], fd=fd) for part in KINDS[name].command]
+        app = _APP[self.family]
+        if app.endswith("django_app:create"):
+            app += "_wsgi" if "environ" in KINDS[name].also else "_asgi"
+        command = [part.format(app=app, fd=fd) for part in KINDS[name].command]
         paths = (code, code / "integrations", ROOT)
         environment = {
             **os.environ,
             "AFM_POLICY": str(self.site.policy),
+            "CORPUS_APP": "layered" if self.family == "dj-layered" else "",
             "CORPUS_MARKS": str(self.site.marks),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -22,7 +22,7 @@ class Answer(msgspec.Struct, frozen=True):
         """The reason code of a refusal of the fence, nothing for any other answer."""
         if ("content-type", "application/problem+json") not in self.headers:
             return ""
-        return str(json.loads(self.body).get("code", ""))
+        return str(json.loads(self.body).get("code", "")) if self.body else f"a refusal with {self.status}"
 
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]

@@ -232,3 +232,28 @@ def test_a_table_of_views_that_was_replaced_stops_every_request(tried: Tried) ->
     app.view_functions = dict(app.view_functions)
     answer = client.post("/pay", json={"amount": "4.00"})
     assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])
+
+
+class GettingDispatch(Flask):
+    """Dispatches in a way of its own, to what is not judged when it is asked to."""
+
+    def dispatch_request(self) -> Any:
+        if "other" in request.args:
+            change_rule()
+        view: Any = self.view_functions.get(str(request.endpoint))
+        return view()
+
+
+def test_a_dispatch_of_its_own_is_sealed_too(tmp_path: Path) -> None:
+    tried = allowing(tmp_path, f"{__name__}.GettingDispatch.dispatch_request")
+    app = GettingDispatch("own", static_folder=None)
+    for name in ("pay", "keep"):
+        app.post(f"/{name}")(tried.view(name))
+    app.get("/read/<id>")(tried.view("read"))
+    app.get("/health")(tried.view("health"))
+    client = tried.client(app)
+    assert client.post("/keep", json={"amount": "4.00"}).status_code == 200
+    assert tried.settled() == [("capture", "ok")]
+    answer = client.post("/pay?other", json={"amount": "4.00"})
+    assert (answer.status_code, code_of(answer)) == (500, "request.unsealed")
+    assert [name for name, _, _ in tried.ran] == ["keep"]

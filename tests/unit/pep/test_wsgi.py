@@ -318,3 +318,10 @@ def test_a_ledger_in_memory_does_not_serve_several_processes(
     app, fence = fenced()
     assert call(fence, asked("GET", "/health") | {"wsgi.multiprocess": True})[0] == status
     assert len(app.ran) == (status == 200)
+
+
+def test_a_refused_head_has_no_body() -> None:
+    _, fence = fenced()
+    status, headers, body = call(fence, asked("HEAD", "/nothing"))
+    assert (status, body) == (403, b"")
+    assert int(dict(headers)["content-length"]) > 0

@@ -1,0 +1,116 @@
+"""`afmiddleware test` and `afmiddleware diff`: a policy against cases, and two policies against each other."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import click
+import yaml
+
+from afmiddleware.cli.common import echo_json, json_option, policy_option
+from afmiddleware.cli.events import looking_fence
+from afmiddleware.errors import ConfigError
+from afmiddleware.model.number import Number
+from afmiddleware.policy.cases import CaseError
+from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cases, word_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afmiddleware.fence import Fence
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("test")
+@click.argument("cases", type=_FILE)
+@click.option("--junit", type=_FILE, default=None, help="Also write the results as JUnit XML.")
+@policy_option
+@json_option
+def test_command(cases: Path, junit: Path | None, policy: str, *, as_json: bool) -> None:
+    """Decide the cases of a file and compare with what they expect. Exit 1 when any is not as expected.
+
+    Limits are not counted here: a case says what the rules decide.
+    """
+    with closing(looking_fence(policy)) as fence:
+        found = run_cases(cases_in(cases, fence), fence.plan.policy.decide, fence.clock())
+    failed = [one for one in found if one.failures]
+    if junit is not None:
+        junit.write_bytes(junit_xml(str(cases), found))
+    if as_json:
+        echo_json({"total": len(found), "failed": len(failed), "cases": found})
+    else:
+        for one in failed:
+            click.echo(f"FAILED {one.name}: {'; '.join(one.failures)}", err=True)
+        click.echo(f"{len(found) - len(failed)} of {len(found)} cases are as expected.")
+    sys.exit(1 if failed else 0)
+
+
+@click.command("diff")
+@click.argument("old", type=_FILE)
+@click.argument("new", type=_FILE)
+@click.option("--cases", required=True, type=_FILE, help="The events to decide; what they expect is not looked at.")
+@json_option
+def diff_command(old: Path, new: Path, cases: Path, *, as_json: bool) -> None:
+    """Decide cases by two policies and list those that differ, newly allowed ones first. Exit 1 when any does."""
+    with closing(looking_fence(str(old))) as before, closing(looking_fence(str(new))) as after:
+        read = cases_in(cases, after, needs=False)
+        found = compare(read, before.plan.policy.decide, after.plan.policy.decide, after.clock())
+    opened = sum(one.opens for one in found)
+    if as_json:
+        echo_json({"total": len(read), "changed": len(found), "newly_allowed": opened, "changes": found})
+    else:
+        for one in found:
+            mark = "NEWLY ALLOWED" if one.opens else "changed"
+            click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
+        click.echo(f"{len(found)} of {len(read)} cases change, {opened} are newly allowed.")
+    sys.exit(1 if found else 0)
+
+
+def _told(verdict: Any) -> str:
+    return f"{word_of(verdict)} ({verdict.code}{', ' + verdict.rule if verdict.rule else ''})"
+
+
+class _Exact(yaml.SafeLoader):
+    """Numbers stay the digits they are written with, as in a request's body, and times are texts."""
+
+
+def _number(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Number:
+    return Number(node.value)
+
+
+def _as_written(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+_Exact.add_constructor("tag:yaml.org,2002:float", _number)
+_Exact.add_constructor("tag:yaml.org,2002:timestamp", _as_written)
+
+
+def cases_in(path: Path, fence: Fence, *, needs: bool = True) -> list[Case]:
+    """The cases of a YAML or JSON file. Raises `ConfigError` naming the file."""
+    try:
+        document = yaml.load(path.read_text("utf-8"), _Exact)  # noqa: S506 (a safe loader)
+        return read_cases(document, fence.config.exponents, fence.config.environment, needs=needs)
+    except OSError as error:
+        raise ConfigError([f"{path}: the file cannot be read: {error.strerror}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
+    except CaseError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+
+
+def junit_xml(name: str, results: Sequence[Result]) -> bytes:
+    """The results as JUnit XML, which CI systems show."""
+    failed = sum(bool(one.failures) for one in results)
+    suite = ET.Element("testsuite", name=name, tests=str(len(results)), failures=str(failed), errors="0")
+    for one in results:
+        case = ET.SubElement(suite, "testcase", classname=name, name=one.name)
+        if one.failures:
+            failure = ET.SubElement(case, "failure", message="; ".join(one.failures))
+            failure.text = one.verdict.reason
+    return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))

@@ -1,0 +1,136 @@
+"""Policy tests and comparisons: cases with what is expected of them, decided by one policy or by two. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from afmiddleware.model.action import ActionEvent
+from afmiddleware.model.codes import APPROVAL_REQUIRED
+from afmiddleware.model.verdict import Verdict
+from afmiddleware.policy.cases import CaseError, read_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+VERDICTS: Final = ("allow", "deny", "require_approval")
+EXPECTED: Final = ("verdict", "code", "rule", "reason", "flags", "approvals")
+"""What may be expected of a verdict."""
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One event with what is expected. `now` is in microseconds since the epoch, `None` for the time of the run."""
+
+    name: str
+    event: ActionEvent
+    now: int | None = None
+    expect: Mapping[str, Any] = {}
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a case. `failures` are sentences; there are none where all is as expected."""
+
+    name: str
+    verdict: Verdict
+    failures: tuple[str, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A case that two policies decide differently. `opens` when only the new one allows it."""
+
+    name: str
+    capability: str
+    old: Verdict
+    new: Verdict
+
+    @property
+    def opens(self) -> bool:
+        return self.new.authorized and not self.old.authorized
+
+
+def word_of(verdict: Verdict) -> str:
+    """A verdict in a word: `allow`, `deny` or `require_approval`."""
+    if verdict.authorized:
+        return "allow"
+    return "require_approval" if verdict.code == APPROVAL_REQUIRED else "deny"
+
+
+def read_cases(document: Any, assets: Mapping[str, int], environment: str = "", *, needs: bool = True) -> list[Case]:
+    """Read `{cases: [{name, event, expect}]}`, or such a list. With `needs` every case has to expect something.
+
+    Raises `CaseError` naming the case.
+    """
+    entries = document.get("cases") if isinstance(document, Mapping) else document
+    unknown = sorted(map(str, set(document) - {"cases"})) if isinstance(document, Mapping) else []
+    if unknown:
+        raise CaseError(f"a file of cases has the key cases alone, not {', '.join(unknown)[:60]}")
+    if not isinstance(entries, list) or not entries:
+        raise CaseError("a file of cases holds a list of cases; write cases: [{name: ..., event: ..., expect: ...}]")
+    return [_case(entry, place + 1, assets, environment, needs=needs) for place, entry in enumerate(entries)]
+
+
+def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *, needs: bool) -> Case:
+    name = str(entry.get("name", f"case {place}")) if isinstance(entry, Mapping) else f"case {place}"
+    fault = _fault(entry, needs=needs)
+    if fault:
+        raise CaseError(f"{name}: {fault}")
+    try:
+        event, now = read_event(entry.get("event"), assets, environment)
+    except CaseError as error:
+        raise CaseError(f"{name}: {error}") from None
+    return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
+
+
+def _fault(entry: Any, *, needs: bool) -> str:
+    if not isinstance(entry, Mapping) or set(entry) - {"name", "event", "expect"}:
+        return "a case is a map of name, event and expect"
+    expect = entry.get("expect", {})
+    if not isinstance(expect, Mapping) or set(expect) - set(EXPECTED) or (needs and not expect):
+        return f"expect is a map of some of {', '.join(EXPECTED)}"
+    if expect.get("verdict", "deny") not in VERDICTS:
+        return f"the verdict is one of {', '.join(VERDICTS)}, not {str(expect['verdict'])[:40]!r}"
+    return ""
+
+
+def run_cases(cases: Sequence[Case], decide: Callable[[ActionEvent, int], Verdict], now: int) -> list[Result]:
+    """Decide every case. `now` is the time of those that name none."""
+    found = []
+    for case in cases:
+        verdict = decide(case.event, now if case.now is None else case.now)
+        found.append(Result(name=case.name, verdict=verdict, failures=tuple(_failures(case.expect, verdict))))
+    return found
+
+
+def _failures(expect: Mapping[str, Any], verdict: Verdict) -> list[str]:
+    seen = {
+        "verdict": word_of(verdict),
+        "code": verdict.code,
+        "rule": verdict.rule,
+        "reason": verdict.reason,
+        "flags": list(verdict.flags),
+        "approvals": list(verdict.approvals),
+    }
+    return [f"{name} is {seen[name]!r}, not {wanted!r}" for name, wanted in expect.items() if seen[name] != wanted]
+
+
+def compare(
+    cases: Sequence[Case],
+    old: Callable[[ActionEvent, int], Verdict],
+    new: Callable[[ActionEvent, int], Verdict],
+    now: int,
+) -> list[Change]:
+    """The cases that two policies decide differently, those that the new one opens first."""
+    found = []
+    for case in cases:
+        at = now if case.now is None else case.now
+        before, after = old(case.event, at), new(case.event, at)
+        if word_of(before) != word_of(after) or before.code != after.code:
+            found.append(Change(name=case.name, capability=case.event.capability, old=before, new=after))
+    return sorted(found, key=_weight)
+
+
+def _weight(change: Change) -> int:
+    order = {"deny": 0, "require_approval": 1, "allow": 2}
+    return order[word_of(change.old)] - order[word_of(change.new)]

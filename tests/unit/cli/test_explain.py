@@ -1,0 +1,146 @@
+"""`explain` and `simulate` say what would happen and why, and charge nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cli.conftest import acted, written
+
+POLICY = """version: 1
+service: shop
+environment: live
+timezone: Europe/Amsterdam
+ledger: sqlite:///fence.db
+identity: {jwt: {issuers: [{issuer: "https://a.example", audience: a, algorithms: [ES256], jwks_file: not-here.json}]}}
+lists: {vendors: [acme, globex]}
+schedules: {office: {open: Mon-Fri 09:00-17:00}}
+rules:
+  risk: {critical: deny, medium: warn}
+  deny:
+    - {id: no-evil, capability: payments.**, when: [{recipient: {eq: evil}}, {payload.note: {contains: bomb}}]}
+    - {id: new, capability: payments.**, observe: true}
+  require_approval:
+    - {id: big, capability: payments.**, when: {amount: {gte: 15 USD}}, approval: finance}
+  allow:
+    - {id: pay, capability: payments.*, identity: verified, scopes: [pay], roles: [clerk], max_amount: 20 USD, currency: USD,
+       when: {recipient: {in: $vendors}, time: {in: office}}}
+    - {id: live, capability: payments.pay.live, max_amount: 20 USD}
+limits:
+  - {name: daily, spend: 25 USD, window: day}
+  - {name: burst, rate: 30/minute}
+"""
+MONDAY = "2026-11-23T12:00:00Z"
+GOOD = (
+    "--capability", "payments.out", "--actor", "key:a", "--tier", "verified", "--scope", "pay", "--role", "clerk",
+    "--amount", "5 USD", "--recipient", "acme", "--at", MONDAY,
+)  # fmt: skip
+
+
+@pytest.fixture
+def policy(tmp_path):
+    return written(tmp_path, text=POLICY)
+
+
+def test_an_allowed_action_is_explained(afm, policy):
+    ran = afm("explain", *GOOD, "--policy", policy)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines == [
+        "ALLOWED policy.allowed: Rule pay allows payments.out. [observed:new]",
+        f"  deny no-evil ({policy}:12, payments.**): condition false",
+        "      no  recipient eq evil, seen acme",
+        "      or",
+        "      no  payload.note contains bomb, seen (absent)",
+        f"  deny new ({policy}:13, payments.**): observes",
+        f"  require_approval big ({policy}:15, payments.**): condition false",
+        "      no  amount gte 15 USD, seen 5.00 USD",
+        f"  allow pay ({policy}:17, payments.*): applies",
+        "      yes recipient in $vendors, seen acme",
+        "      yes time in office, seen 2026-11-23T12:00:00Z",
+        "      yes demands identity verified, the action has verified",
+        "      yes demands scopes pay, the action has pay",
+        "      yes demands roles clerk, the action has clerk",
+        "      yes demands currency USD, the action has 5.00 USD",
+        "      yes demands max_amount 20.00 USD, the action has 5.00 USD",
+        f"  limit burst ({policy}:22): 0 of 30 used, 1 asked: fits",
+        f"  limit daily ({policy}:21): 0.00 USD of 25.00 USD used, 5.00 USD asked: fits",
+    ]
+
+
+def test_what_is_refused_says_which_demand_failed(afm, policy):
+    ran = afm("explain", *GOOD, "--tier", "token", "--policy", policy)
+    assert ran.code == 1
+    assert ran.out.startswith("REFUSED identity.tier: payments.out needs the identity tier verified")
+    assert "allow pay" in ran.out
+    assert "demand not met" in ran.out
+    assert "NO  demands identity verified, the action has token" in ran.out
+
+
+def test_what_cannot_be_judged_says_why(afm, policy):
+    ran = afm("explain", *GOOD, "--amount", "5 EUR", "--policy", policy, "--json")
+    assert ran.code == 1
+    big = next(rule for rule in ran.json["rules"] if rule["id"] == "big")
+    assert big["outcome"] == "cannot be judged"
+    assert big["when"][0][0]["holds"] is None
+    assert big["when"][0][0]["why"] == "A rule for this action is in another currency."
+
+
+def test_risk_is_a_rule_like_others(afm, policy):
+    ran = afm("explain", *GOOD, "--risk", "critical", "--policy", policy)
+    assert ran.out.startswith("REFUSED policy.denied: Rule risk.critical denies payments.out.")
+    assert f"  deny risk.critical ({policy}:10, **): applies" in ran.out
+
+
+def test_a_capability_without_rules_says_so(afm, policy):
+    ran = afm("explain", "--capability", "shop.look", "--policy", policy)
+    assert ran.out.splitlines()[:2] == [
+        "REFUSED policy.unmatched: No rule allows shop.look.",
+        "  no rule names this capability, so it is denied",
+    ]
+
+
+def test_simulate_is_short_and_charges_nothing(afm, policy):
+    ran = [afm("simulate", *GOOD, "--amount", "14 USD", "--policy", policy) for _ in range(5)][-1]
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "ALLOWED policy.allowed: Rule pay allows payments.out. [observed:new]",
+        "  burst: 0 of 30 used, 1 asked",
+        "  daily: 0.00 USD of 25.00 USD used, 14.00 USD asked",
+    ]
+    assert afm("simulate", *GOOD, "--amount", "15 USD", "--policy", policy, "--json").json["verdict"]["approvals"] == [
+        "finance"
+    ]
+
+
+def test_live_counts_from_the_ledger(afm, tmp_path):
+    text = POLICY.replace("jwks_file: not-here.json", "jwks: {keys: [{kty: EC, crv: P-256, kid: k, x: 8w, y: 8w}]}")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("identity")) + "\n"
+    policy = written(tmp_path, text=text)
+    assert acted(policy, "14 USD") == ["done"]
+    asked = ("--capability", "payments.pay.live", "--actor", "local:agent-7", "--amount", "14 USD", "--policy", policy)
+    ran = afm("simulate", *asked, "--live")
+    assert ran.code == 1
+    assert "spend.exceeded" in ran.out
+    assert "daily: 14.00 USD of 25.00 USD used, 14.00 USD asked" in ran.out
+    assert afm("simulate", *asked).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--capability", "A.b"], "'A.b' is not a capability"),
+        (["--capability", "a.b", "--amount", "5"], "'5' is not money such as"),
+        (["--capability", "a.b", "--tier", "king"], "'king' is not an identity tier"),
+        (["--capability", "a.b", "--risk", "HIGH"], "'HIGH' is not a level of risk"),
+        (["--capability", "a.b", "--at", "noon"], "'noon' is not a time"),
+        (["--capability", "a.b", "--at", "2026-11-23T12:00:00"], "names no zone"),
+        (["--capability", "a.b", "--payload", "{"], "truncated"),
+        (["--capability", "a.b", "--payload", "[]"], "payload is a map"),
+        (["--capability", "a.b", "--actor", ""], "an actor needs an id"),
+        (["--capability", "a.b", "--depth", "-1"], "actor.depth is a whole number"),
+    ],
+)
+def test_options_that_describe_no_event(afm, policy, options, said):
+    ran = afm("simulate", *options, "--policy", policy)
+    assert ran.code == 2
+    assert said in ran.err
