@@ -14,6 +14,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.receipts_out import (
+    check_command,
+    export_command,
+    prove_command,
+    redact_command,
+    stats_command,
+)
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
@@ -141,6 +148,10 @@ def verify_command(
         for line in report.lines():
             click.echo(line)
     sys.exit(report.exit_code)
+
+
+for _command in (export_command, prove_command, check_command, redact_command, stats_command):
+    receipts_group.add_command(_command)
 
 
 def verify_policy(

@@ -110,13 +110,15 @@ def _signer(url: str, base: Path, receipts: Receipts) -> Signer | None:
     return read_signing_key(place) if url in MEMORY and place.exists() else None
 
 
-def open_for_tools(config: Config, base: Path) -> Ledger:
+def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None = None) -> Ledger:
     """Open the ledger of a policy for a command that reads, or changes keys, and admits nothing.
 
     It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
     """
     _not_in_memory(config)
-    return open_ledger(config.ledger, base, config.receipts.model_copy(update={"anchor": None}), _no_clock, _no_undo)
+    return open_ledger(
+        config.ledger, base, config.receipts.model_copy(update={"anchor": None}), clock or _no_clock, _no_undo
+    )
 
 
 def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:

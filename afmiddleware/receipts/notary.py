@@ -11,8 +11,9 @@ from afmiddleware.receipts.checkpoint import Checkpoint, rotation_text, sign
 from afmiddleware.receipts.merkle import Frontier, Node, extend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from afmiddleware.model.receipt import Value
     from afmiddleware.receipts.checkpoint import Signer
 
 OPERATOR = "operator"
@@ -59,3 +60,9 @@ def rotation(log: str, old: Signer, new: bytes) -> tuple[Draft, bytes]:
     proof = old.sign(rotation_text(log, old.public, new))
     body = {"id": "", "old_key": old.public.hex(), "new_key": new.hex(), "proof": proof.hex()}
     return Draft(kind="rotation", owner=OPERATOR, body=body), proof
+
+
+def redaction(fields: Sequence[str], seqs: Sequence[int], reason: str, by: str) -> Draft:
+    """The record that private values of some receipts were deleted: which, why, and on whose word."""
+    body: dict[str, Value] = {"id": "", "fields": list(fields), "seqs": list(seqs), "reason": reason, "by": by}
+    return Draft(kind="redaction", owner=OPERATOR, body=body)

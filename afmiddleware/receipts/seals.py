@@ -118,6 +118,9 @@ class SealCheck:
             raise SealFaultError("tree.mismatch", f"the tree has {self._stored.size} leaves", size)
         if self._rotated != max(len(keys), 1):
             raise SealFaultError("signer.unrecorded", "a key signs that no rotation record appoints", size)
+        trusted = self._seals.trusted
+        if trusted and self._last and not any(key.public in trusted for key in keys[: self._key + 1]):
+            raise SealFaultError("signer.foreign", "its last checkpoint is signed by a key you do not know", self._last)
         if self._note is not None and self._note[0] > now:
             told = f"a checkpoint covers {self._note[0]} receipts, {size} are there"
             raise SealFaultError("checkpoint.ahead", told, size + 1)
