@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +14,26 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
-from afmiddleware.errors import AFError, ConfigError
+from afmiddleware.cli.receipts_out import (
+    check_command,
+    export_command,
+    prove_command,
+    redact_command,
+    stats_command,
+)
+from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.ledger.verification import verify_ledger
+from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.receipts.checkpoint import read_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import Report, StoredReceipt
 
 _UNREADABLE = 5
@@ -90,11 +101,28 @@ def show_command(which: str, policy: str, *, as_json: bool) -> None:
 @policy_option
 @json_option
 @click.option("--anchor", type=click.Path(dir_okay=False), help="The anchor file, when it is not the policy's.")
-def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with a public key the log must be signed by; may be given again.",
+)
+@click.option(
+    "--have",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with an Agent-Receipt header or a proof that was given out; may be given again.",
+)
+def verify_command(
+    policy: str, anchor: str | None, public_keys: tuple[str, ...], have: tuple[str, ...], *, as_json: bool
+) -> None:
     """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5)."""
     try:
+        trusted = tuple(read_public(_text(place)) for place in public_keys)
+        had = [one for place in have for one in read_had(_text(place))]
         if as_json or not sys.stderr.isatty():
-            report = verify_policy(policy, anchor)
+            report = verify_policy(policy, anchor, trusted=trusted, had=had)
         else:
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 task = progress.add_task("verifying", total=None)
@@ -102,6 +130,8 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
                     policy,
                     anchor,
                     lambda done, size: progress.update(task, completed=done, total=size),
+                    trusted=trusted,
+                    had=had,
                 )
     except ConfigError:
         # A policy that cannot be read says nothing of the log.
@@ -120,13 +150,28 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
+for _command in (export_command, prove_command, check_command, redact_command, stats_command):
+    receipts_group.add_command(_command)
+
+
 def verify_policy(
     policy: str,
     anchor: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
-    return verify_ledger(*policy_at(policy), anchor, progress)
+    return verify_ledger(*policy_at(policy), anchor, progress, trusted=trusted, had=had)
+
+
+def _text(place: str) -> str:
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{place} cannot be read: {error}"
+        raise ReceiptError(msg) from error
 
 
 def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
