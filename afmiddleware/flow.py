@@ -14,6 +14,8 @@ from afmiddleware.acts import judge_acts
 from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.agents import is_person
+from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
@@ -25,6 +27,7 @@ from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, decision_dr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from afmiddleware.identity.app_user import AppUser
     from afmiddleware.identity.outcome import Identified
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.action import ActionEvent
@@ -33,21 +36,21 @@ if TYPE_CHECKING:
     from afmiddleware.model.outcome import Outcome
 
 
-def admit(
+def admit(  # noqa: PLR0913 (what a request is known by)
     plan: Plan,
     facts: HttpFacts,
     resolve: Callable[[], Target | None],
     now: int,
     decision: str,
-    *,
-    screened: bool = False,
+    known: Callable[[], AppUser | None] | None = None,
 ) -> Flow[Pass | Refused | Admission]:
     """Decide an HTTP request before its handler runs.
 
-    `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
-    that no endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
+    `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
+    endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
+    `known` asks whom the application has signed in, for a policy that takes its word.
     """
-    fault = None if screened else screen(facts)
+    fault = screen(facts)
     if fault is not None:
         stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
@@ -58,6 +61,10 @@ def admit(
     if binding is not None and binding.public:
         return Pass(target=target)
     found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
+    if known is not None and plan.from_app is not None:
+        found = acquainted(plan.from_app, found, known)
+    if binding is not None and is_person(found, facts, binding.applies_to):
+        return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
     asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:

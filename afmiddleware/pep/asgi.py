@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from afmiddleware.current import Action, enter, leave
@@ -16,8 +17,9 @@ from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingEr
 from afmiddleware.extractors import acall
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.model.http import HttpFacts, Target
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
@@ -121,7 +123,8 @@ class FenceMiddleware:
             await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
-            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+            known = partial(_known, scope) if fence.plan.from_app is not None else None
+            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
@@ -360,8 +363,7 @@ class _Exchange:
             if last and settling.waits and not self._done:
                 # The outcome is recorded before the answer is whole.
                 self._done = True
-                for admission, outcome in settling.outcomes(self._end(End.OK)):
-                    await self._fence.aconclude(admission, outcome)
+                await self._recorded(settling.outcomes(self._end(End.OK)))
         await self._send(message)
         if last:
             self.finish(End.OK)
@@ -375,6 +377,16 @@ class _Exchange:
             return
         for admission, outcome in self._settling.outcomes(self._end(end)):
             self._fence.conclude(admission, outcome)
+
+    async def _recorded(self, ends: list[tuple[Admission, Outcome]]) -> None:
+        try:
+            while ends:
+                await self._fence.aconclude(*ends.pop(0))
+        except BaseException:
+            # The client has left; what waits is written all the same.
+            for admission, outcome in ends:
+                self._fence.conclude(admission, outcome)
+            raise
 
     def _end(self, end: End) -> End:
         return End.NOT_REACHED if self._sealed is not None and self._sealed.invalid else end
@@ -395,6 +407,11 @@ class _Guarded:
             msg = "a layer inside the fence answered although the judged endpoint was not reached through the router"
             raise SealBrokenError(msg, entered=True)
         await self._send(message)
+
+
+def _known(scope: Scope) -> AppUser | None:
+    """Whom Starlette's authentication layer has signed in; it has to stand outside the fence."""
+    return signed_in(scope.get("user"), getattr(scope.get("auth"), "scopes", ()))
 
 
 async def _answer(send: Send, answer: tuple[int, list[tuple[bytes, bytes]], bytes]) -> None:

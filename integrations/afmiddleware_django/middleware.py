@@ -137,6 +137,8 @@ class FenceMiddleware:
         if exchange is None or exchange.request is not request:
             return self._foreign(request)
         try:
+            if self.fence.plan.from_app is not None and hasattr(request, "auser"):
+                exchange.user = await request.auser()
             flow = self._judge(exchange, view, kwargs)
             return None if flow is None else exchange.conclude(await arun(flow, _AsyncIo(self.fence, exchange)))
         except SealBrokenError as error:
@@ -167,9 +169,7 @@ class FenceMiddleware:
         """Look at one request; nothing is decided yet."""
         facts = _facts_of(request)
         # Django has no public name for the stream.
-        source: Source = (
-            Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
-        )
+        source: Source = Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
