@@ -43,9 +43,11 @@ limits:
 
 
 def seen_by_django(request: HttpRequest) -> JsonResponse:
+    # First what a middleware may have put there: asking for the files would parse the form anew.
+    post = request.POST.dict()
     uploads: dict[str, Any] = request.FILES.dict()
     files = {name: file.read().decode() for name, file in uploads.items()}
-    return JsonResponse({"post": request.POST.dict(), "files": files, "body": request.body.decode()})
+    return JsonResponse({"post": post, "files": files, "body": request.body.decode()})
 
 
 def read_as_stream(request: HttpRequest) -> JsonResponse:
