@@ -169,7 +169,9 @@ class FenceMiddleware:
         """Look at one request; nothing is decided yet."""
         facts = _facts_of(request)
         # Django has no public name for the stream.
-        source: Source = Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
+        source: Source = (
+            Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
+        )
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
