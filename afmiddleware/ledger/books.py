@@ -14,14 +14,15 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet
+from afmiddleware.ledger.orders import OPERATOR, perform_order
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
-from afmiddleware.limits.judge import judge, latch
+from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -122,7 +123,9 @@ class Books:
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
                 return conclude(self, item)
-            return settle(self, item) if isinstance(item, Settle) else expire(self, item.id)
+            if isinstance(item, Settle):
+                return settle(self, item)
+            return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
 
@@ -140,6 +143,7 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
+        entry = capped(entry, self.rows)
         rates = weigh(entry.rates, self.rows, self.now)
         if entry.claim is not None and rates[1] < 0 and not entry.dry:
             met = meet(self, entry)
@@ -268,6 +272,9 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     rows: set[str] = {f"actor:{ANONYMOUS}", CONTROL}
     holds: set[str] = set()
     for item in items:
+        if isinstance(item, Order):
+            rows.update((item.key, f"actor:{OPERATOR}"))
+            continue
         if not isinstance(item, Entry):
             holds.add(item.id)
             continue

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from afmiddleware.identity.app_user import AppUser
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.plan import Pass
 
@@ -135,15 +136,20 @@ class Exchange:
         """The head of the request."""
         return (self.body or self._look()).facts
 
-    def decide(self, resolve: Callable[[], Target | None]) -> Pass | Refused | Admission:
+    def decide(
+        self,
+        resolve: Callable[[], Target | None],
+        known: Callable[[], AppUser | None] | None = None,
+    ) -> Pass | Refused | Admission:
         """Judge the request; an admitted one is the current action until `run` has returned.
 
+        `known` asks whom the application has signed in.
         Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
         """
         fence = self.fence
         body = self.body or self._look()
         now = fence.clock()
-        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now)), _Io(fence, body))
+        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)

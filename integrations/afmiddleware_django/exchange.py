@@ -9,9 +9,10 @@ from django.http import HttpResponse
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.errors import SealBrokenError
 from afmiddleware.flow import admit
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.http import HttpFacts
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.passage import cross_origin, unsealed
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
@@ -90,6 +91,7 @@ class Exchange:
         "reached",
         "request",
         "settling",
+        "user",
     )
 
     def __init__(self, fence: Fence, request: HttpRequest, facts: HttpFacts, held: HeldBody | None) -> None:
@@ -100,6 +102,7 @@ class Exchange:
         self.decided = False
         self.failed = False
         self.judged: Judged | None = None
+        self.user: Any = None
         self.reached: bool | None = None
         """Whether the view is entered, `None` while nobody stands where that can be seen."""
         self._answers_itself = False
@@ -118,7 +121,7 @@ class Exchange:
             return None
         # In observe mode it passes, and is not judged again.
         self.decided = self.fence.plan.observe
-        return self._admit(_nothing)
+        return self._admit(_nothing, screened=False)
 
     def judge(self, resolver: Resolver, view: Callable[..., Any], kwargs: Mapping[str, object]) -> Flow[Any]:
         """Decide on the view that Django matched. Raises `SealBrokenError` when it is not the one that is judged."""
@@ -137,10 +140,11 @@ class Exchange:
         target = target_of(place, request, match)
         self.decided = True
         self._answers_itself = target is None
-        if request.method != self.facts.method:
+        screened = request.method == self.facts.method
+        if not screened:
             self.facts = _with_method(self.facts, request.method or "")
         self.judged = Judged(request, target, None)
-        return self._admit(lambda: target)
+        return self._admit(lambda: target, screened=screened)
 
     def conclude(self, passage: Pass | Refused | Admission) -> HttpResponse | None:
         """A refusal's answer, `None` for what passes: that has its body back, and is the current action."""
@@ -261,10 +265,14 @@ class Exchange:
         difference = self.judged.difference(self.request) if self.judged is not None and self.reached is None else ""
         return SealBrokenError(difference, entered=True) if difference else None
 
-    def _admit(self, resolve: Callable[[], Target | None]) -> Flow[Pass | Refused | Admission]:
+    def _known(self) -> AppUser | None:
+        """Whom Django's authentication has signed in; in async code its user was looked up before."""
+        return signed_in(getattr(self.request, "user", None) if self.user is None else self.user)
+
+    def _admit(self, resolve: Callable[[], Target | None], *, screened: bool) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now))
+        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
 
 
 def _nothing() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from flask import got_request_exception
+from flask import current_app, got_request_exception
 
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.pep.environ import facts_of
 from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import refusal
@@ -98,7 +100,7 @@ class FencedApp:
             return target
 
         try:
-            passage = exchange.decide(resolve)
+            passage = exchange.decide(resolve, known)
         except ClientGoneError:
             return self.app.response_class(status=400)
         if isinstance(passage, Refused):
@@ -121,6 +123,12 @@ class FencedApp:
         crossing = "HTTP_ORIGIN" in asked.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         return self.app.response_class(content, status, texts(headers))
+
+
+def known() -> AppUser | None:
+    """Whom Flask-Login has signed in, where the application uses it."""
+    login = sys.modules.get("flask_login")
+    return signed_in(login.current_user) if login is not None and hasattr(current_app, "login_manager") else None
 
 
 def _failed(_app: Flask, **_told: Any) -> None:
