@@ -16,7 +16,7 @@ from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingErr
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
-from afmiddleware.mapping.protocols import Act, Acts, to_acts
+from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
 from afmiddleware.model.entry import Entry, Held
@@ -53,15 +53,18 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
         return Pass(target=target)
     body: bytes | None = None
     found = Acts(())
+    unread: CallError | None = None
     verdict = unproven
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
             found = yield from _acts(plan, facts, target, binding, body, asked)
+        except CallError as error:
+            asked.capability = error.capability
+            unread = error
+            verdict = verdict or _unreadable(error, error.capability)
         except MappingError as error:
-            verdict = verdict or Verdict(
-                authorized=False, code=error.code, reason=error.detail, capability=binding.capability
-            )
+            verdict = verdict or _unreadable(error, binding.capability)
         else:
             if not found.acts:
                 return Pass(target=target, body=body)
@@ -71,8 +74,6 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     ]
     if not judged:
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
-    if not plan.observe and not all(verdict.authorized for _, verdict, _ in judged):
-        judged = [(act, stand_down(verdict), ()) for act, verdict, _ in judged]
     asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
     entries = [
         _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
@@ -80,7 +81,8 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     held = yield from _commit(_one_crowd(entries), asked)
     answers = (held, *held.others)
     if not plan.observe and not all(one.verdict.authorized for one in answers):
-        return _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        return refused if unread is None else replace(refused, reply=_reply_of_unread(refused, unread))
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
     ]
@@ -129,6 +131,10 @@ def _proven(made: Any, event: ActionEvent) -> ActionEvent:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING) from None
     known = {name: getattr(event, name) for name in ("actor", "environment", "method", "route")}
     return replace(made, **known, payload=made.payload or event.payload)
+
+
+def _unreadable(error: MappingError, capability: str) -> Verdict:
+    return Verdict(authorized=False, code=error.code, reason=error.detail, capability=capability)
 
 
 def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
@@ -208,6 +214,16 @@ def _refused(
         balances=answers[0].balances,
         reply=Reply(told=tuple(told), batch=calls.batch) if calls is not None else None,
     )
+
+
+def _reply_of_unread(refused: Refused, error: CallError) -> Reply:
+    """What is told of calls of which one could not be read."""
+    idle = stand_down(Verdict(authorized=True, code=POLICY_ALLOWED))
+    told = [
+        Told(id=refused.id, verdict=refused.verdict if place == error.at else idle, call=call)
+        for place, call in enumerate(error.calls)
+    ]
+    return Reply(told=tuple(told), batch=error.batch)
 
 
 def _admission(asked: Asked, act: Act | None, held: Held, target: Target, binding: Binding) -> Admission:

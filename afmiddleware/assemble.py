@@ -16,6 +16,7 @@ from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
+from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.limits.select import Limits
@@ -43,6 +44,7 @@ from afmiddleware.mapping.coverage import (
     key_of,
     report,
 )
+from afmiddleware.model.tier import Tier
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.policy_schema import Rules
     from afmiddleware.config.schema import Config, Route
+    from afmiddleware.config.schema import FromApp as FromAppEntry
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
@@ -125,16 +128,8 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
     fitted = fit(plan.bindings, listing.endpoints, config.source)
     findings = list(fitted.findings)
     bindings = dict(fitted.bindings)
-    entries: dict[str, Declaration] = {}
-    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
-    for endpoint in listing.endpoints:
-        if endpoint.declaration is None:
-            continue
-        for key in _keys(endpoint, listed):
-            first = entries.setdefault(key, endpoint.declaration)
-            if first.fields != endpoint.declaration.fields:
-                text = f"{key} is declared at {first.where} too, as something else; keep one"
-                findings.append(Finding(AMBIGUOUS, text, endpoint.declaration.where))
+    entries, doubts = _declared(listing)
+    findings += doubts
     sources = _Sources((), config.rules, config.currency, config.exponents)
     routes, problems = declared_routes(config, [*entries.items()])
     findings += [Finding(DECLARATION, problem) for problem in problems]
@@ -152,6 +147,29 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
                 bindings |= {key: replace(binding, where=declaration.where) for key, binding in one.items()}
     findings += gaps(bindings, listing, config.inner_middleware)
     return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
+
+
+def _declared(listing: Listing) -> tuple[dict[str, Declaration], list[Finding]]:
+    """What is declared, by key; and where it cannot be told for which of several handlers."""
+    entries: dict[str, Declaration] = {}
+    findings: list[Finding] = []
+    listed = {one.key for one in listing.endpoints if one.method != ANY_METHOD}
+    for endpoint in listing.endpoints:
+        declaration = endpoint.declaration
+        if declaration is None:
+            continue
+        for key in _keys(endpoint, listed):
+            first = entries.setdefault(key, declaration)
+            if first.fields != declaration.fields:
+                text = f"{key} is declared at {first.where} too, as something else; keep one"
+                findings.append(Finding(AMBIGUOUS, text, declaration.where))
+    for endpoint in listing.endpoints if entries else ():
+        if endpoint.declaration is None:
+            # One of the two is never reached, and which one only the framework knows.
+            text = f"is also answered by {endpoint.name}, which declares nothing; keep one"
+            both = (key for key in _keys(endpoint, listed) if key in entries)
+            findings += [Finding(AMBIGUOUS, f"{key} {text}", entries[key].where) for key in both]
+    return entries, findings
 
 
 def _keys(endpoint: Endpoint, listed: Collection[str]) -> list[str]:
@@ -183,9 +201,14 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         limits=Limits(limits_of(config), overlays_of(config)),
         identify=authenticators.identify,
         recall=authenticators.recall,
+        from_app=_from_app(identity.from_app),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
+
+
+def _from_app(entry: FromAppEntry | None) -> FromApp | None:
+    return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

@@ -52,6 +52,11 @@ class Action:
         return call.id if call is not None else None
 
     @property
+    def id(self) -> str:
+        """The decision's id: that of its reservation too, for `Fence.settle` and `Fence.release`."""
+        return self._admission.id
+
+    @property
     def actor(self) -> Actor:
         """Who acts."""
         return self._admission.actor
@@ -113,8 +118,6 @@ class Action:
         settlement = self._meaning(status, end) if told is None else self._meaning(told, End.OK)
         if end is End.NOT_REACHED:
             settlement = Settlement.RELEASE
-        if settlement is not Settlement.CAPTURE:
-            captured = None
         return Outcome(settlement=settlement, end=end, status=status, captured=captured)
 
     def _check_alone(self) -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CANNOT: Final = "this cannot carry a capability: put it on the function or the class"
+_PLAIN_WRAPPERS: Final = {
+    ("rest_framework.decorators", "api_view.<locals>.decorator.<locals>.handler"): "func",
+}
+"""Functions without `__wrapped__` that only call another one: module and name, and the variable that holds it."""
 ATTRIBUTE: Final = "__afm_capability__"
 
 
@@ -187,6 +191,9 @@ def _beneath(target: Any) -> Any:
         return target.func
     if inspect.ismethod(target):
         return target.__func__
+    place = (getattr(target, "__module__", ""), getattr(target, "__qualname__", ""))
+    if place in _PLAIN_WRAPPERS and inspect.isfunction(target):
+        return inspect.getclosurevars(target).nonlocals.get(_PLAIN_WRAPPERS[place])
     wrapped = getattr(target, "__wrapped__", None)
     if wrapped is not None or inspect.isroutine(target):
         return wrapped

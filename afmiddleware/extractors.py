@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Never
 
 from afmiddleware.errors import MappingError
@@ -21,7 +22,7 @@ def call(function: Callable[[Any], Any], view: Any) -> Any:
     """Ask `function`, blocking; an async one runs in an event loop of its own. Raises `MappingError` when it fails."""
     try:
         answer = function(view)
-        return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
+        return _await(answer) if inspect.isawaitable(answer) else answer
     except MappingError:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the action cannot be judged)
@@ -39,6 +40,16 @@ async def acall(function: Callable[[Any], Any], view: Any) -> Any:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the action cannot be judged)
         _failed(function, error)
+
+
+def _await(answer: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(answer))
+    # A loop runs in this thread already, under a framework that is not async.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, _awaited(answer)).result()
 
 
 async def _awaited(answer: Any) -> Any:

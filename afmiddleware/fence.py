@@ -27,7 +27,7 @@ from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
-from afmiddleware.model.entry import Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
 from afmiddleware.policy.explain import Explanation, explain, stands
@@ -218,6 +218,28 @@ class Fence:
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
 
+    def settle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
+        """Say that an admitted action was performed, from anywhere: a worker, a payment provider's webhook, a command.
+
+        `reservation` is the decision's id; `amount` what was really spent, in major units of its currency (`12.50`),
+        empty for all that was reserved; `by` goes into the record. Idempotent: the answer says in which state the
+        reservation is, and whether this call has booked it; an unknown id has no state. Raises `MoneyError` for an
+        amount that is none, and `LedgerUnavailableError`.
+        """
+        return cast("Closed", self.ledger.commit(Settle(reservation, Settlement.CAPTURE, amount, by)))
+
+    def release(self, reservation: str, *, by: str = "") -> Closed:
+        """Say that an admitted action was not performed: its money is given back. Otherwise as `settle`."""
+        return cast("Closed", self.ledger.commit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    async def asettle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
+        """`settle` in async code."""
+        return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.CAPTURE, amount, by)))
+
+    async def arelease(self, reservation: str, *, by: str = "") -> Closed:
+        """`release` in async code."""
+        return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
+
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         atexit.unregister(self._at_exit)
@@ -356,4 +378,6 @@ def _vary(config: Config) -> bytes:
     names = ["Authorization"]
     if config.identity.api_keys is not None:
         names.append(config.identity.api_keys.header)
+    if config.identity.from_app is not None:
+        names.append("Cookie")
     return ", ".join(names).encode("ascii")

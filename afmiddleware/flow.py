@@ -8,14 +8,17 @@ a flow that is closed half-way has nothing left to do, because a reservation tha
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
-from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
+from afmiddleware.callers import identify, identity_verdict
+from afmiddleware.effects import Commit, Flow, Post, ReadBody
+from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
-from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.identity.agents import is_person
+from afmiddleware.identity.outcome import Ok
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
@@ -24,7 +27,7 @@ from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, decision_dr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from afmiddleware.identity.outcome import Identified
+    from afmiddleware.identity.app_user import AppUser
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.http import HttpFacts, Target
@@ -32,17 +35,19 @@ if TYPE_CHECKING:
     from afmiddleware.model.outcome import Outcome
 
 
-def admit(
+def admit(  # noqa: PLR0913 (what a request is known by)
     plan: Plan,
     facts: HttpFacts,
     resolve: Callable[[], Target | None],
     now: int,
     decision: str,
+    known: Callable[[], AppUser | None] | None = None,
 ) -> Flow[Pass | Refused | Admission]:
     """Decide an HTTP request before its handler runs.
 
     `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
     endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
+    `known` asks whom the application has signed in, for a policy that takes its word.
     """
     fault = screen(facts)
     if fault is not None:
@@ -54,7 +59,9 @@ def admit(
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
         return Pass(target=target)
-    found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
+    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
+    if binding is not None and is_person(found, facts, binding.applies_to):
+        return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
     asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
     if binding is None:
@@ -62,7 +69,7 @@ def admit(
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
-    unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
+    unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if binding.protocol is not None or binding.extractors:
         return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
@@ -92,36 +99,6 @@ def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 
     return Verdict(authorized=False, code=code, reason=reason, capability=capability, retry_after=retry_after)
 
 
-def _identify(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
-    """Run the authenticators, looking up what they ask for."""
-    flow = plan.identify(facts, now)
-    try:
-        need = next(flow)
-        while True:
-            try:
-                answer = yield from Resolve(need)
-            except IdentityUnavailableError as error:
-                need = flow.throw(error)
-            else:
-                need = flow.send(answer)
-    except StopIteration as stop:
-        return cast("Identified", stop.value)
-    except (IdentityUnavailableError, LedgerUnavailableError) as error:
-        return Unavailable(detail=str(error), retry_after=error.retry_after)
-
-
-def _identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
-    if isinstance(found, Unavailable):
-        why = "Whether the credential is good cannot be told now."
-        return refused("identity.unavailable", why, capability=binding.capability, retry_after=found.retry_after)
-    if isinstance(found, Invalid):
-        why = "The request carries credentials that disagree, or one of them twice."
-        if found.code == "identity.invalid":
-            why = "The credential is not valid."
-        return refused(found.code, why, capability=binding.capability)
-    return None
-
-
 def _judge(  # noqa: PLR0913 (what is known of a request)
     plan: Plan,
     asked: Asked,
@@ -136,9 +113,12 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     body: bytes | None = None
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
+    key = ""
     if verdict is None or plan.observe:
         try:
-            if reads_body(binding, facts):
+            if binding.idempotency:
+                key = idempotency_key(facts, required=binding.idempotency == "required")
+            if key or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
@@ -146,6 +126,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         else:
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
@@ -189,6 +171,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown if binding is not None else None,
+        on_expiry=binding.on_expiry if binding is not None else None,
         money=event.amount if event is not None else None,
         capability=asked.capability,
         quiet=actor.anonymous,
@@ -203,6 +188,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
         verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances)
     return Admission(
@@ -218,6 +205,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         observed=not held.verdict.authorized,
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
     )
 
 

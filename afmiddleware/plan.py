@@ -9,9 +9,10 @@ import msgspec
 from afmiddleware.identity.address import address_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import Balance
-from afmiddleware.model.outcome import Settlement
+from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
@@ -19,6 +20,7 @@ from afmiddleware.model.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
     from afmiddleware.limits.select import Limits
@@ -45,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    from_app: FromApp | None = None
+    """How a user whom the application has signed in becomes an actor, if at all."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -65,6 +69,7 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     request: str = ""
     now: int = 0
     """When it was asked, in microseconds since the epoch."""
+    claim: Claim | None = None
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
@@ -97,13 +102,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler does not run. With a `reply` it is told as JSON-RPC errors."""
+    """The handler does not run. With a `reply` it is told as JSON-RPC errors.
+
+    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this.
+    """
 
     id: str
     verdict: Verdict
     actor: Actor
     balances: tuple[Balance, ...] = ()
     reply: Reply | None = None
+    answer: Answer | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +121,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's.
+    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -130,6 +139,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Admission, ...] = ()
     rpc: bool = False
     call: Call | None = None
+    claimed: bool = False
 
 
 def decision_draft(

@@ -8,6 +8,7 @@ from benchmarks.overhead import overhead
 from benchmarks.policy import policy
 from benchmarks.routes import routes
 from benchmarks.throughput import throughput
+from benchmarks.wsgi import wsgi_overhead
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     one.add_argument("--rounds", type=int, default=15)
     one.add_argument("--requests", type=int, default=400, help="requests per variant and round")
     one.add_argument("--profile", action="store_true", help="show where the time of the fenced app goes")
+    one.add_argument("--wsgi", action="store_true", help="Flask and WSGI alone")
     two = commands.add_parser("throughput", help="requests per second under uvicorn with 64 connections")
     two.add_argument("--seconds", type=float, default=4.0)
     two.add_argument("--connections", type=int, default=64)
@@ -29,7 +31,9 @@ def main() -> None:
     four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
-        overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
+        if not chosen.wsgi:
+            overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
+        wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
     elif chosen.command == "policy":

@@ -14,7 +14,7 @@ from afmiddleware.mapping.coverage import STOPS, Endpoint, Listing
 from afmiddleware.pep.table import RouteTable
 
 if TYPE_CHECKING:
-    from afmiddleware.mapping.coverage import Report
+    from afmiddleware.mapping.coverage import Covered, Report
     from afmiddleware.plan import Plan
 
 ADAPTERS: Final = {
@@ -72,7 +72,7 @@ def show(place: str, report: Report) -> None:
     for note in report.notes:
         click.echo(f"note: {note}")
     if report.endpoints:
-        rows = [(one.endpoint, one.capability, one.handler, one.bound) for one in report.endpoints]
+        rows = [(one.endpoint, _capability(one), one.handler, one.bound) for one in report.endpoints]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -85,6 +85,10 @@ def show(place: str, report: Report) -> None:
         f"{place}: {len(report.endpoints)} endpoints, {mapped} mapped, {unmapped} unmapped; {len(report.findings)} "
         f"findings, of which {stops} stop the start."
     )
+
+
+def _capability(one: Covered) -> str:
+    return f"{one.capability} ({', '.join(one.methods)})" if one.methods else one.capability
 
 
 def _imported(place: str) -> Any:

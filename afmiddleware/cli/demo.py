@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.schema import Config
 
-_NEEDED: Final = {"fastapi": ("fastapi", "uvicorn"), "flask": ("flask",)}
+_NEEDED: Final = {"fastapi": ("fastapi", "uvicorn"), "flask": ("flask",), "django": ("django",)}
 """The frameworks the shop is written for, and the modules that each needs."""
 _MISSING: Final = "the demo of {app} needs {absent}: pip install 'afmiddleware[demo]' {absent}"
 
@@ -39,8 +39,8 @@ _MISSING: Final = "the demo of {app} needs {absent}: pip install 'afmiddleware[d
 def demo_command(app: str, policy: str | None, keep: str | None, *, as_json: bool) -> None:
     """Start a small shop behind the fence and let an agent try what agents try.
 
-    Everything is real: a web server on a free loopback port (uvicorn for FastAPI, werkzeug for Flask), HTTP requests,
-    an SQLite ledger in a temporary folder. Exit 1 when any step is not what a good fence would do.
+    Everything is real: a web server on a free loopback port (uvicorn for FastAPI, werkzeug for Flask and Django), HTTP
+    requests, an SQLite ledger in a temporary folder. Exit 1 when any step is not what a good fence would do.
     """
     absent = " ".join(module for module in ("httpx", *_NEEDED[app]) if find_spec(module) is None)
     if absent:

@@ -38,7 +38,7 @@ _LEDGER: Final = "sqlite:///fence.db"
 class Shop:
     """The shop as an application of `app`'s framework, on a free loopback port, with a fresh ledger in `folder`.
 
-    FastAPI runs under uvicorn, Flask under werkzeug's threaded server.
+    FastAPI runs under uvicorn, Flask and Django under werkzeug's threaded server.
     """
 
     def __init__(self, folder: Path, policy: str | None, app: str = "fastapi") -> None:
@@ -151,7 +151,10 @@ class Shop:
 def _server(app: str, folder: str, descriptor: str) -> list[str]:
     """The module that serves an application, with its arguments."""
     if app == "flask":
-        return ["afmiddleware.cli.demo_wsgi", folder, descriptor]
+        return ["afmiddleware.cli.demo_wsgi", folder, "app:create_from_env()", descriptor]
+    if app == "django":
+        # A project is a package: its modules name each other by it.
+        return ["afmiddleware.cli.demo_wsgi", str(Path(folder).parent), "django_shop.wsgi:application", descriptor]
     uvicorn = ["uvicorn", "--factory", "app:create_from_env", "--app-dir", folder]
     return [*uvicorn, "--fd", descriptor, "--log-level", "warning"]
 
@@ -160,7 +163,7 @@ def sample_folder(name: str = "fastapi_shop") -> Path:
     """The folder of a sample shop: inside the installed package, or in the checkout it was installed from."""
     package = Path(afmiddleware.__file__).parent
     for folder in (package / "_samples" / name, package.parent / "sample_apps" / name):
-        if (folder / "app.py").is_file():
+        if (folder / "README.md").is_file():
             return folder
     msg = f"the sample shop is missing beside {package}: install afmiddleware again"
     raise ConfigError([msg])

@@ -1,30 +1,26 @@
-"""The server of the Flask shop in `afmiddleware demo`: werkzeug's threaded one, on a socket that listens already.
+"""The server of the Flask and Django shops in `afmiddleware demo`: werkzeug's threaded one, on a listening socket.
 
-`python -m afmiddleware.cli.demo_wsgi FOLDER FD` serves what `create_from_env` in the folder's `app.py` returns.
+`python -m afmiddleware.cli.demo_wsgi FOLDER MODULE:NAME FD` serves the application that the folder's module names, or
+makes when it is called as `MODULE:NAME()`.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 
-def serve(folder: Path, descriptor: int) -> None:
+def serve(folder: str, place: str, descriptor: int) -> None:
     """Serve until SIGTERM. Raises `ImportError` where there is no application."""
     from werkzeug.serving import make_server
 
-    spec = spec_from_file_location("shop", folder / "app.py")
-    if spec is None or spec.loader is None:
-        msg = f"{folder} holds no app.py"
-        raise ImportError(msg)
-    module = module_from_spec(spec)
-    # The application looks its own annotations up in here.
-    sys.modules["shop"] = module
-    spec.loader.exec_module(module)
-    server = make_server("127.0.0.1", 0, module.create_from_env(), threaded=True, fd=descriptor)
+    sys.path.insert(0, folder)
+    module, _, name = place.partition(":")
+    found = getattr(import_module(module), name.removesuffix("()"))
+    application = found() if name.endswith("()") else found
+    server = make_server("127.0.0.1", 0, application, threaded=True, fd=descriptor)
     # An orderly end, so that what waits for the ledger is written.
     signal.signal(signal.SIGTERM, _end)
     server.serve_forever()
@@ -35,4 +31,4 @@ def _end(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.model.entry import Closed, Held, Item
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -71,15 +71,15 @@ class Ledger(Reader, Protocol):
     inline: bool
     """Whether a commit does no I/O, so that it may be made on an event loop."""
 
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+    def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
         ...
 
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+    async def acommit(self, item: Item) -> Held | Closed:
         """Commit and wait without blocking the event loop."""
         ...
 
-    def post(self, item: Entry | Conclusion) -> None:
+    def post(self, item: Item) -> None:
         """Commit without waiting."""
         ...
 

@@ -10,27 +10,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
+from afmiddleware.ledger.claims import Claimed, claim, meet
+from afmiddleware.ledger.orders import OPERATOR, perform_order
+from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
-from afmiddleware.limits.breaker import probed
-from afmiddleware.limits.charge import balances, count_rates, count_spends, give_back, overrun, weigh
-from afmiddleware.limits.judge import judge, latch
+from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
+from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
-from afmiddleware.limits.slots import LEASE, RENEWED, leave, take
+from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
-from afmiddleware.model.outcome import Outcome, Settlement
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Settle
+from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
 from afmiddleware.receipts.chain import OwnerHead, append
 from afmiddleware.receipts.record import aggregate
-from afmiddleware.receipts.record import outcome as outcome_draft
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.limits.breaker import Guard
+    from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.together import Weighed
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Head
@@ -103,6 +106,8 @@ class Books:
         self.written: list[Written] = []
         self.changed: set[str] = set()
         self.changed_holds: set[str] = set()
+        self.claims: dict[str, Claimed] = {}
+        self.changed_claims: dict[str, Claimed | None] = {}
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
         self.leases: dict[int, int] = {}
@@ -111,12 +116,16 @@ class Books:
         self._keys = keys
         self._draw = draw
 
-    def perform(self, item: Entry | Conclusion) -> Held | Closed | AFError:
+    def perform(self, item: Item) -> Held | Closed | AFError:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
                 return admit_together(self, item) if item.others else self._admit(item)
-            return self._conclude(item)
+            if isinstance(item, Conclusion):
+                return conclude(self, item)
+            if isinstance(item, Settle):
+                return settle(self, item)
+            return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
 
@@ -130,11 +139,18 @@ class Books:
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
         if self.turned_away:
-            self._append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
+            self.append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
+        entry = capped(entry, self.rows)
         rates = weigh(entry.rates, self.rows, self.now)
+        if entry.claim is not None and rates[1] < 0 and not entry.dry:
+            met = meet(self, entry)
+            if isinstance(met, Answer):
+                return self._replay(entry, rates[0], met)
+            if met is not None:
+                entry = replace(entry, verdict=met)
         spends = weigh(entry.spends, self.rows, self.now)
         # Rates speak before anything else is said; money is only looked at for what is otherwise admitted.
         verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
@@ -150,6 +166,12 @@ class Books:
             standing += balances(entry.spends, spends[0])
         return Held(verdict, receipt, standing)
 
+    def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
+        """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
+        count_rates(entry.rates, rates, passes=False)
+        self.changed.update([charge.key for charge in entry.rates])
+        return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
+
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
         passes = weighed.verdict.authorized or entry.observe
@@ -159,7 +181,7 @@ class Books:
 
     def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
         if passes or not entry.quiet:
-            return self._append(entry.record(verdict), entry.owner)
+            return self.append(entry.record(verdict), entry.owner)
         self._turn_away(entry, verdict)
         return None
 
@@ -183,6 +205,8 @@ class Books:
         for charge in entry.spends:
             changed.add(charge.key)
         hold = self._hold(entry, lines, receipt)
+        if entry.claim is not None:
+            claim(self, entry, hold)
         if entry.slots:
             hold.slots = take(entry.slots, self.rows, self.leases, self.now, self.holder)
             changed.update(slot.key for slot in hold.slots)
@@ -195,41 +219,17 @@ class Books:
         else:
             currency, exponent = money.currency, money.exponent
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
+            hold.reserved = money.minor
+        if entry.on_expiry is not None:
+            hold.due, hold.then = self.now + entry.on_expiry.after, entry.on_expiry.then
+        if entry.on_unknown is not None:
+            hold.unknown_after, hold.unknown_then = entry.on_unknown.after, entry.on_unknown.then
         self.holds[entry.id] = hold
         self.changed_holds.add(entry.id)
         return hold
 
-    def _conclude(self, item: Conclusion) -> Closed:
-        hold = self.holds.get(item.id)
-        if hold is not None and hold.slots:
-            self.changed |= leave(hold.slots, self.rows)
-            hold.slots = []
-            self.changed_holds.add(item.id)
-        if hold is None or hold.state != "held":
-            return Closed(booked=False)
-        booked = item.outcome
-        settlement, captured = booked.settlement, booked.captured
-        if captured is None or settlement is Settlement.RELEASE:
-            captured = 0 if settlement is Settlement.RELEASE else hold.amount
-            booked = Outcome(settlement, booked.end, booked.status, captured)
-        owner = hold.owner
-        beyond = max(captured - hold.amount, 0)
-        draft = outcome_draft(item.id, owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond)
-        receipt = self._append(draft, owner)
-        if captured != hold.amount:
-            if captured < hold.amount:
-                give_back(hold.lines, self.rows, kept=captured)
-            else:
-                overrun(hold.lines, self.rows, beyond, self.now)
-            self.changed.update([line.key for line in hold.lines])
-            hold.amount = captured
-        good = settlement is Settlement.CAPTURE
-        self.changed |= probed(hold.lines, self.rows, item.id, self.now, good=good)
-        hold.state = settlement
-        self.changed_holds.add(item.id)
-        return Closed(booked=True, receipt=receipt)
-
-    def _append(self, draft: Draft, owner: str) -> ReceiptRef:
+    def append(self, draft: Draft, owner: str) -> ReceiptRef:
+        """Put a receipt of `owner` at the end of the log."""
         key = f"actor:{owner}"
         row = self.rows.get(key)
         if row is None:
@@ -257,17 +257,25 @@ class Books:
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
-def crowds(items: Sequence[Entry | Conclusion]) -> bool:
+def claims_of(items: Sequence[Item]) -> list[str]:
+    """The idempotency keys a batch names."""
+    return sorted({item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None})
+
+
+def crowds(items: Sequence[Item]) -> bool:
     """Whether a batch asks for slots, so that it has to be known which processes live."""
     return any(isinstance(item, Entry) and item.slots for item in items)
 
 
-def keys_of(items: Sequence[Entry | Conclusion]) -> tuple[set[str], set[str]]:
+def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     """The row keys and the reservation ids that a batch names; the rows of those reservations come on top."""
     rows: set[str] = {f"actor:{ANONYMOUS}", CONTROL}
     holds: set[str] = set()
     for item in items:
-        if isinstance(item, Conclusion):
+        if isinstance(item, Order):
+            rows.update((item.key, f"actor:{OPERATOR}"))
+            continue
+        if not isinstance(item, Entry):
             holds.add(item.id)
             continue
         for one in (item, *item.others):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -17,12 +18,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Item = Entry | Conclusion
 Answer = Held | Closed | AFError
 
 MAX_BATCH: Final = 256
@@ -205,10 +205,12 @@ class Committer:
 
     def _run(self) -> None:
         writer: Writer | None = None
+        rested = time.monotonic()
         while (batch := self._take()) is not None:
             if batch:
                 writer = self._write(writer, batch)
-            elif writer is not None:
+            if writer is not None and (not batch or time.monotonic() - rested >= self._rests):
+                rested = time.monotonic()
                 writer = self._rest(writer)
         if writer is not None:
             writer.close()
@@ -248,7 +250,7 @@ class Committer:
 
     def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
         _log.error("the ledger did not commit: %s", error)
-        again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion)]
+        again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle)]
         again += undone
         with self._wake:
             for ticket in batch:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
+from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Conclusion
+from afmiddleware.model.entry import Closed, Entry, Expire
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
-    from afmiddleware.model.entry import Entry, Held
+    from afmiddleware.model.entry import Held, Item
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.verify import StoredReceipt
 
 MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
+MAX_CLAIMS: Final = 10_000
+KEPT_DOUBTS: Final = 10_000
 _SWEEP_EVERY: Final = 1_000_000
 _KEYS_AT_MOST: Final = 64
 _ALWAYS: Final = 2**62
@@ -60,10 +64,12 @@ class MemoryLedger:
         self._swept_at = 0
         self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
+        self._due: list[tuple[int, str]] = []
+        self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
         self._lock = threading.RLock()
 
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+    def commit(self, item: Item) -> Held | Closed:
         """Decide and book one item. Raises `LedgerUnavailableError` when there is no room for its keys."""
         with self._lock:
             books = self._books
@@ -72,21 +78,28 @@ class MemoryLedger:
                 books.flush_turned_away()
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
+            if type(item) is Entry and item.claim is not None and len(books.claims) >= MAX_CLAIMS:
+                self._forget_claims()
+            while self._due and self._due[0][0] <= books.now:
+                books.perform(Expire(heappop(self._due)[1]))
             answer = books.perform(item)
+            if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
+                heappush(self._due, (books.holds[item.id].due, item.id))
             self._kept += books.written
             books.written.clear()
             books.changed.clear()
+            books.changed_claims.clear()
             if type(answer) is Closed:
                 self._forget(books)
         if isinstance(answer, AFError):
             raise answer
         return answer
 
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+    async def acommit(self, item: Item) -> Held | Closed:
         """Decide and book one item; it does no I/O, so it blocks nobody."""
         return self.commit(item)
 
-    def post(self, item: Entry | Conclusion) -> None:
+    def post(self, item: Item) -> None:
         """Decide and book one item."""
         self.commit(item)
 
@@ -126,19 +139,37 @@ class MemoryLedger:
         """Nothing outlives the process."""
 
     def _forget(self, books: Books) -> None:
-        """Drop the reservations that came to their end."""
-        # What is in doubt stays counted; nothing in this process could resolve it later.
+        """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
         for name in books.changed_holds:
-            if books.holds[name].state != "held":
+            hold = books.holds[name]
+            if hold.state in ("unknown", EXPIRED):
+                self._doubts.append(name)
+                if hold.due:
+                    heappush(self._due, (hold.due, name))
+            elif hold.state != "held" and not hold.slots:
+                del books.holds[name]
+        while len(self._doubts) > KEPT_DOUBTS:
+            # What is dropped stays counted.
+            name = self._doubts.popleft()
+            if name in books.holds and books.holds[name].state != "held":
                 del books.holds[name]
         books.changed_holds.clear()
 
-    def _make_room(self, item: Entry | Conclusion) -> None:
+    def _forget_claims(self) -> None:
+        """Forget the keys whose time is over. Raises `LedgerUnavailableError` when none is: a key runs only once."""
+        books = self._books
+        for key in [key for key, claimed in books.claims.items() if claimed.expires <= books.now]:
+            del books.claims[key]
+        if len(books.claims) >= MAX_CLAIMS:
+            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys, its most"
+            raise LedgerUnavailableError(msg, retry_after=60)
+
+    def _make_room(self, item: Item) -> None:
         """Forget rows whose windows are over; drop nothing that still counts.
 
         Strangers have a quarter of the room and no more, so that however many come, a known caller finds a place.
         """
-        if isinstance(item, Conclusion):
+        if not isinstance(item, Entry):
             return
         rows, now = self._books.rows, self._books.now
         if not self._strangers:

@@ -79,6 +79,12 @@ def open_for_tools(config: Config, base: Path) -> Ledger:
     return open_ledger(config.ledger, base, config.receipts.model_copy(update={"anchor": None}), _no_clock, _no_undo)
 
 
+def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
+    """Open the ledger of a policy for a command that settles, or sets what the operator may. Raises as the above."""
+    _not_in_memory(config)
+    return open_ledger(config.ledger, base, config.receipts, clock, _no_undo)
+
+
 def open_for_reading(config: Config, base: Path) -> Reader:
     """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
     _not_in_memory(config)
@@ -113,10 +119,19 @@ def _postgres() -> Any:
 
 def _one_process_only() -> None:
     workers = os.environ.get("WEB_CONCURRENCY", "1")
-    if workers.isdigit() and int(workers) > 1 and os.environ.get("AFM_MEMORY_WORKERS") != "1":
+    if workers.isdigit() and int(workers) > 1:
+        several_workers(f"WEB_CONCURRENCY asks for {workers}")
+
+
+def several_workers(told: str) -> None:
+    """Raise `ConfigError` for a ledger in memory of which, as `told`, several processes would each have their own.
+
+    `AFM_MEMORY_WORKERS=1` accepts it.
+    """
+    if os.environ.get("AFM_MEMORY_WORKERS") != "1":
         msg = (
-            f"ledger: memory counts in one process only, and WEB_CONCURRENCY asks for {workers}: every limit would be "
-            "multiplied. Use sqlite:///fence.db, or set AFM_MEMORY_WORKERS=1 to accept it"
+            f"ledger: memory counts in one process only, and {told}: every limit would be multiplied. "
+            "Use sqlite:///fence.db, or set AFM_MEMORY_WORKERS=1 to accept it"
         )
         raise ConfigError([msg])
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
@@ -188,15 +188,15 @@ class PostgresLedger(PostgresReader):
             deadline=float(url.timeout) if deadline is None else deadline,
         )
 
-    def commit(self, item: Entry | Conclusion) -> Held | Closed:
+    def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
         return self._committer.commit(item)
 
-    async def acommit(self, item: Entry | Conclusion) -> Held | Closed:
+    async def acommit(self, item: Item) -> Held | Closed:
         """Commit and wait without blocking the event loop."""
         return await self._committer.acommit(item)
 
-    def post(self, item: Entry | Conclusion) -> None:
+    def post(self, item: Item) -> None:
         """Commit without waiting."""
         self._committer.post(item)
 

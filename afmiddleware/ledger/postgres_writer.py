@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, LiteralString
+from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
+from afmiddleware.ledger.postgres_statements import Statements
+from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
+from afmiddleware.model.entry import Expire
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -22,10 +26,12 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchor import AnchorFile
-    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.model.entry import Item
     from afmiddleware.receipts.keys import ReceiptKeys
 
+EXPIRED_AT_ONCE: Final = 100
 ATTEMPTS: Final = 4
 """How often a transaction that the server rolled back, or that never began, is made anew before it is given up."""
 
@@ -56,10 +62,11 @@ class PostgresWriter:
         self._anchor = anchor
         self._seen = seen
         self._clock = clock
-        self._sql = _Statements(url.schema)
+        self._sql = Statements(url.schema)
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
         seen.hold(draw)
+        self._swept = b""
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.
@@ -70,15 +77,17 @@ class PostgresWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots while nothing else is to be written."""
-        if not self._seen.lease:
-            return
+        """Keep up the lease of this process's slots, do what the deadlines of reservations say, and sweep."""
         try:
             told = self._connection.execute(self._sql.clock).fetchone()
             now = self._clock() if self._clock is not None else told[0] if told is not None else 0
-            if self._seen.lease < now + LEASE - RENEWED:
+            late = self._connection.execute(self._sql.due, (now, EXPIRED_AT_ONCE)).fetchall()
+            if late:
+                self._transact([Expire(name) for (name,) in late], flush=False)
+            if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
                 self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
                 self._seen.lease = now + LEASE
+            self._swept = sweep(self._connection, self._sql, self._swept, now, self._settings)
         except psycopg.Error as error:
             self._connection.close()
             msg = f"the ledger {self._url.name} did not commit: {said(error)}"
@@ -156,6 +165,8 @@ class PostgresWriter:
         clock = connection.execute(statements.clock)
         held = connection.execute(statements.holds, (ids,), binary=True) if ids else None
         rows = connection.execute(statements.rows, (wanted, ids), binary=True)
+        claims = claims_of(items)
+        claimed = connection.execute(statements.claims, (claims,), binary=True) if claims else None
         leases = connection.execute(statements.leases) if self._seen.lease or crowds(items) else None
         # Leaving the pipeline here would end with a flush request, after which the server no longer counts how long a
         # peer that hangs keeps its locks.
@@ -176,6 +187,8 @@ class PostgresWriter:
             names.update((row_key(line.key), line.key) for line in hold.lines)
         for stored, data in rows.fetchall():
             books.rows[names[stored]] = unpack_row(data)
+        for key, data in claimed.fetchall() if claimed is not None else ():
+            books.claims[key] = unpack_claim(data)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
@@ -198,54 +211,18 @@ class PostgresWriter:
         for name in sorted(books.changed_holds):
             hold = books.holds[name]
             keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
-            connection.execute(statements.put_hold, (name, hold.state, hold.created, keys, pack(hold)))
+            connection.execute(statements.put_hold, (name, hold.state, hold.created, hold.due, keys, pack(hold)))
+        for key, one in sorted(books.changed_claims.items()):
+            if one is None:
+                connection.execute(statements.drop_claim, (key,))
+            else:
+                connection.execute(statements.put_claim, (key, one.expires, pack_claim(one)))
         if books.renewed:
             connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
             head = books.head
             connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
             connection.execute(statements.put_head, (head.size, head.leaf, head.ts))
-
-
-class _Statements:
-    """The statements of one schema. Every value is bound; only the checked name of the schema is put in."""
-
-    def __init__(self, schema: str) -> None:
-        def made(text: LiteralString) -> bytes:
-            return sql.SQL(text).format(schema=sql.Identifier(schema)).as_bytes(None)
-
-        self.settings = made(
-            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
-            " set_config('idle_in_transaction_session_timeout', %s, true), set_config('synchronous_commit',"
-            " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
-            " ELSE current_setting('synchronous_commit') END, true)",
-        )
-        self.head = made("SELECT log, size, leaf, ts FROM {schema}.head WHERE id = 1 FOR UPDATE")
-        # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
-        self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        self.holds = made("SELECT id, data FROM {schema}.hold WHERE id = ANY(%b)")
-        self.rows = made(
-            "SELECT key, data FROM {schema}.counter WHERE key = ANY(%b::bytea[])"
-            " OR key IN (SELECT unnest(keys) FROM {schema}.hold WHERE id = ANY(%b::text[])) ORDER BY key FOR UPDATE",
-        )
-        self.put_rows = made(
-            "INSERT INTO {schema}.counter SELECT * FROM unnest(%b::bytea[], %b::bytea[])"
-            " ON CONFLICT (key) DO UPDATE SET data = excluded.data",
-        )
-        self.put_hold = made(
-            "INSERT INTO {schema}.hold VALUES (%s, %s, %s, %b, %b)"
-            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data",
-        )
-        self.put_receipts = made(
-            "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
-            " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bigint[], %b::bytea[])",
-        )
-        self.leases = made("SELECT holder, until FROM {schema}.lease")
-        self.put_lease = made(
-            "INSERT INTO {schema}.lease VALUES (%s, %s) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
-        )
-        self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
-        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -74,6 +74,9 @@ def _second(database: Database) -> None:
         "CREATE TABLE claim (key TEXT PRIMARY KEY, expires INTEGER NOT NULL, data BLOB NOT NULL) STRICT, WITHOUT ROWID"
     )
     execute("CREATE INDEX claim_expires ON claim (expires)")
+    execute("ALTER TABLE hold ADD COLUMN due INTEGER NOT NULL DEFAULT 0")
+    execute("CREATE INDEX hold_created ON hold (created)")
+    execute("CREATE INDEX hold_due ON hold (due) WHERE due > 0")
     execute("CREATE INDEX hold_open ON hold (state, created) WHERE state IN ('held', 'unknown')")
 
 

@@ -7,10 +7,13 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, crowds, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
+from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
+from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
+from afmiddleware.model.entry import Expire
 from afmiddleware.receipts.chain import Head
 
 if TYPE_CHECKING:
@@ -18,20 +21,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.ledger.anchor import AnchorFile
-    from afmiddleware.ledger.committer import Answer, Item
+    from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
+    from afmiddleware.model.entry import Item
     from afmiddleware.receipts.keys import ReceiptKeys
 
+EXPIRED_AT_ONCE: Final = 100
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
 _HOLD = (
-    "INSERT INTO hold VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, data = excluded.data"
+    "INSERT INTO hold (id, state, created, due, data) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data"
+)
+_CLAIM = (
+    "INSERT INTO claim VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
+_PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
+_STALE = (
+    (
+        "hold",
+        "SELECT 1 FROM hold WHERE state NOT IN ('held', 'unknown') AND created < ? LIMIT 1",
+        (
+            "DELETE FROM hold WHERE id IN"
+            " (SELECT id FROM hold WHERE state NOT IN ('held', 'unknown') AND created < ? LIMIT ?)"
+        ),
+    ),
+    (
+        "claim",
+        "SELECT 1 FROM claim WHERE expires < ? LIMIT 1",
+        "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires < ? LIMIT ?)",
+    ),
+    (
+        "lease",
+        "SELECT 1 FROM lease WHERE until < ? LIMIT 1",
+        "DELETE FROM lease WHERE holder IN (SELECT holder FROM lease WHERE until < ? LIMIT ?)",
+    ),
+)
 _log = logging.getLogger("afmiddleware.ledger")
 
 
@@ -57,6 +88,7 @@ class SqliteWriter:
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
+        self._swept = ""
         seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
@@ -64,17 +96,42 @@ class SqliteWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots while nothing else is to be written."""
+        """Keep up the lease of this process's slots, do what the deadlines of reservations say, and sweep."""
         now = self._clock()
-        if not self._seen.lease or self._seen.lease >= now + LEASE - RENEWED:
-            return
+        query = "SELECT id FROM hold WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?"
         try:
-            with self._queue.turn(), transaction(self._connection):
-                self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
+            late = [Expire(name) for (name,) in self._connection.execute(query, (now, EXPIRED_AT_ONCE))]
+        except sqlite3.Error as error:
+            msg = f"the ledger {self._path} cannot be read: {error}"
+            raise LedgerUnavailableError(msg) from error
+        if late:
+            self._transact(late, flush=False)
+        try:
+            if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
+                with self._queue.turn(), transaction(self._connection):
+                    self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
+                self._seen.lease = now + LEASE
+            self._sweep(now)
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
             raise LedgerUnavailableError(msg) from error
-        self._seen.lease = now + LEASE
+
+    def _sweep(self, now: int) -> None:
+        """Drop a few rows that are of no use any more."""
+        connection = self._connection
+        page = connection.execute(_PAGE, (self._swept, PAGE)).fetchall()
+        self._swept = page[-1][0] if len(page) == PAGE else ""
+        over = overdue(now)
+        if Swept(page, now).idle and not any(connection.execute(old, (over[at],)).fetchone() for at, old, _ in _STALE):
+            return
+        with self._queue.turn(), transaction(connection):
+            # What was seen without the lock may have been used since.
+            again = _select(connection, "SELECT key, data FROM counter WHERE key IN", [key for key, _ in page])
+            found = Swept(again, now)
+            connection.executemany("UPDATE counter SET data = ? WHERE key = ?", [(row, key) for key, row in found.kept])
+            connection.executemany("DELETE FROM counter WHERE key = ?", [(key,) for key in found.dropped])
+            for at, _, drop in _STALE:
+                connection.execute(drop, (over[at], PAGE))
 
     def close(self) -> None:
         """Record what was only counted, anchor the log, and let go of the file."""
@@ -133,6 +190,10 @@ class SqliteWriter:
                 keys.update(line.key for line in hold.lines)
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
+        claims = claims_of(items)
+        if claims:
+            for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
+                books.claims[key] = unpack_claim(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
@@ -144,7 +205,13 @@ class SqliteWriter:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
         if books.changed_holds:
             holds = [(name, books.holds[name]) for name in books.changed_holds]
-            connection.executemany(_HOLD, [(name, hold.state, hold.created, pack(hold)) for name, hold in holds])
+            rows = [(name, hold.state, hold.created, hold.due, pack(hold)) for name, hold in holds]
+            connection.executemany(_HOLD, rows)
+        for key, claimed in books.changed_claims.items():
+            if claimed is None:
+                connection.execute("DELETE FROM claim WHERE key = ?", (key,))
+            else:
+                connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
         if books.renewed:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if not books.written:

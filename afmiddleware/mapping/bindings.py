@@ -15,6 +15,7 @@ from afmiddleware.mapping.fields import compile_fields, extractors, no_fields
 from afmiddleware.mapping.forms import URLENCODED
 from afmiddleware.mapping.protocols import MCP, compile_protocol
 from afmiddleware.mapping.settle import ReadSettle, compile_settle
+from afmiddleware.model.entry import Keep
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
@@ -42,9 +43,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     decision; `needs_payload` that rules read it; `forms` which kinds of form it is, `None` for JSON. With
     `shares_query` a form that comes along is read too, lest it holds what the query holds. `settles` maps the first
     digit of the answer's status to what becomes of the reserved money, where the route departs from the usual; `settle`
-    reads from the answer what was really spent. `read` raises `MappingError` for values that are missing or not well
-    formed; `extractors` are the fields that functions of the service are asked for. With a `protocol` the body holds
-    calls, each an action of its own. `implied` marks what belongs to another binding and need not be there.
+    reads from the answer what was really spent; `idempotency` is `optional` or
+    `required` where an Idempotency-Key is read; `on_unknown` and `on_expiry` say how long money stays counted that
+    nobody settles. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
+    fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
+    own. `applies_to` says who is judged at all (`identity.agents`). `implied` marks what belongs to another binding and
+    need not be there.
     """
 
     key: str
@@ -60,8 +64,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     body_cap: int = BODY_CAP
     settles: Mapping[int, Settlement] | None = None
     settle: ReadSettle | None = None
+    idempotency: str = ""
+    on_unknown: Keep | None = None
+    on_expiry: Keep | None = None
     extractors: tuple[tuple[str, Extractor], ...] = ()
     protocol: CallProtocol | None = None
+    applies_to: str = "all"
     implied: bool = False
     read: Callable[[RequestView], Fields]
 
@@ -133,6 +141,7 @@ def _compile_route(
     if route.public:
         return Binding(key=key, public=True, line=route.line, read=no_fields)
     settles = _settles(getattr(route, "on_outcome", None))
+    applies_to = getattr(route, "applies_to", None) or "all"
     body_cap = getattr(route, "max_body", None) or BODY_CAP
     if getattr(route, "protocol", None):
         protocol, sources = compile_protocol(route, currency, exponents, reads_payload, _settles)
@@ -145,12 +154,18 @@ def _compile_route(
             needs_body=True,
             body_cap=body_cap,
             settles=settles,
+            on_unknown=_keep(getattr(route, "on_unknown", None)),
+            on_expiry=_keep(getattr(route, "on_expiry", None)),
             protocol=protocol,
+            applies_to=applies_to,
             read=no_fields,
         )
     capability = check_capability(route.capability or "")
     read, sources = compile_fields(route, currency, exponents)
     asked = extractors(route)
+    if asked and getattr(route, "idempotency", None):
+        msg = "an Idempotency-Key is not read where functions of the service make the actions; remove idempotency"
+        raise GrammarError(msg)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
     kinds = {source.kind for source in sources}
@@ -167,7 +182,11 @@ def _compile_route(
         body_cap=body_cap,
         settles=settles,
         settle=compile_settle(getattr(route, "settle", None), "response.body"),
+        idempotency=getattr(route, "idempotency", None) or "",
+        on_unknown=_keep(getattr(route, "on_unknown", None)),
+        on_expiry=_keep(getattr(route, "on_expiry", None)),
         extractors=asked,
+        applies_to=applies_to,
         read=read,
     )
 
@@ -181,6 +200,10 @@ def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | Non
         msg = "a route reads JSON or a form, not both: use body sources and json, or form sources and a kind of form"
         raise GrammarError(msg)
     return listed or frozenset({URLENCODED})
+
+
+def _keep(value: Any) -> Keep | None:
+    return Keep(value.keep_for * 1_000_000, value.then) if value is not None else None
 
 
 def _settles(value: Any) -> Mapping[int, Settlement] | None:

@@ -58,6 +58,7 @@ STOPS: Final = frozenset({NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, U
 ANY_METHOD: Final = "*"
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "QUERY")
 """The methods that a declaration on an endpoint without a list of methods means."""
+_HINTS: Final = 20
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "WEBSOCKET"})
 
 
@@ -118,13 +119,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Covered(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint and what became of it: `capability` is `public` or `unmapped` where it has none."""
+    """An endpoint and what became of it: `capability` is `public` or `unmapped` where it has none.
+
+    `methods` are those that have it, where the endpoint dispatches every method and not all of them are bound.
+    """
 
     endpoint: str
     capability: str
     handler: str
     bound: str = ""
     """Where the binding stands, `file:line`."""
+    methods: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +178,10 @@ def fit(bound: Mapping[str, Binding], endpoints: Sequence[Endpoint], source: str
         offers = [one for one in near.get(plain(key), ()) if one not in bound]
         offers += [f"{method} {one}" for one in near.get(plain(template), ()) if f"{method} {one}" not in bound]
         if not offers:
-            findings.append(Finding(NO_ENDPOINT, _missing(binding.key, key, exact, whole), place))
+            # Looking for what was meant takes long where thousands are missing, and nobody reads so many hints.
+            hint = _near(key, exact, whole) if len(findings) < _HINTS else ""
+            text = f"routes: the application has no endpoint {binding.key}{hint}"
+            findings.append(Finding(NO_ENDPOINT, text, place))
         elif len(offers) > 1:
             text = f"{binding.key} would mean {' and '.join(offers)}; write an entry for each, with its converter"
             findings.append(Finding(AMBIGUOUS, text, place))
@@ -206,7 +214,7 @@ def gaps(
             text = f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs"
             findings.append(Finding(UNKNOWN_NODE, text, one.where))
         elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
-            text = f"{one.key} ({one.name}) changes something and is not mapped, so that it is always refused"
+            text = f"{one.key} ({one.name}) may change something and is not mapped, so that it is always refused"
             findings.append(Finding(UNMAPPED, text, one.where))
     findings += [
         Finding(
@@ -220,32 +228,36 @@ def gaps(
     return findings
 
 
-def _by_template(bindings: Mapping[str, Binding]) -> dict[str, list[Binding]]:
-    found: dict[str, list[Binding]] = {}
+def _by_template(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:
+    found: dict[str, dict[str, Binding]] = {}
     for key, binding in bindings.items():
-        found.setdefault(key.partition(" ")[2], []).append(binding)
+        method, _, template = key.partition(" ")
+        found.setdefault(template, {})[method] = binding
     return found
 
 
 def _bindings_of(
     endpoint: Endpoint,
     bindings: Mapping[str, Binding],
-    whole: Mapping[str, list[Binding]],
-) -> list[Binding]:
+    whole: Mapping[str, Mapping[str, Binding]],
+) -> Mapping[str, Binding]:
+    """The bindings an endpoint falls under, by method."""
     if endpoint.method == ANY_METHOD:
-        return whole.get(normal(endpoint.template), [])
+        return whole.get(normal(endpoint.template), {})
     found = bindings.get(endpoint.key)
-    return [found] if found is not None else []
+    return {endpoint.method: found} if found is not None else {}
 
 
-def _covered(endpoint: Endpoint, found: Sequence[Binding], source: str) -> Covered:
-    names = dict.fromkeys("public" if one.public else one.capability for one in found)
-    places = dict.fromkeys(one.where or (f"{source}:{one.line}" if one.line else source) for one in found)
+def _covered(endpoint: Endpoint, found: Mapping[str, Binding], source: str) -> Covered:
+    names = dict.fromkeys("public" if one.public else one.capability for one in found.values())
+    places = dict.fromkeys(one.where or (f"{source}:{one.line}" if one.line else source) for one in found.values())
+    some = endpoint.method == ANY_METHOD and not found.keys() >= {*EVERY}
     return Covered(
         endpoint=endpoint.key,
         capability=", ".join(names) or "unmapped",
         handler=endpoint.name,
         bound=", ".join(places),
+        methods=(*found,) if some else (),
     )
 
 
@@ -262,12 +274,12 @@ def _collisions(bindings: Mapping[str, Binding], endpoints: Sequence[Endpoint]) 
     ]
 
 
-def _missing(shown: str, key: str, exact: Collection[str], whole: Collection[str]) -> str:
+def _near(key: str, exact: Collection[str], whole: Collection[str]) -> str:
+    """What may have been meant by a key that is not there, as the end of a sentence."""
     method, _, template = key.partition(" ")
     if method == "HEAD" and f"GET {template}" in exact:
         near = [f"GET {template}"]
     else:
         offers = sorted([*exact, *(f"{method} {one}" for one in whole)])
         near = difflib.get_close_matches(key, offers, n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"routes: the application has no endpoint {shown}{hint}"
+    return f"; did you mean {' or '.join(near)}?" if near else ""

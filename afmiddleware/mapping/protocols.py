@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import GrammarError, MappingError
 from afmiddleware.grammar.capability import check_capability, check_segment
@@ -81,6 +82,17 @@ class Acts(msgspec.Struct, frozen=True):
     idle: tuple[Call, ...] = ()
 
 
+class CallError(MappingError):
+    """A call cannot be turned into an action event, so none of its request can. `at` is its place among `calls`."""
+
+    def __init__(self, error: MappingError, calls: tuple[Call, ...], at: int, *, batch: bool, capability: str) -> None:
+        super().__init__(error.code, error.detail)
+        self.calls = calls
+        self.at = at
+        self.batch = batch
+        self.capability = capability
+
+
 def compile_protocol(
     route: Any,
     currency: str,
@@ -141,40 +153,50 @@ def to_acts(  # noqa: PLR0913 (each is another party's knowledge)
     """The actions of a request: none when all its messages are the protocol's own.
 
     Raises `MappingError`: `request.ambiguous`, `request.media_type`, `request.too_large`, `request.unknown_method`,
-    `request.header_mismatch`, `amount.unresolvable`.
+    `request.header_mismatch`, `amount.unresolvable`; a `CallError` once it is known which calls there are.
     """
     if len(body) > binding.body_cap:
         raise too_large(binding.body_cap)
     check_length(facts, body)
     check_media(facts, body)
     calls, batch = read_calls(parse_json(body), protocol.max_batch, answers=protocol.kind == MCP)
-    if protocol.kind == MCP:
-        check_headers(facts, calls, batch=batch)
-    acts, idle = [], []
-    for call in calls:
-        rule, capability, document = _rule(protocol, call)
-        if rule is None:
-            idle.append(call)
-            continue
-        if document is not MISSING and type(document) is not dict and protocol.reads_payload(capability):
-            raise MappingError(REQUEST_AMBIGUOUS, "the params are not an object, so the rules cannot read them")
-        found = rule.read(RequestView(facts, target.params, document, actor=actor))
-        event = ActionEvent(
-            capability=capability,
-            actor=actor,
-            environment=environment,
-            amount=found.amount,
-            resource=found.resource,
-            recipient=found.recipient,
-            category=found.category,
-            network=found.network,
-            risk=binding.risk,
-            method=target.method,
-            route=binding.key,
-            payload=document if type(document) is dict else _NO_PAYLOAD,
-        )
-        acts.append(Act(event=event, call=call, settles=rule.settles or binding.settles, settle=rule.settle))
+    acts: list[Act] = []
+    idle: list[Call] = []
+    view = RequestView(facts, target.params, actor=actor)
+    about = ActionEvent(
+        capability="", actor=actor, environment=environment, method=target.method, route=binding.key, risk=binding.risk
+    )
+    for at, call in enumerate(calls):
+        capability = binding.capability
+        try:
+            if protocol.kind == MCP and not at:
+                check_headers(facts, calls, batch=batch)
+            rule, capability, document = _rule(protocol, call)
+            if rule is None:
+                idle.append(call)
+            else:
+                event = _event(protocol, rule, replace(about, capability=capability), view, document)
+                acts.append(Act(event=event, call=call, settles=rule.settles or binding.settles, settle=rule.settle))
+        except MappingError as error:
+            raise CallError(error, calls, at, batch=batch, capability=capability) from None
     return Acts(tuple(acts), batch, tuple(idle))
+
+
+def _event(protocol: Protocol, rule: CallRule, about: ActionEvent, view: RequestView, document: Any) -> ActionEvent:
+    """The event of one call whose sources read `document`."""
+    if document is not MISSING and type(document) is not dict and protocol.reads_payload(about.capability):
+        raise MappingError(REQUEST_AMBIGUOUS, "the params are not an object, so the rules cannot read them")
+    view.document = document
+    found = rule.read(view)
+    return replace(
+        about,
+        amount=found.amount,
+        resource=found.resource,
+        recipient=found.recipient,
+        category=found.category,
+        network=found.network,
+        payload=document if type(document) is dict else _NO_PAYLOAD,
+    )
 
 
 _OPEN: Final = CallRule()

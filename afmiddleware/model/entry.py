@@ -8,7 +8,7 @@ import msgspec
 
 from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
-from afmiddleware.model.outcome import Outcome
+from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
 from afmiddleware.model.verdict import Verdict
 
@@ -36,6 +36,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spends: tuple[Charge, ...] = ()
     slots: tuple[Charge, ...] = ()
     guarded: bool = False
+    on_unknown: Keep | None = None
+    on_expiry: Keep | None = None
+    claim: Claim | None = None
     money: Money | None = None
     capability: str = ""
     quiet: bool = False
@@ -45,6 +48,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     others: tuple[Entry, ...] = ()
 
 
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """An Idempotency-Key of one caller at one endpoint, for `keep` microseconds.
+
+    `fingerprint` is the digest of the request: the same key for another request is refused.
+    """
+
+    key: str
+    fingerprint: str
+    keep: int
+
+
+class Keep(msgspec.Struct, frozen=True, gc=False):
+    """For how many microseconds money that nobody settles stays counted, and what `then`: `capture` or `release`."""
+
+    after: int
+    then: str
+
+
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
     """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome."""
 
@@ -52,23 +73,67 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
+class Settle(msgspec.Struct, frozen=True, gc=False):
+    """What somebody knows of an admitted action besides its handler's answer.
+
+    `amount` is what was really spent, in major units of the action's currency (`12.50`), empty for all that was
+    reserved; `by` says who knows it, for the record.
+    """
+
+    id: str
+    settlement: Settlement
+    amount: str = ""
+    by: str = ""
+
+
+class Expire(msgspec.Struct, frozen=True, gc=False):
+    """A reservation whose deadline may be past."""
+
+    id: str
+
+
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
-    `others` are the answers to its `others`.
+    `others` are the answers to its `others`. With a `replay` the same request was answered before, with this; nothing
+    is charged, and it does not run again.
     """
 
     verdict: Verdict
     receipt: ReceiptRef | None = None
     balances: tuple[Balance, ...] = ()
     others: tuple[Held, ...] = ()
+    replay: Answer | None = None
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The answer to a `Conclusion`.
+    """The answer to everything but an `Entry`.
 
-    `booked` is false when there is nothing to conclude: an unknown id, or one that was concluded before.
+    `booked` is false when there is nothing to conclude: an unknown id (with an empty `state`), or one that was
+    concluded before. `state` is that of the reservation now.
     """
 
     booked: bool
+    state: str = ""
     receipt: ReceiptRef | None = None
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something the operator wants, recorded like everything else.
+
+    `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
+    (the limit `name`, to `value`; with `override` also wider than the policy has it), or `reset` (the breaker of the
+    counter `name`). `key` is the row's key. `by` and `reason` are for the record.
+    """
+
+    what: str
+    key: str
+    name: str = ""
+    value: int = 0
+    override: bool = False
+    by: str = ""
+    reason: str = ""
+
+
+Item = Entry | Conclusion | Settle | Expire | Order
+"""What a ledger commits."""

@@ -24,14 +24,23 @@ class End(StrEnum):
     CLIENT_GONE = "client_gone"
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An answer as a handler gave it, kept for who asks again with the same Idempotency-Key."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The end of an admitted action.
 
     `status` is the HTTP status sent, 0 when none was. `captured` is the amount really spent in minor units, `None`
-    for all that was reserved.
+    for all that was reserved. `answer` is what was answered, where that is to be kept.
     """
 
     settlement: Settlement
     end: End = End.OK
     status: int = 0
     captured: int | None = None
+    answer: Answer | None = None

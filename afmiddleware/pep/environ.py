@@ -7,7 +7,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.errors import ClientGoneError, MappingError
+from afmiddleware.ledger.open import several_workers
 from afmiddleware.mapping.body import too_large
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 from afmiddleware.model.http import HttpFacts
@@ -15,6 +17,7 @@ from afmiddleware.model.http import HttpFacts
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
+    from afmiddleware.fence import Fence
     from afmiddleware.model.http import Header
 
 _PIECE: Final = 64 * 1024
@@ -55,25 +58,25 @@ def path_of(environ: WSGIEnvironment) -> str:
 
 
 def _headers(environ: WSGIEnvironment) -> tuple[Header, ...]:
-    headers: list[Header] = []
-    for key, value in environ.items():
-        if key[:5] == "HTTP_":
-            if key[5:13] == "CONTENT_" and environ.get(key[5:]) == value:
-                continue
-            headers.append((_name(key[5:]), value.encode("latin-1")))
-        elif value and (key in {"CONTENT_TYPE", "CONTENT_LENGTH"}):
-            headers.append((_name(key), value.encode("latin-1")))
-    if any(b"," in value and name in _TAKEN_APART for name, value in headers):
+    headers = [(_name(key), value.encode("latin-1")) for key, value in environ.items() if key[:5] == "HTTP_"]
+    for key in _CONTENT:
+        value = environ.get(key)
+        if value:
+            header = (_name(f"HTTP_{key}"), value.encode("latin-1"))
+            # Some servers hand these two over under both keys; when they differ, both are there to be refused.
+            if header not in headers:
+                headers.append(header)
+    if "," in environ.get("HTTP_AUTHORIZATION", "") or "," in environ.get("CONTENT_TYPE", ""):
         headers = [(name, part) for name, value in headers for part in _apart(name, value)]
     return tuple(headers)
 
 
 @lru_cache(maxsize=512)
 def _name(key: str) -> bytes:
-    return key.lower().replace("_", "-").encode("latin-1")
+    return key[5:].lower().replace("_", "-").encode("latin-1")
 
 
-_TAKEN_APART: Final = frozenset({b"authorization", b"content-type"})
+_CONTENT: Final = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
 def _apart(name: bytes, value: bytes) -> list[bytes]:
@@ -82,6 +85,12 @@ def _apart(name: bytes, value: bytes) -> list[bytes]:
     if name == b"content-type" and b"," in _QUOTED.sub(b"", value):
         return value.split(b",")
     return [value]
+
+
+def check_processes(fence: Fence, environ: WSGIEnvironment) -> None:
+    """Raise `ConfigError` for a ledger in memory where the server says that it runs several processes."""
+    if environ.get("wsgi.multiprocess") and fence.config.ledger in MEMORY:
+        several_workers("the server runs several")
 
 
 class Body:

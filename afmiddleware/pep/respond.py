@@ -99,7 +99,15 @@ def problem(refused: Refused | Told) -> Problem:
 
 
 def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> tuple[int, RawHeaders, bytes]:
-    """Status, headers and body of a refusal. `vary` names the request headers the decision read."""
+    """Status, headers and body of a refusal, or of the answer that the same request got before.
+
+    `vary` names the request headers the decision read.
+    """
+    if refused.answer is not None:
+        kept = refused.answer
+        standing = limit_headers(refused.balances, now, shown=not refused.actor.anonymous)
+        length = (b"content-length", str(len(kept.body)).encode())
+        return kept.status, [*kept.headers, length, (b"idempotency-replayed", b"true"), *standing], kept.body
     told = problem(refused)
     answers = _errors(refused.reply) if refused.reply is not None else None
     body = _encode(told if answers is None else answers)

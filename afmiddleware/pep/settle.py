@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from afmiddleware.errors import MappingError
 from afmiddleware.mapping.body import parse_json
-from afmiddleware.model.outcome import End, Outcome
+from afmiddleware.model.outcome import Answer, End, Outcome
 from afmiddleware.pep.events import EventStream
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 ANSWER_CAP: Final = 1 << 20
 """The most of an answer, or of one server-sent event, that is read, in bytes. What is larger says nothing."""
 
+KEPT_CAP: Final = 64 << 10
+"""The largest answer that is kept for who asks again with the same Idempotency-Key, in bytes."""
+
+_NOT_KEPT: Final = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"set-cookie", b"transfer-encoding"},
+)
 _SERVER_ERROR: Final = 500
 _CLIENT_ERROR: Final = 400
 _log = logging.getLogger("afmiddleware")
@@ -31,14 +39,14 @@ _log = logging.getLogger("afmiddleware")
 def settling_of(action: Action) -> Settling | None:
     """What watches the answer of an admitted request, `None` where its status alone says how the one action ended."""
     admission = action.admission
-    reads = admission.rpc or admission.settle is not None or bool(admission.others)
+    reads = admission.rpc or admission.settle is not None or bool(admission.others) or admission.claimed
     return Settling(action) if reads else None
 
 
 class Settling:
     """The answer of one request, as it goes by. `waits` is whether its end waits until the outcome is recorded."""
 
-    __slots__ = ("_action", "_events", "_members", "_parts", "_size", "status", "waits")
+    __slots__ = ("_action", "_events", "_headers", "_kept", "_members", "_parts", "_size", "status", "waits")
 
     def __init__(self, action: Action) -> None:
         self._action = action
@@ -47,12 +55,16 @@ class Settling:
         self._events: EventStream | None = None
         self._members: dict[str, Any] = {}
         self.status = 0
-        self.waits = any(call.admission.settle is not None for call in action.calls)
+        self._kept: bytearray | None = bytearray() if action.admission.claimed else None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.waits = action.admission.claimed or any(call.admission.settle is not None for call in action.calls)
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The answer begins; header names are compared without regard to case."""
         self.status = status
-        fields = {name.lower(): value for name, value in headers}
+        given = [(name.lower(), value) for name, value in headers]
+        self._headers = [(name, value) for name, value in given if name not in _NOT_KEPT]
+        fields = dict(given)
         if b"content-encoding" in fields:
             return
         media = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -63,6 +75,10 @@ class Settling:
 
     def feed(self, data: bytes) -> None:
         """A piece of the answer's body has come by."""
+        if self._kept is not None:
+            self._kept += data
+            if len(self._kept) > KEPT_CAP:
+                self._kept = None
         if self._events is not None:
             for event in self._events.feed(data):
                 self._note(event)
@@ -73,15 +89,26 @@ class Settling:
             else:
                 self._parts.append(data)
 
+    def lose(self) -> None:
+        """The body goes by where it cannot be read."""
+        self._parts = self._kept = None
+
     def outcomes(self, end: End) -> list[tuple[Admission, Outcome]]:
         """How each action ended, given how the answer did."""
         body = b"".join(self._parts) if self._parts is not None and end is End.OK else b""
         calls = self._action.calls
         if self._action.admission.rpc:
+            for event in self._events.end() if self._events is not None else ():
+                self._note(event)
             self._note(body)
             return [(call.admission, self._of_call(call, end)) for call in calls]
         document = _parsed(body)
-        return [(call.admission, self._of_answer(call, document, end)) for call in calls]
+        found = [(call.admission, self._of_answer(call, document, end)) for call in calls]
+        if self._kept is not None and end is End.OK:
+            admission, outcome = found[0]
+            answer = Answer(self.status, self._headers, bytes(self._kept))
+            found[0] = (admission, replace(outcome, answer=answer))
+        return found
 
     def _note(self, body: bytes) -> None:
         """Remember the members that answer calls. Two answers to one call say nothing."""

@@ -4,6 +4,7 @@ It is a second router, so its promise is weaker than that of a framework's adapt
 canonical path means, and cannot see what the application does with it. Therefore
 
 - whatever it does not list is unmapped, and denied: there is no answer like "no such endpoint";
+- a CORS preflight is a request like any other: put the CORS layer outside of the fence, or list its `OPTIONS`;
 - nothing is redirected, merged or folded: a path that needs it (`/x` for `/x/`, `//x`) is not listed;
 - numbers have one spelling (`7`, never `007`), and paths with control characters or empty segments match nothing;
 - a path that could be split between two parameters in several ways is not listed;

@@ -12,6 +12,7 @@ from afmiddleware.model.receipt import Draft, OutcomeBody
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from afmiddleware.model.entry import Order
     from afmiddleware.model.outcome import Outcome
     from afmiddleware.model.receipt import Value
 
@@ -46,6 +47,44 @@ def outcome(  # noqa: PLR0913 (one argument a member)
         status=booked.status,
     )
     return Draft("outcome", owner, body, _NONE)
+
+
+def resolution(  # noqa: PLR0913 (one argument a member)
+    id: str,  # noqa: A002 (the member's name)
+    owner: str,
+    capability: str,
+    intent: bytes,
+    currency: str,
+    exponent: int,
+    booked: Outcome,
+    *,
+    was: str,
+    by: str,
+) -> Draft:
+    """How a reservation whose outcome was not known, or only believed, was settled in the end, and by whom."""
+    body: dict[str, Value] = {
+        "id": id,
+        "capability": capability,
+        "ref": intent.hex(),
+        "settlement": booked.settlement.value,
+        "captured": "" if not currency or booked.captured is None else str(booked.captured),
+        "currency": currency,
+        "exponent": exponent,
+        "was": was,
+        "by": by,
+    }
+    return Draft("resolution", owner, body, _NONE)
+
+
+def operation(owner: str, order: Order) -> Draft:
+    """What an operator ordered. Whom it concerns, who ordered it and why stand in it only as commitments."""
+    body: dict[str, Value] = {
+        "operation": order.what,
+        "name": order.name,
+        "value": str(order.value),
+        "override": order.override,
+    }
+    return Draft("operation", owner, body, {"target": order.key, "by": order.by, "reason": order.reason})
 
 
 def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str], int]) -> Draft:

@@ -66,11 +66,17 @@ def _walk(nodes: Iterable[Any], route: str, template: str, whole: str | None) ->
             inner, below = _join(route, part), _join(template, shown)
             if whole is not None:
                 below = template
-            starts = inner if whole is None and node.app_name == "admin" else whole
+            starts = inner if whole is None and _is_admin(node) else whole
             yield from _walk(node.url_patterns, inner, below, starts)
         else:
             kind = f"{type(node).__module__}.{type(node).__qualname__}"
             yield Leaf(route=route, template=template, view=None, node=kind)
+
+
+def _is_admin(node: URLResolver) -> bool:
+    """Whether it is a site of Django's admin, which marks its views: a project may call its own patterns so too."""
+    views = (getattr(one, "callback", None) for one in node.url_patterns)
+    return node.app_name == "admin" and any(hasattr(view, "admin_site") for view in views)
 
 
 def _join(first: str, second: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _MADE_BY_A_CLASS: Final = frozenset(
     {
@@ -73,8 +73,10 @@ def middlewares_on(view: Callable[..., Any]) -> list[type]:
     here: Any = view
     while here is not None:
         if origin(here)[1].startswith(_MIDDLEWARE_ON_A_VIEW):
-            instance = inspect.getclosurevars(here).nonlocals.get("middleware")
-            found.append(type(instance))
+            held = inspect.getclosurevars(here).nonlocals
+            if "middleware" not in held and "_pre_process_request" in held:
+                held = inspect.getclosurevars(held["_pre_process_request"]).nonlocals
+            found.append(type(held.get("middleware", here)))
         here = getattr(here, "__wrapped__", None)
     return found
 
@@ -84,8 +86,8 @@ def _of_class(view: Any) -> Methods:
     made: Any = told.get("view_class") or told.get("cls")
     if not inspect.isclass(made) or origin(view) not in _MADE_BY_A_CLASS or not _dispatches_plainly(made):
         return Methods()
-    arguments = told.get("view_initkwargs") or told.get("initkwargs") or {}
-    names = arguments.get("http_method_names", getattr(made, "http_method_names", ()))
+    arguments: dict[str, Any] = told.get("view_initkwargs") or told.get("initkwargs") or {}
+    names: Iterable[str] = arguments.get("http_method_names", getattr(made, "http_method_names", ()))
     actions: dict[str, str] = told.get("actions") or {}
     handlers = {name: getattr(made, actions.get(name, name), None) for name in names}
     known = {name.upper() for name, handler in handlers.items() if handler is not None}

@@ -116,7 +116,8 @@ def _endpoint(node: Node, method: str, methods: tuple[str, ...]) -> Endpoint:
         kind=node.kind,
         name=node.name,
         where=location(node.endpoint),
-        declaration=declared(node.endpoint, method) or node.held,
+        # What a router declares is meant for its requests: a WebSocket among them stays unmapped, and is refused.
+        declaration=declared(node.endpoint, method) or (node.held if node.kind != "websocket" else None),
     )
 
 

@@ -15,6 +15,8 @@ from afmiddleware_flask.resolver import Resolver
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from afmiddleware.declare import Declaration
+
 _DISPATCHING = ("full_dispatch_request", "preprocess_request", "dispatch_request", "ensure_sync")
 
 
@@ -47,6 +49,7 @@ def reached(inner: Any, mount: str = "", *, but: Flask | None = None) -> Listing
             template=whole.mount + REST,
             name=dotted(whole.app),
             kind="mount",
+            declaration=declared(whole.app),
         )
         for whole in chain.wholes
     )
@@ -83,8 +86,8 @@ def between(app: Flask, hook: object) -> list[str]:
 def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
     resolver = Resolver(app, mount)
     for rule in app.url_map.iter_rules():
-        # These only build URLs, answer WebSockets, which Flask does not serve, or redirect.
-        if rule.build_only or rule.websocket or rule.redirect_to is not None:
+        # These only build URLs, or redirect.
+        if rule.build_only or rule.redirect_to is not None:
             continue
         place = resolver.place(rule)
         view = app.view_functions.get(rule.endpoint)
@@ -97,11 +100,22 @@ def _endpoints(app: Flask, mount: str) -> Iterator[Endpoint]:
             yield Endpoint(
                 method=under,
                 template=place.template,
-                methods=tuple(methods),
-                name=dotted(view),
-                where=_where(view),
-                declaration=declared(view, "GET" if under == ANY_METHOD else under),
+                methods=("WEBSOCKET",) if rule.websocket else tuple(methods),
+                kind="websocket" if rule.websocket else "http",
+                name=dotted(getattr(view, "view_class", view)),
+                where=_where(view, under),
+                declaration=_declaration(app, rule.endpoint, view, "GET" if under == ANY_METHOD else under),
             )
+
+
+def _declaration(app: Flask, endpoint: str, view: Any, method: str) -> Declaration | None:
+    """What is declared on a view, else on the innermost of its blueprints, else on its application."""
+    found = declared(view, method)
+    name = endpoint.rpartition(".")[0]
+    while found is None and name:
+        found = declared(app.blueprints.get(name))
+        name = name.rpartition(".")[0]
+    return found or declared(app)
 
 
 def _beside(app: Flask, fenced: Any) -> Iterator[str]:
@@ -117,10 +131,11 @@ def _beside(app: Flask, fenced: Any) -> Iterator[str]:
         )
 
 
-def _where(view: Any) -> str:
-    """File and line of a function, as far as it is one."""
-    code = getattr(view, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None and not hasattr(view, "view_class") else ""
+def _where(view: Any, method: str) -> str:
+    """File and line of a view, or of the method that answers in a class of them."""
+    view_class = getattr(view, "view_class", None)
+    code = getattr(view if view_class is None else getattr(view_class, method.lower(), None), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
 
 def dotted(thing: Any) -> str:

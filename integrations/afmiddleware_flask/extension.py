@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from afmiddleware.fence import Fence
 from afmiddleware.mapping.coverage import Listing, merge
+from afmiddleware.pep.environ import check_processes
 from afmiddleware_flask.audit import listing
 from afmiddleware_flask.fenced import FencedApp
 from afmiddleware_flask.mounts import EXTENSION
 
 if TYPE_CHECKING:
     import os
+    from wsgiref.types import WSGIEnvironment
 
     from flask import Flask
 
@@ -60,11 +62,12 @@ class AgentFence:
         fenced.wrap()
         self._apps.append(fenced)
 
-    def _start(self) -> None:
+    def _start(self, environ: WSGIEnvironment) -> None:
         """Audit the applications, once, and fit the policy to them. Raises `ConfigError`."""
         with self._starting:
             if self._apps[0].started:
                 return
+            check_processes(self.fence, environ)
             for fenced in tuple(self._apps):
                 for app, mount in fenced.unfold():
                     # Its requests come through the wrapper they are mounted behind.

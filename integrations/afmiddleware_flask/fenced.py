@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from flask import got_request_exception
+from flask import current_app, got_request_exception
 
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.pep.environ import facts_of
 from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import refusal
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 class FencedApp:
     """Stands as `app.wsgi_app`, and as the first `before_request` function. `start` audits, once, before anything."""
 
-    def __init__(self, app: Flask, fence: Fence, mount: str, start: Callable[[], None]) -> None:
+    def __init__(self, app: Flask, fence: Fence, mount: str, start: Callable[[WSGIEnvironment], None]) -> None:
         self.app = app
         self.fence = fence
         self.resolver = Resolver(app, mount)
@@ -48,7 +50,7 @@ class FencedApp:
         fence = self.fence
         if not self.started:
             try:
-                self._start()
+                self._start(environ)
             except ConfigError as error:
                 exchange = FlaskExchange(fence, environ, start_response)
                 return exchange.refuse(unusable(fence, exchange.facts, error))
@@ -58,7 +60,6 @@ class FencedApp:
             answer: Iterable[bytes] = self.inner(environ, start_response)
             return answer
         exchange = FlaskExchange(fence, environ, start_response, layered=self._layered and not fence.plan.observe)
-        environ[KEY] = exchange
         if exchange.layered:
             # Nobody but Flask may see an ambiguous request before its hook refuses it.
             passage = exchange.decide(lambda: None)
@@ -86,8 +87,9 @@ class FencedApp:
         asked = current_request()
         exchange = asked.environ.get(KEY)
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
-            error = SealBrokenError("the request did not come in through the fence, or for the second time")
-            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
+            return self._unsealed(asked, "the request did not come in through the fence, or for the second time")
+        if type(self.app.view_functions) is not SealedViews and not self.fence.plan.observe:
+            return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
         target: Target | None = None
@@ -98,7 +100,7 @@ class FencedApp:
             return target
 
         try:
-            passage = exchange.decide(resolve)
+            passage = exchange.decide(resolve, known)
         except ClientGoneError:
             return self.app.response_class(status=400)
         if isinstance(passage, Refused):
@@ -111,11 +113,22 @@ class FencedApp:
             exchange.seal = Seal(asked, target, judged)
         return None
 
+    def _unsealed(self, asked: Request, what: str) -> Response | None:
+        """The answer where nothing can be judged. In `observe` it is said, and the request passes."""
+        passage = unsealed(self.fence, facts_of(asked.environ), SealBrokenError(what))
+        return None if self.fence.plan.observe else self._refuse(passage, asked)
+
     def _refuse(self, passage: Refused, asked: Request) -> Response:
         """A refusal as Flask's own response, so that the application's CORS layer dresses it."""
         crossing = "HTTP_ORIGIN" in asked.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         return self.app.response_class(content, status, texts(headers))
+
+
+def known() -> AppUser | None:
+    """Whom Flask-Login has signed in, where the application uses it."""
+    login = sys.modules.get("flask_login")
+    return signed_in(login.current_user) if login is not None and hasattr(current_app, "login_manager") else None
 
 
 def _failed(_app: Flask, **_told: Any) -> None:

@@ -16,7 +16,8 @@ class Place:
     """One URL rule as a policy sees it.
 
     `template` is the rule's own text below its mount, and behind `//host` for a rule of one host. `keys` maps a method
-    as sent to (judged method, binding key); a rule without methods dispatches every one.
+    as sent to (judged method, binding key); a rule without methods dispatches every one. A rule of WebSockets, as
+    Flask-Sock makes them, is judged as `WEBSOCKET`, which a policy can only make public.
     """
 
     __slots__ = ("any_method", "automatic", "keys", "rule", "template")
@@ -25,14 +26,22 @@ class Place:
         self.rule = rule
         self.template = host_of(app, rule) + mount + rule.rule
         self.automatic: bool = getattr(rule, "provide_automatic_options", False)
-        self.any_method = rule.methods is None
-        view_class = getattr(app.view_functions.get(rule.endpoint), "view_class", None)
-        own_head = hasattr(view_class, "head")
+        self.any_method = rule.methods is None and not rule.websocket
         self.keys: dict[str, tuple[str, str]] = {}
         for method in rule.methods or ():
-            judged = "GET" if method == "HEAD" and "GET" in (rule.methods or ()) and not own_head else method
             if not (self.automatic and method == "OPTIONS"):
+                judged = _judged(app, rule, method)
                 self.keys[method] = (judged, key_of(judged, self.template))
+
+
+def _judged(app: Flask, rule: Rule, method: str) -> str:
+    """The method under which a rule's method is judged: `HEAD` is `GET` unless a class view answers it by itself."""
+    if rule.websocket:
+        return "WEBSOCKET"
+    if method != "HEAD" or "GET" not in (rule.methods or ()):
+        return method
+    view_class = getattr(app.view_functions.get(rule.endpoint), "view_class", None)
+    return "HEAD" if hasattr(view_class, "head") else "GET"
 
 
 class Resolver:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Never
 
-from flask import has_request_context, request
+from flask import request
 
 from afmiddleware.errors import SealBrokenError
 from afmiddleware.model.outcome import End
@@ -12,8 +12,8 @@ from afmiddleware.pep.wsgi import Exchange
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Mapping
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from collections.abc import Iterable, Mapping
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from flask import Flask, Request
     from werkzeug.routing import Rule
@@ -84,6 +84,17 @@ class FlaskExchange(Exchange):
         self.seal: Seal | None = None
         self.broken: SealBrokenError | None = None
 
+    def run(self, app: WSGIApplication) -> Iterable[bytes]:
+        """Let the application answer."""
+        environ = self.environ
+        environ[KEY] = self
+        try:
+            return super().run(app)
+        finally:
+            # The two would keep each other, and all of the request, until a garbage collection.
+            environ.pop(KEY, None)
+            self.environ.pop(KEY, None)
+
     def check(self, status: int) -> None:
         """Refuse an answer that hides a broken seal, or that a layer gave which the hook has not seen."""
         del status
@@ -123,16 +134,26 @@ class SealedViews(dict[str, Any]):
 
     def __getitem__(self, endpoint: str) -> Any:
         view = super().__getitem__(endpoint)
-        if has_request_context():
+        try:
             asked = current_request()
-            exchange = asked.environ.get(KEY)
-            if isinstance(exchange, FlaskExchange):
-                exchange.dispatch(asked, endpoint, view)
+        except RuntimeError:
+            # Nothing is being served: somebody reads the table.
+            return view
+        exchange = asked.environ.get(KEY)
+        if isinstance(exchange, FlaskExchange):
+            exchange.dispatch(asked, endpoint, view)
         return view
+
+    def get(self, endpoint: str, default: Any = None) -> Any:
+        """The same for a dispatch that is not Flask's own."""
+        try:
+            return self[endpoint]
+        except KeyError:
+            return default
 
 
 def current_request() -> Request:
-    """The request that is being served, itself and no proxy of it."""
+    """The request that is being served, itself and no proxy of it. Raises `RuntimeError` when none is."""
     found: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 (documented)
     return found
 

@@ -5,6 +5,7 @@ It cannot know what the application has, so where a framework answers 404 or 405
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import msgspec
 import pytest
 
 from afmiddleware.pep.wsgi import FenceMiddleware
-from tests.conformance.harness import Case, Scene
+from tests.conformance.harness import Case, Scene, answer_to
 from tests.conformance.test_cases_core import settle
 from tests.conformance.wsgi import cases, send
 
 
-def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
     """Reads the body to its end, and answers as it is told; of what no route lists it knows nothing."""
     environ["wsgi.input"].read()
-    status = 404 if environ["PATH_INFO"] == "/nothing" else int(environ.get("HTTP_X_ANSWER", "200"))
-    start_response(f"{status} As told", [("Content-Type", "application/json")])
-    return [b"{}"]
+    headers = {key[5:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}
+    answer, media, body = answer_to(headers)
+    status = 404 if environ["PATH_INFO"] == "/nothing" else answer
+    start_response(f"{status} As told", [("Content-Type", media)])
+    yield from (body[:3], body[3:])
 
 
 def expected(case: Case) -> Case:

@@ -24,7 +24,7 @@ class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `refused`: the fence answers with this code. `status`: the framework answers by itself, and no handler runs.
     `server`: the application never sees it; the server answers an error, or hangs up. `gone`: the connection ends
     without an answer. `judged`: it may run or not, as long as it is what was admitted. `acts`: the handler of this name runs, once, and its event has these values. `answers` is the
-    status after that, where it is not 200.
+    status after that, where it is not 200; `settled` what becomes of the money, which is known when the server has ended.
     """
 
     refused: str = ""
@@ -37,6 +37,7 @@ class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     amount: int | None = None
     resource: str | None = None
     answers: int = 200
+    settled: str = ""
 
     def faults(self, answer: Answer, found: list[Act]) -> list[str]:
         """In what it was not so."""
@@ -88,7 +89,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: tuple[str, ...] = ()
     app: str = ""
     half_close: bool = False
-    stacks: tuple[str, ...] = STACKS
+    stacks: tuple[str, ...] = tuple(name for name in STACKS if not name.startswith("dj-layered"))
     elsewhere: dict[str, Any] = {}
 
     @property

@@ -13,24 +13,42 @@ class Trial:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.judged = 0
+        self._settlements: list[tuple[str, int, str]] = []
 
     def faults(self, case: Case) -> list[str]:
         """Send a case; returns in what it went otherwise than expected, or ran otherwise than admitted."""
         stack, marks = self.stack, self.stack.site.marks
         before = marks.stat().st_size
-        received = send(stack.port, case.parts(stack.site.key), half_close=case.half_close)
+        try:
+            received = send(stack.port, case.parts(stack.site.key), half_close=case.half_close)
+        except ConnectionRefusedError:
+            return ["the server is not there"]
         answer = (answers(received) or [Answer()])[0]
         found = acts(marks, before)
         expected = case.expected(stack.name)
+        if expected.settled:
+            self._settlements += [(case.name, act.event["seq"], expected.settled) for act in found if act.event]
         return expected.faults(answer, found) + self.judge(before)
+
+    def end(self) -> list[str]:
+        """Stop the server, and judge all that it ever did once more, how it was settled too."""
+        self.stack.stop()
+        faults = self.judge()
+        site = self.stack.site
+        intents, outcomes = site.intents(), site.outcomes()
+        for name, seq, settled in self._settlements:
+            seen = outcomes.get(intents[seq].body["id"]) if seq in intents else None
+            if seen != settled:
+                faults.append(f"{name}: expected {settled}, and it was settled as {seen}")
+        return faults
 
     def judge(self, offset: int = 0) -> list[str]:
         """Judge the acts noted after an offset."""
         found = acts(self.stack.site.marks, offset)
         if not found:
             return []
-        intents = self.stack.site.intents()
+        first = min(act.event["seq"] if act.event else 1 for act in found)
+        intents = self.stack.site.intents(first - 1)
         faults = []
         taken: set[int] = set()
         for act in found:

@@ -23,6 +23,7 @@ LAYERS = (
     "tests.corpus.apps.layers.AsgiLayer",
     "tests.corpus.apps.layers.WsgiLayer",
     "tests.corpus.apps.flask_app.rewrite",
+    "tests.corpus.apps.django_layer.Layer",
 )
 """The layers that some variants of the applications have inside their fence, by the names the audits give them."""
 
@@ -73,17 +74,22 @@ class Site:
             "currency": "USD",
             "ledger": "sqlite:///fence.db",
             "identity": {"api_keys": {"store": "ledger"}},
-            "routes": [one.route for one in endpoints().values() if family in (one.only or (family,))],
+            "routes": [
+                one.route
+                for one in endpoints().values()
+                if family.partition("-")[0] in (one.only or (family.partition("-")[0],))
+            ],
             "rules": {"allow": [{"capability": "**", "identity": "token"}]},
-            "limits": [{"name": "cap", "spend": "1000000000 USD", "window": "total", "per": "actor"}],
+            "limits": [{"name": "cap", "spend": "90000000000000 USD", "window": "total", "per": "actor"}],
             "inner_middleware": [*LAYERS],
         }
         self.policy.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+        # Read once: it is asked for its ledger after every act.
+        self._read = policy_at(str(self.policy))
         self.key = self._new_key("agent")
-        self.other = self._new_key("other")
 
     def _new_key(self, account: str) -> str:
-        ledger = open_for_tools(*policy_at(str(self.policy)))
+        ledger = open_for_tools(*self._read)
         try:
             text, record = new_key(account, secrets.token_bytes, now=system_clock())
             ledger.put_api_key(record)
@@ -91,16 +97,20 @@ class Site:
             ledger.close()
         return text
 
-    def intents(self) -> dict[int, Intent]:
-        """Every admission that the ledger holds, by its sequence number."""
-        ledger = open_for_reading(*policy_at(str(self.policy)))
+    def intents(self, after: int = 0) -> dict[int, Intent]:
+        """The admissions that the ledger holds, by their sequence numbers, those after `after`."""
+        return {int(body["seq"]): Intent(body, told) for body, told in self._receipts("intent", after)}
+
+    def outcomes(self) -> dict[str, str]:
+        """How admissions were settled, by their ids."""
+        return {str(body["id"]): str(body["settlement"]) for body, _ in self._receipts("outcome")}
+
+    def _receipts(self, kind: str, after: int = 0) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        ledger = open_for_reading(*self._read)
         try:
-            found = [
-                (strict_parse(one.receipt.body), one.receipt.disclosed)
-                for one in ledger.receipts(Filter(kind="intent"))
+            return [
+                (strict_parse(one.receipt.body), {name: value for name, (_, value) in one.receipt.disclosed.items()})
+                for one in ledger.receipts(Filter(kind=kind, after=after))
             ]
         finally:
             ledger.close()
-        return {
-            int(body["seq"]): Intent(body, {name: value for name, (_, value) in told.items()}) for body, told in found
-        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -25,11 +24,22 @@ _APP: Final = {
     "fa": f"{_APPS}.fastapi_app:create",
     "fl": f"{_APPS}.flask_app:create",
     "dj": f"{_APPS}.django_app:create",
+    "dj-layered": f"{_APPS}.django_app:create",
     "asgi": f"{_APPS}.fastapi_app:create_generic",
     "wsgi": f"{_APPS}.flask_app:create_generic",
 }
 _UVICORN: Final = ["uvicorn", "--factory", "{app}", "--fd", "{fd}", "--log-level", "warning", "--http"]
-_GUNICORN: Final = ["gunicorn", "{app}()", "--bind", "fd://{fd}", "--log-level", "warning", "--worker-class"]
+_GUNICORN: Final = [
+    "gunicorn",
+    "{app}()",
+    "--bind",
+    "fd://{fd}",
+    "--log-level",
+    "warning",
+    "--keep-alive",
+    "1",
+    "--worker-class",
+]
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -52,13 +62,16 @@ KINDS: Final[dict[str, Kind]] = {
     "fl-wz": Kind((f"{_APPS}.werkzeug_server", "{fd}"), ("fl", "environ", "wz")),
     "dj-guni": Kind((*_GUNICORN, "gthread"), ("dj", "environ", "guni")),
     "dj-uv": Kind((*_UVICORN, "h11"), ("dj", "h11")),
+    "dj-layered-guni": Kind((*_GUNICORN, "gthread"), ("dj-layered", "environ", "guni")),
+    "dj-layered-uv": Kind((*_UVICORN, "h11"), ("dj-layered", "h11")),
     "asgi-uv-h11": Kind((*_UVICORN, "h11"), ("asgi", "table", "h11")),
     "asgi-uv-ht": Kind((*_UVICORN, "httptools"), ("asgi", "table", "ht")),
     "wsgi-guni": Kind((*_GUNICORN, "gthread"), ("wsgi", "table", "environ", "guni")),
 }
-"""Every stack, by the names that the research report has for them; the last three have the generic fences."""
+"""Every stack, by the names that the research report has for them; `dj-layered` has a layer inside its
+fence, and the last three have the generic fences."""
 
-STACKS: Final = tuple(name for name in KINDS if not name.startswith("dj"))
+STACKS: Final = tuple(KINDS)
 
 
 class Stack:
@@ -72,15 +85,20 @@ class Stack:
         listener.set_inheritable(True)
         self.port: int = listener.getsockname()[1]
         fd = listener.fileno()
-        command = [part.format(app=_APP[self.family], fd=fd) for part in KINDS[name].command]
+        app = _APP[self.family]
+        if app.endswith("django_app:create"):
+            app += "_wsgi" if "environ" in KINDS[name].also else "_asgi"
+        command = [part.format(app=app, fd=fd) for part in KINDS[name].command]
         paths = (code, code / "integrations", ROOT)
         environment = {
             **os.environ,
             "AFM_POLICY": str(self.site.policy),
+            "CORPUS_APP": "layered" if self.family == "dj-layered" else "",
             "CORPUS_MARKS": str(self.site.marks),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self._left = False
         self.log = folder / "server.log"
         # From now on the server alone holds the port: if it ends, connections are refused at once.
         with listener, self.log.open("wb") as log:
@@ -93,16 +111,16 @@ class Stack:
                 stderr=log,
             )
 
+    def leave(self) -> None:
+        """Ask the server to end, once: asked twice, it would leave work undone."""
+        if not self._left:
+            self._left = True
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
         """End the server, and whatever it started."""
-        self._process.send_signal(signal.SIGTERM)
+        self.leave()
         try:
             self._process.wait(PATIENCE)
         finally:
             self._process.kill()
-
-    def end(self) -> str:
-        """Stop, and return what the server wrote."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.stop()
-        return self.log.read_text(encoding="utf-8", errors="replace")

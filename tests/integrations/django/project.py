@@ -75,3 +75,6 @@ def project(patterns: Sequence[Any], fence: Fence | None = None, **overrides: An
     finally:
         clear_url_caches()
         del sys.modules[name]
+
+
+configure()

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Mount, Route, Router, WebSocketRoute
 
 from afmiddleware import Money, body, capability, current_action, fixed, path, query
 from afmiddleware.config.load import load
@@ -197,6 +197,19 @@ async def test_a_router_speaks_for_what_it_holds(make: Callable[[], Any], target
         pytest.skip("this FastAPI copies the routes of an included router and forgets where they came from")
     install(app, fence=fence())
     assert (await ask(app, "GET", target)).get("capability") == expected
+
+
+def test_a_router_does_not_speak_for_its_websockets() -> None:
+    async def chat(websocket: Any) -> None:
+        raise AssertionError
+
+    router = capability("inner.any")(Router([Route("/a", plain), WebSocketRoute("/ws", chat)]))
+    core = fence()
+    core.adopt(listing(Starlette(routes=[Mount("/m", router)])))
+    assert set(core.plan.bindings) == {"GET /m/a"}
+    alone = Starlette(routes=[WebSocketRoute("/ws", capability("chat.any")(chat))])
+    with pytest.raises(ConfigError, match="a WebSocket can only be public"):
+        fence().adopt(listing(alone))
 
 
 async def test_a_whole_mounted_application() -> None:

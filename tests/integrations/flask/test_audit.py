@@ -251,3 +251,88 @@ def test_the_policy_beside_the_process_is_the_default(tmp_path: Path, monkeypatc
     assert isinstance(extension.fence, Fence)
     assert extension.fence.config.service == "found"
     extension.fence.close()
+
+
+def test_a_capability_of_a_blueprint_holds_for_its_views_unless_they_have_their_own(tmp_path: Path) -> None:
+    tried = Tried(tmp_path, POLICY.replace("allow: [a.*]", "allow: [a.*, part.*]"))
+    app = tried.app()
+    outer, inner = Blueprint("outer", "outer", url_prefix="/outer"), Blueprint("inner", "inner", url_prefix="/inner")
+    capability("part.outer")(outer)
+    capability("part.inner")(inner)
+    outer.get("/plain")(tried.view("plain"))
+    outer.get("/own")(capability("part.own")(tried.view("own")))
+    inner.get("/plain")(tried.view("plain"))
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    client = tried.client(app)
+    for path in ("/outer/plain", "/outer/own", "/outer/inner/plain"):
+        assert client.get(path).status_code == 200
+    found = [one["capability"] for one in tried.receipts() if one["kind"] == "intent"]
+    assert found == ["part.outer", "part.own", "part.inner"]
+
+
+def test_a_capability_of_a_mounted_application(tmp_path: Path) -> None:
+    tried = Tried(tmp_path, POLICY.replace("allow: [a.*]", "allow: [a.*, part.*]"))
+    app, other = tried.app(), Flask("other", static_folder=None)
+    other.get("/x")(tried.view("x"))
+    capability("part.other")(other)
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/other": other})  # type: ignore[method-assign]
+    assert tried.client(app).get("/other/x").status_code == 200
+    assert [one["capability"] for one in tried.receipts() if one["kind"] == "intent"] == ["part.other"]
+
+
+def test_a_class_view_is_named_by_its_class_and_found_by_its_method() -> None:
+    app = Flask("named", static_folder=None)
+    app.add_url_rule("/things/<thing>", view_func=Declared.as_view("things"))
+    found = {one.method: (one.name, one.where) for one in listing(app).endpoints}
+    assert found["DELETE"][0] == f"{HERE}.Declared"
+    assert found["DELETE"][1].startswith(__file__)
+    assert found["GET"][1] != found["DELETE"][1]
+
+
+def test_files_are_denied_until_the_policy_maps_them(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("content", encoding="utf-8")
+
+    def app() -> Flask:
+        return Flask("files", static_folder=str(tmp_path / "files"), static_url_path="/static")
+
+    policy = "\n".join(line for line in POLICY.splitlines() if "{route" not in line)
+    closed = Tried(tmp_path, policy.replace("routes:", "routes: []"))
+    assert code_of(closed.client(app()).get("/static/a.txt")) == "route.unmapped"
+    mapped = '{route: "GET /static/<path:filename>", capability: a.file, resource: "file:{path.filename}"}'
+    (tmp_path / "open").mkdir()
+    opened = Tried(tmp_path / "open", policy.replace("routes:", f"routes: [{mapped}]"))
+    client = opened.client(app())
+    answer = client.get("/static/a.txt")
+    assert (answer.status_code, answer.get_data()) == (200, b"content")
+    assert opened.settled() == [("capture", "ok")]
+    etag = answer.headers["ETag"]
+    assert client.get("/static/a.txt", headers={"if-none-match": etag}).status_code == 304
+    assert client.get("/static/a.txt", headers={"range": "bytes=0-1"}).get_data() == b"co"
+    assert client.get("/static/../a.txt").status_code == 400
+    assert opened.settled() == [("capture", "ok")] * 3
+
+
+def test_a_ledger_in_memory_does_not_serve_several_processes(
+    tried: Tried, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AFM_MEMORY_WORKERS", raising=False)
+    client = tried.client(tried.app())
+    assert code_of(client.get("/health", multiprocess=True)) == "policy.unavailable"
+    assert "memory counts in one process only" in caplog.text
+
+
+def test_a_rule_of_websockets_runs_only_where_the_policy_makes_it_public(tmp_path: Path) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket"}
+    public = POLICY.replace("routes:", "routes:\n  - {route: WEBSOCKET /ws, public: true}")
+    (tmp_path / "public").mkdir()
+    for folder, policy, status in ((tmp_path, POLICY, 403), (tmp_path / "public", public, 200)):
+        tried = Tried(folder, policy)
+        app = tried.app()
+        app.add_url_rule("/ws", "ws", tried.view("ws"), websocket=True)
+        assert [one.kind for one in listing(app).endpoints if one.key == "WEBSOCKET /ws"] == ["websocket"]
+        client = tried.client(app)
+        assert client.get("/ws", headers=upgrade).status_code == status
+        assert client.get("/ws").status_code == 400
+        assert len(tried.ran) == (status == 200)

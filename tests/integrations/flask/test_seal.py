@@ -191,6 +191,17 @@ def test_a_request_around_the_wrapper_is_refused(tried: Tried) -> None:
     assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])
 
 
+def test_in_observe_mode_a_request_around_the_wrapper_passes_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = Tried(tmp_path, f"mode: observe\n{POLICY}")
+    app = tried.app()
+    client = tried.client(app)
+    app.wsgi_app = app.extensions["afmiddleware"].inner  # type: ignore[method-assign]
+    assert client.post("/pay", json={"amount": "4.00"}).status_code == 200
+    assert "did not come in through the fence" in caplog.text
+
+
 def test_a_layer_inside_that_answers_itself_is_refused(tmp_path: Path) -> None:
     tried = allowing(tmp_path, f"{__name__}.Cache")
     app = tried.app()
@@ -224,3 +235,36 @@ class Cache:
             start_response("200 OK", [("Content-Length", "0")])
             return []
         return self.app(environ, start_response)
+
+
+def test_a_table_of_views_that_was_replaced_stops_every_request(tried: Tried) -> None:
+    app = tried.app()
+    client = tried.client(app)
+    app.view_functions = dict(app.view_functions)
+    answer = client.post("/pay", json={"amount": "4.00"})
+    assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])
+
+
+class GettingDispatch(Flask):
+    """Dispatches in a way of its own, to what is not judged when it is asked to."""
+
+    def dispatch_request(self) -> Any:
+        if "other" in request.args:
+            change_rule()
+        view: Any = self.view_functions.get(str(request.endpoint))
+        return view()
+
+
+def test_a_dispatch_of_its_own_is_sealed_too(tmp_path: Path) -> None:
+    tried = allowing(tmp_path, f"{__name__}.GettingDispatch.dispatch_request")
+    app = GettingDispatch("own", static_folder=None)
+    for name in ("pay", "keep"):
+        app.post(f"/{name}")(tried.view(name))
+    app.get("/read/<id>")(tried.view("read"))
+    app.get("/health")(tried.view("health"))
+    client = tried.client(app)
+    assert client.post("/keep", json={"amount": "4.00"}).status_code == 200
+    assert tried.settled() == [("capture", "ok")]
+    answer = client.post("/pay?other", json={"amount": "4.00"})
+    assert (answer.status_code, code_of(answer)) == (500, "request.unsealed")
+    assert [name for name, _, _ in tried.ran] == ["keep"]

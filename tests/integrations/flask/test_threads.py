@@ -1,7 +1,8 @@
-"""Fifty threads against one budget: what is admitted is what the cap allows, no more and no less."""
+"""Fifty threads against one budget: what is admitted is what the cap allows; and what requests leave behind."""
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -9,6 +10,8 @@ from threading import Barrier
 import pytest
 
 from afmiddleware import current_action
+from afmiddleware_flask.seal import FlaskExchange
+from tests.conformance.wsgi import call, environ_of
 from tests.integrations.flask.fenced import Tried
 
 THREADS = 50
@@ -37,4 +40,22 @@ def test_fifty_threads_against_a_cap_of_a_hundred(tmp_path: Path, ledger: str) -
         statuses = list(pool.map(one, range(THREADS)))
     assert sorted(statuses) == [200] * 10 + [403] * 40
     assert len(set(seen)) == 10
+    tried.fence.close()
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    tried = Tried(tmp_path)
+    app = tried.app()
+    tried.extension.init_app(app)
+    body = b'{"amount": "1.00"}'
+    paying = [("host", "x"), ("content-type", "application/json"), ("content-length", str(len(body)))]
+    assert call(app, environ_of("GET", "/health", [("host", "x")], b""))[0] == 200
+    gc.collect()
+    gc.disable()
+    try:
+        assert call(app, environ_of("POST", "/pay", paying, body))[0] == 200
+        assert call(app, environ_of("GET", "/health", [("host", "x")], b""))[0] == 200
+        assert [one for one in gc.get_objects() if type(one) is FlaskExchange] == []
+    finally:
+        gc.enable()
     tried.fence.close()

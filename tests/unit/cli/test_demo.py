@@ -46,7 +46,7 @@ def differing(folder: Path, text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("app", ["fastapi", "flask"])
+@pytest.mark.parametrize("app", ["fastapi", "flask", "django"])
 def test_every_step_is_as_expected_and_the_folder_can_be_kept(tmp_path, app):
     pytest.importorskip(app)
     kept = tmp_path / "kept"

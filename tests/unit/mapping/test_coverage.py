@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from afmiddleware.config.load import load
 from afmiddleware.declare import Declaration
@@ -109,6 +110,12 @@ def test_what_an_entry_cannot_mean_stops_the_start(routes: list[str], keys: list
     assert all(problem.startswith("fence.yaml:") or "another name" in problem for problem in caught.value.problems)
 
 
+def test_hints_are_given_for_the_first_that_are_missing() -> None:
+    core = fence(*(f"GET /old/{place}" for place in range(30)))
+    findings = core.audit(listing(*(f"GET /new/{place}" for place in range(30)))).findings
+    assert ["did you mean" in one.text for one in findings] == [True] * 20 + [False] * 10
+
+
 def test_two_spellings_of_one_endpoint_in_the_file() -> None:
     with pytest.raises(ConfigError, match="bound already at line 6"):
         fence("GET /x/{id:int}", "GET /x/<int:id>")
@@ -124,6 +131,18 @@ def test_two_declarations_for_one_endpoint() -> None:
     core = fence()
     here = Listing(endpoints=(endpoint("GET /x", "a.b"), endpoint("GET /x", "a.c")))
     assert [one.id for one in core.audit(here).findings] == [AMBIGUOUS]
+
+
+@pytest.mark.parametrize("keys", [("POST /x", "POST /x"), ("* /x", "* /x")])
+def test_a_declaration_does_not_speak_for_another_handler_of_the_same_endpoint(keys: tuple[str, str]) -> None:
+    core = fence()
+    first, second = endpoint(keys[0]), endpoint(keys[1], "a.b")
+    here = Listing(endpoints=(replace(first, name="app.other"), second))
+    findings = core.audit(here).findings
+    assert {one.id for one in findings} == {AMBIGUOUS}
+    assert all("app.other, which declares nothing" in one.text for one in findings)
+    with pytest.raises(ConfigError):
+        core.adopt(here)
 
 
 def test_a_declaration_where_every_method_is_dispatched_leaves_other_endpoints_alone() -> None:
@@ -162,6 +181,13 @@ def test_what_the_audit_finds_and_what_stops() -> None:
         ("WEBSOCKET /ws", "unmapped", ""),
         ("* /odd", "unmapped", ""),
     ]
+
+
+def test_of_an_endpoint_for_every_method_the_bound_ones_are_named() -> None:
+    core = fence("POST /x", "PUT /x")
+    some, whole = core.audit(Listing(endpoints=(endpoint("* /x"), endpoint("* /y", "a.b")))).endpoints
+    assert (some.capability, some.methods) == ("c.n0, c.n1", ("POST", "PUT"))
+    assert (whole.capability, whole.methods) == ("a.b", ())
 
 
 def test_what_is_unmapped_is_said_at_the_start_and_does_not_stop_it(caplog: pytest.LogCaptureFixture) -> None:

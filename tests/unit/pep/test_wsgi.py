@@ -308,3 +308,20 @@ def test_an_action_is_concluded_exactly_once(answer: Any) -> None:
     pieces.close()
     pieces.close()
     assert counting.concluded == 1
+
+
+@pytest.mark.parametrize(("accepted", "status"), [("", 503), ("1", 200)])
+def test_a_ledger_in_memory_does_not_serve_several_processes(
+    monkeypatch: pytest.MonkeyPatch, accepted: str, status: int
+) -> None:
+    monkeypatch.setenv("AFM_MEMORY_WORKERS", accepted)
+    app, fence = fenced()
+    assert call(fence, asked("GET", "/health") | {"wsgi.multiprocess": True})[0] == status
+    assert len(app.ran) == (status == 200)
+
+
+def test_a_refused_head_has_no_body() -> None:
+    _, fence = fenced()
+    status, headers, body = call(fence, asked("HEAD", "/nothing"))
+    assert (status, body) == (403, b"")
+    assert int(dict(headers)["content-length"]) > 0

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import uvicorn
 from mcp.server.mcpserver import MCPServer
-from mcp.types import ToolAnnotations
 
-from afmiddleware.config.load import load
+from afmiddleware.config.load import limits_of, load
 from afmiddleware.fence import Fence
 from afmiddleware.identity.api_keys import new_key
 from afmiddleware.ledger.base import Filter
@@ -69,13 +68,14 @@ class Site:
         return [strict_parse(one.receipt.body) for one in self.fence.ledger.receipts(Filter(kind=kind))]
 
     def spent(self) -> int:
+        limit = next(one for one in limits_of(self.fence.config) if one.name == "daily")
         row = self.fence.ledger.rows(["actor:key:agent"]).get("actor:key:agent")
-        return row.cells["daily/day/UTC/USD"].total if row is not None and "daily/day/UTC/USD" in row.cells else 0
+        return row.cells[limit.cell].total if row is not None and limit.cell in row.cells else 0
 
     def server(self) -> MCPServer:
         mcp = MCPServer("travel")
 
-        @mcp.tool(annotations=ToolAnnotations(destructive_hint=True))
+        @mcp.tool()
         def book_flight(flight: str, price: float) -> dict[str, float]:
             """Book a flight for at most `price` dollars."""
             self.acts.append(("book_flight", flight, price))

@@ -1,0 +1,174 @@
+"""Functions of the service as extractors: sync and async, one amount or several actions, and what they may not do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from afmiddleware import ActionEvent, Fence, Money, capability, current_action
+from afmiddleware.config.load import load
+from afmiddleware.ledger.base import Filter
+from afmiddleware.mapping.view import RequestView
+from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware_fastapi import install
+from afmiddleware_flask import AgentFence
+
+pytestmark = pytest.mark.anyio
+
+POLICY = """
+version: 1
+service: extracted
+ledger: memory
+rules: {deny: [shop.never], allow: [shop.**]}
+limits:
+  - {name: daily, spend: 100 USD, window: day, per: global}
+  - {name: calls, rate: 100/day, per: global}
+"""
+
+
+def plain(view: RequestView) -> Money:
+    assert view.actor is not None
+    assert view.actor.anonymous
+    return Money.of(str(view.document["price"]), "USD")
+
+
+async def awaited(view: RequestView) -> Money:
+    return plain(view)
+
+
+class Callable:
+    async def __call__(self, view: RequestView) -> Money:
+        return plain(view)
+
+
+def each(view: RequestView) -> list[ActionEvent]:
+    return [
+        ActionEvent.create(
+            actor="somebody-else",
+            resource="shop",
+            action=item.get("do", "buy"),
+            environment="elsewhere",
+            amount=Money.of(item["price"], "USD"),
+        )
+        for item in view.document["items"]
+    ]
+
+
+def made_of(extractor: Any) -> tuple[Fence, Any]:
+    fence = Fence(load(POLICY))
+
+    async def buy(_request: Request) -> JSONResponse:
+        return JSONResponse([call.event.capability for call in current_action().calls])  # type: ignore[union-attr]
+
+    handler = capability("shop.buy.elsewhere", amount=extractor)(buy)
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    return fence, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+
+
+def through_flask(extractor: Any) -> tuple[Fence, Any]:
+    fence = Fence(load(POLICY))
+    app = Flask("extracted", static_folder=None)
+    AgentFence(app, fence=fence)
+
+    @app.post("/buy")
+    @capability("shop.buy.elsewhere", amount=extractor)
+    def buy() -> list[str]:
+        return [call.event.capability for call in current_action().calls]  # type: ignore[union-attr]
+
+    return fence, app.test_client()
+
+
+def bodies(fence: Fence) -> list[Any]:
+    return [strict_parse(one.receipt.body) for one in fence.ledger.receipts(Filter())]
+
+
+@pytest.mark.parametrize("extractor", [plain, awaited, Callable()], ids=["plain", "async", "an object"])
+async def test_a_function_finds_the_amount(extractor: Any) -> None:
+    fence, client = made_of(extractor)
+    answer = await client.post("/buy", json={"price": "12.50"})
+    assert answer.status_code == 200
+    assert (await client.post("/buy", json={"price": "90"})).json()["code"] == "spend.exceeded"
+    assert [body["amount"] for body in bodies(fence) if body["kind"] == "intent"] == ["1250"]
+    fence, wsgi = through_flask(extractor)
+    assert wsgi.post("/buy", json={"price": "12.50"}).status_code == 200
+    assert wsgi.post("/buy", json={"price": "90"}).status_code == 403
+
+
+async def test_a_function_makes_several_actions_of_a_request() -> None:
+    fence, client = made_of(each)
+    answer = await client.post("/buy", json={"items": [{"price": "60"}, {"price": "30"}]})
+    assert answer.json() == ["shop.buy.elsewhere"] * 2
+    assert "batch=(" in answer.headers["agent-receipt"]
+    intents = [body for body in bodies(fence) if body["kind"] == "intent"]
+    assert [(body["amount"], body["owner"], body["environment"]) for body in intents] == [
+        ("6000", intents[0]["owner"], ""),
+        ("3000", intents[0]["owner"], ""),
+    ]
+    assert intents[0]["owner"] != "local:somebody-else"
+    assert intents[0]["route"] == "POST /buy"
+    refused = await client.post("/buy", json={"items": [{"price": "6"}, {"price": "6"}]})
+    assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
+    assert refused.json()["code"] == "spend.exceeded"
+    denied = await client.post("/buy", json={"items": [{"price": "1"}, {"price": "1", "do": "sell"}]})
+    assert denied.status_code == 200
+
+
+async def test_a_function_cannot_say_who_acts() -> None:
+    fence = Fence(load(POLICY.replace("allow: [shop.**]", "allow: [{capability: shop.**, identity: token}]")))
+    app = Starlette(
+        routes=[Route("/buy", capability("shop.buy", amount=each)(lambda _request: None), methods=["POST"])]
+    )
+    install(app, fence=fence)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+    answer = await client.post("/buy", json={"items": [{"price": "1"}]})
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.required")
+
+
+async def test_one_of_several_actions_is_denied() -> None:
+    fence = Fence(load(POLICY.replace("shop.never", "shop.sell.*")))
+    handler = capability("shop.buy.elsewhere", amount=each)(lambda _request: JSONResponse({}))
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+    denied = await client.post("/buy", json={"items": [{"price": "1"}, {"price": "1", "do": "sell"}]})
+    assert denied.json()["code"] == "policy.denied"
+    assert [body["kind"] for body in bodies(fence) if body["kind"] == "intent"] == []
+
+
+def failing(view: RequestView) -> Money:
+    raise RuntimeError(view.document["card"])
+
+
+@pytest.mark.parametrize(
+    "extractor",
+    [
+        failing,
+        lambda _view: None,
+        lambda _view: "12.50",
+        lambda _view: 12.5,
+        lambda _view: [],
+        lambda _view: [Money.of("1", "USD")],
+        lambda view: [each(view)[0]] * 1001,
+        lambda _view: [ActionEvent(capability="Shop", actor=_view.actor)],
+    ],
+    ids=["fails", "nothing", "a text", "a float", "no actions", "no events", "too many", "no capability"],
+)
+async def test_what_finds_nothing_refuses_and_tells_nobody_why(
+    extractor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    fence, client = made_of(extractor)
+    sent = {"items": [{"price": "1"}], "card": "4111111111111111"}
+    answer = await client.post("/buy", json=sent)
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount.unresolvable")
+    assert through_flask(extractor)[1].post("/buy", json=sent).status_code == 422
+    assert "4111" not in answer.text + caplog.text + str(bodies(fence))
