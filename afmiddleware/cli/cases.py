@@ -83,7 +83,7 @@ def diff_command(old: Path, new: Path, cases: Path, *, as_json: bool) -> None:
 def replay_command(source: str, policy: str, *, as_json: bool) -> None:
     """Decide SOURCE once more: a ledger (its URL, or a SQLite file), or a trace.jsonl of cases.
 
-    A line of a trace is a case as `test` reads it, where expect says what was decided. Exit 1 when any decision changes.
+    A line of a trace is a case as `test` reads it, its expect being what was decided. Exit 1 when any decision changes.
     What a ledger did not keep is counted as undecidable, by what is missing.
     """
     with closing(looking_fence(policy)) as fence:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from flask import Flask, request
+from tests.properties.test_acts import KINDS, check
 
 from afmiddleware_flask import AgentFence
 from tests.properties import targets
 from tests.properties.attacks import Acted
-from tests.properties.test_acts import KINDS, check
 
 
 @cache
