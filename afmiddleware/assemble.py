@@ -16,6 +16,7 @@ from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
+from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.limits.select import Limits
@@ -43,6 +44,7 @@ from afmiddleware.mapping.coverage import (
     key_of,
     report,
 )
+from afmiddleware.model.tier import Tier
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.policy_schema import Rules
     from afmiddleware.config.schema import Config, Route
+    from afmiddleware.config.schema import FromApp as FromAppEntry
     from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
@@ -198,9 +201,14 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         limits=Limits(limits_of(config), overlays_of(config)),
         identify=authenticators.identify,
         recall=authenticators.recall,
+        from_app=_from_app(identity.from_app),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
+
+
+def _from_app(entry: FromAppEntry | None) -> FromApp | None:
+    return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

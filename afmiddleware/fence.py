@@ -367,4 +367,6 @@ def _vary(config: Config) -> bytes:
     names = ["Authorization"]
     if config.identity.api_keys is not None:
         names.append(config.identity.api_keys.header)
+    if config.identity.from_app is not None:
+        names.append("Cookie")
     return ", ".join(names).encode("ascii")

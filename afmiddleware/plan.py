@@ -20,6 +20,7 @@ from afmiddleware.model.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
     from afmiddleware.limits.select import Limits
@@ -46,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    from_app: FromApp | None = None
+    """How a user whom the application has signed in becomes an actor, if at all."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None

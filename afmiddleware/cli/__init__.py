@@ -12,6 +12,14 @@ from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.demo import demo_command
 from afmiddleware.cli.explain import explain_command, simulate_command
 from afmiddleware.cli.keys import keys_group
+from afmiddleware.cli.operate import (
+    breaker_group,
+    budget_command,
+    freeze_command,
+    limits_group,
+    reconcile_command,
+    unfreeze_command,
+)
 from afmiddleware.cli.receipts import receipts_group
 from afmiddleware.errors import AFError, ConfigError
 
@@ -34,6 +42,12 @@ cli.add_command(test_command)
 cli.add_command(diff_command)
 cli.add_command(keys_group)
 cli.add_command(receipts_group)
+cli.add_command(budget_command)
+cli.add_command(limits_group)
+cli.add_command(freeze_command)
+cli.add_command(unfreeze_command)
+cli.add_command(breaker_group)
+cli.add_command(reconcile_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
 _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
-_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", *_ENDS)
+_READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
 """Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
@@ -134,10 +134,17 @@ class _Checks:
         fault = media_fault(route)
         if fault:
             self._say((*path, "media"), fault)
+        if route.get("applies_to", "all") != "all" and not self._knows_people():
+            text = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
+            self._say((*path, "applies_to"), text)
         for where, said in protocol_faults(route, self._exponents):
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
+
+    def _knows_people(self) -> bool:
+        identity = self._tree.value.get("identity")
+        return isinstance(identity, dict) and "from_app" in identity
 
     def _amount(self, path: Path, route: dict[str, Any]) -> None:
         amount, currency = route.get("amount"), route.get("currency")

@@ -97,7 +97,8 @@ def _spelled(value: Any) -> Any:
 
 def _surroundings(config: Config, routes: list[dict[str, Any]]) -> dict[str, Any]:
     assets = {name: {"exponent": str(digits)} for name, digits in config.exponents.items()}
-    return {"assets": assets, "currency": config.currency, "routes": routes}
+    identity: dict[str, Any] = {"from_app": {}} if config.identity.from_app is not None else {}
+    return {"assets": assets, "currency": config.currency, "identity": identity, "routes": routes}
 
 
 def _place(tree: Tree, path: tuple[str | int, ...], value: Any, line: int) -> None:

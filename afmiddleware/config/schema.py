@@ -116,11 +116,23 @@ class Proxy(Model):
     mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
 
 
+def _from_app(value: Any) -> Any:
+    return {} if value == "true" or value is True else value
+
+
+class FromApp(Model):
+    """A user whom the application has signed in is an actor. `id` is the attribute of the user that names it."""
+
+    tier: Annotated[Word, one_of("token", "verified")] = "token"
+    id: Text | Literal[""] = ""
+
+
 class Identity(Model):
     """How callers prove who they are. Nothing here means that every caller is anonymous."""
 
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
+    from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()
 
 
@@ -156,6 +168,7 @@ class Route(Model):
     network: Value | None = None
     risk: Annotated[Word, one_of(*RISKS)] | None = None
     media: Annotated[tuple[Annotated[Word, one_of(*MEDIA)], ...], BeforeValidator(some_of), SOME] | None = None
+    applies_to: Annotated[Word, one_of("all", "agents", "proven_agents")] = "all"
     max_body: Annotated[Whole, Field(ge=1, le=MAX_BODY)] | None = None
     settle: Settle | None = None
     on_outcome: OnOutcome | None = None

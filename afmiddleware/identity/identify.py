@@ -81,12 +81,12 @@ class Authenticators:
             return Invalid("two Authorization headers in one", "request.ambiguous")
         match = _BEARER.fullmatch(value.strip(b" "))
         if match is None:
-            return Invalid("not a bearer credential")
+            return Invalid("not a bearer credential", foreign=True)
         text = match.group(1).decode("ascii")
         if text.startswith(PREFIX):
             return (yield from self._api_key(text, now))
         if self._tokens is None:
-            return Invalid("a bearer token, and no issuer is configured")
+            return Invalid("a bearer token, and no issuer is configured", foreign=True)
         return (yield from self._tokens.check(text, now))
 
     def _api_key(self, text: str, now: int) -> Generator[Need, Any, Identified]:

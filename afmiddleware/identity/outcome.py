@@ -21,11 +21,12 @@ class Invalid(msgspec.Struct, frozen=True):
     """A credential is there and is not good: the request is refused, never taken for anonymous.
 
     `detail` is for the log alone; telling it to the caller would help guessing. `code` is `identity.invalid` or
-    `request.ambiguous`.
+    `request.ambiguous`. `foreign` is a credential of a kind that the policy does not know.
     """
 
     detail: str
     code: str = "identity.invalid"
+    foreign: bool = False
 
 
 class Unavailable(msgspec.Struct, frozen=True):

@@ -14,14 +14,15 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet
+from afmiddleware.ledger.orders import OPERATOR, perform_order
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
-from afmiddleware.limits.judge import judge, latch
+from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -125,7 +126,9 @@ class Books:
                 return conclude(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
-            return settle(self, item) if isinstance(item, Settle) else expire(self, item.id)
+            if isinstance(item, Settle):
+                return settle(self, item)
+            return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
 
@@ -143,6 +146,7 @@ class Books:
             self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
+        entry = capped(entry, self.rows)
         rates = weigh(entry.rates, self.rows, self.now)
         if entry.claim is not None and rates[1] < 0 and not entry.dry:
             met = meet(self, entry)
@@ -273,6 +277,9 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     for item in items:
         if isinstance(item, Record):
             rows.add(f"actor:{item.draft.owner}")
+            continue
+        if isinstance(item, Order):
+            rows.update((item.key, f"actor:{OPERATOR}"))
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)

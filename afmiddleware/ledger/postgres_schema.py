@@ -78,6 +78,7 @@ _SECOND: Final[tuple[LiteralString, ...]] = (
     "CREATE TABLE {schema}.claim (key text PRIMARY KEY, expires bigint NOT NULL, data bytea NOT NULL)",
     "ALTER TABLE {schema}.hold ADD COLUMN due bigint NOT NULL DEFAULT 0",
     "CREATE INDEX hold_due ON {schema}.hold (due) WHERE due > 0",
+    "CREATE INDEX hold_created ON {schema}.hold (created)",
     "CREATE INDEX claim_expires ON {schema}.claim (expires)",
 )
 

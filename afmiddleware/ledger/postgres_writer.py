@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, LiteralString
+from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
+from afmiddleware.ledger.postgres_statements import Statements
+from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -69,10 +71,11 @@ class PostgresWriter:
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
-        self._sql = _Statements(url.schema)
+        self._sql = Statements(url.schema)
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
         seen.hold(draw)
+        self._swept = b""
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.
@@ -83,7 +86,7 @@ class PostgresWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots, and do what the deadlines of reservations say."""
+        """Keep up the lease of this process's slots, do what the deadlines of reservations say, and sweep."""
         try:
             told = self._connection.execute(self._sql.clock).fetchone()
             now = self._clock() if self._clock is not None else told[0] if told is not None else 0
@@ -93,6 +96,7 @@ class PostgresWriter:
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
                 self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
                 self._seen.lease = now + LEASE
+            self._swept = sweep(self._connection, self._sql, self._swept, now, self._settings)
         except psycopg.Error as error:
             self._connection.close()
             msg = f"the ledger {self._url.name} did not commit: {said(error)}"
@@ -261,60 +265,6 @@ class PostgresWriter:
                 connection.execute(statements.put_checkpoint, (head.size, sealed.note))
             for record in records:
                 self._carry_out(record, head.size)
-
-
-class _Statements:
-    """The statements of one schema. Every value is bound; only the checked name of the schema is put in."""
-
-    def __init__(self, schema: str) -> None:
-        def made(text: LiteralString) -> bytes:
-            return sql.SQL(text).format(schema=sql.Identifier(schema)).as_bytes(None)
-
-        self.settings = made(
-            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
-            " set_config('idle_in_transaction_session_timeout', %s, true), set_config('synchronous_commit',"
-            " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
-            " ELSE current_setting('synchronous_commit') END, true)",
-        )
-        self.head = made("SELECT log, size, leaf, ts, frontier, signer FROM {schema}.head WHERE id = 1 FOR UPDATE")
-        # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
-        self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        self.holds = made("SELECT id, data FROM {schema}.hold WHERE id = ANY(%b)")
-        self.rows = made(
-            "SELECT key, data FROM {schema}.counter WHERE key = ANY(%b::bytea[])"
-            " OR key IN (SELECT unnest(keys) FROM {schema}.hold WHERE id = ANY(%b::text[])) ORDER BY key FOR UPDATE",
-        )
-        self.put_rows = made(
-            "INSERT INTO {schema}.counter SELECT * FROM unnest(%b::bytea[], %b::bytea[])"
-            " ON CONFLICT (key) DO UPDATE SET data = excluded.data",
-        )
-        self.put_hold = made(
-            "INSERT INTO {schema}.hold (id, state, created, due, keys, data) VALUES (%s, %s, %s, %s, %b, %b)"
-            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data",
-        )
-        self.put_receipts = made(
-            "INSERT INTO {schema}.receipt SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[],"
-            " %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bigint[], %b::bytea[])",
-        )
-        self.leases = made("SELECT holder, until FROM {schema}.lease")
-        self.put_lease = made(
-            "INSERT INTO {schema}.lease VALUES (%s, %s) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
-        )
-        self.end_lease = made("DELETE FROM {schema}.lease WHERE holder = %s")
-        self.due = made("SELECT id FROM {schema}.hold WHERE due > 0 AND due <= %s ORDER BY due LIMIT %s")
-        self.claims = made("SELECT key, data FROM {schema}.claim WHERE key = ANY(%s)")
-        self.drop_claim = made("DELETE FROM {schema}.claim WHERE key = %s")
-        self.put_claim = made(
-            "INSERT INTO {schema}.claim VALUES (%s, %s, %b)"
-            " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
-        )
-        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s, frontier = %b WHERE id = 1")
-        self.put_nodes = made("INSERT INTO {schema}.node SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[])")
-        self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")
-        self.put_signer = made("UPDATE {schema}.head SET signer = %b")
-        self.put_key = made("INSERT INTO {schema}.signing_key (public, after, proof) VALUES (%b, %s, %b)")
-        self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
-        self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -76,6 +76,7 @@ def _second(database: Database) -> None:
     )
     execute("CREATE INDEX claim_expires ON claim (expires)")
     execute("ALTER TABLE hold ADD COLUMN due INTEGER NOT NULL DEFAULT 0")
+    execute("CREATE INDEX hold_created ON hold (created)")
     execute("CREATE INDEX hold_due ON hold (due) WHERE due > 0")
     execute("CREATE INDEX hold_open ON hold (state, created) WHERE state IN ('held', 'unknown')")
 

@@ -115,10 +115,11 @@ def _resolve(books: Books, name: str, hold: Hold, told: Outcome, by: str) -> Clo
 
 
 def _whole(hold: Hold, told: Outcome) -> Outcome:
-    """The outcome with the amount that stays counted: what was said, or all that was reserved."""
+    """The outcome with the amount that stays counted: what was said, or all that counts, or would."""
     captured = told.captured
     if captured is None or told.settlement is Settlement.RELEASE:
-        captured = 0 if told.settlement is Settlement.RELEASE else hold.reserved
+        kept = hold.reserved if hold.state == EXPIRED else hold.amount
+        captured = 0 if told.settlement is Settlement.RELEASE else kept
     return Outcome(told.settlement, told.end, told.status, captured)
 
 

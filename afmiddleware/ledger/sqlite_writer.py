@@ -11,6 +11,7 @@ from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, key
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.stored import without
+from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire, Record
@@ -47,6 +48,27 @@ _CLAIM = (
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
+_PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
+_STALE = (
+    (
+        "hold",
+        "SELECT 1 FROM hold WHERE state NOT IN ('held', 'unknown') AND created < ? LIMIT 1",
+        (
+            "DELETE FROM hold WHERE id IN"
+            " (SELECT id FROM hold WHERE state NOT IN ('held', 'unknown') AND created < ? LIMIT ?)"
+        ),
+    ),
+    (
+        "claim",
+        "SELECT 1 FROM claim WHERE expires < ? LIMIT 1",
+        "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires < ? LIMIT ?)",
+    ),
+    (
+        "lease",
+        "SELECT 1 FROM lease WHERE until < ? LIMIT 1",
+        "DELETE FROM lease WHERE holder IN (SELECT holder FROM lease WHERE until < ? LIMIT ?)",
+    ),
+)
 _log = logging.getLogger("afmiddleware.ledger")
 
 
@@ -76,6 +98,7 @@ class SqliteWriter:
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
+        self._swept = ""
         seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
@@ -83,7 +106,7 @@ class SqliteWriter:
         return self._transact(items, flush=False)
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots, and do what the deadlines of reservations say."""
+        """Keep up the lease of this process's slots, do what the deadlines of reservations say, and sweep."""
         now = self._clock()
         query = "SELECT id FROM hold WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?"
         try:
@@ -93,15 +116,32 @@ class SqliteWriter:
             raise LedgerUnavailableError(msg) from error
         if late:
             self._transact(late, flush=False)
-        if not self._seen.lease or self._seen.lease >= now + LEASE - RENEWED:
-            return
         try:
-            with self._queue.turn(), transaction(self._connection):
-                self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
+            if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
+                with self._queue.turn(), transaction(self._connection):
+                    self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
+                self._seen.lease = now + LEASE
+            self._sweep(now)
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
             raise LedgerUnavailableError(msg) from error
-        self._seen.lease = now + LEASE
+
+    def _sweep(self, now: int) -> None:
+        """Drop a few rows that are of no use any more."""
+        connection = self._connection
+        page = connection.execute(_PAGE, (self._swept, PAGE)).fetchall()
+        self._swept = page[-1][0] if len(page) == PAGE else ""
+        over = overdue(now)
+        if Swept(page, now).idle and not any(connection.execute(old, (over[at],)).fetchone() for at, old, _ in _STALE):
+            return
+        with self._queue.turn(), transaction(connection):
+            # What was seen without the lock may have been used since.
+            again = _select(connection, "SELECT key, data FROM counter WHERE key IN", [key for key, _ in page])
+            found = Swept(again, now)
+            connection.executemany("UPDATE counter SET data = ? WHERE key = ?", [(row, key) for key, row in found.kept])
+            connection.executemany("DELETE FROM counter WHERE key = ?", [(key,) for key in found.dropped])
+            for at, _, drop in _STALE:
+                connection.execute(drop, (over[at], PAGE))
 
     def close(self) -> None:
         """Record what was only counted, anchor the log, and let go of the file."""

@@ -126,7 +126,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
 
 def amount_text(limit: Limit, amount: int) -> str:
     """A count of requests, or money such as `12.50 USD`, under `limit`."""
-    return str(amount) if limit.unit is Unit.RATE else f"{to_major(amount, limit.exponent)} {limit.currency}"
+    return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
 
 
 def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:

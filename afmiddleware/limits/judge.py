@@ -17,10 +17,36 @@ if TYPE_CHECKING:
     from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.rows import Row
     from afmiddleware.model.entry import Entry
+    from afmiddleware.model.limit import Charge, Limit
     from afmiddleware.model.verdict import Verdict
 
 Weights = tuple["Sequence[Cell]", int]
 """What `weigh` says: the counters, and the place of the first that is full, or -1."""
+
+
+def capped(entry: Entry, rows: Mapping[str, Row]) -> Entry:
+    """The entry under the caps that the operator has set for its actor."""
+    row = rows.get(f"actor:{entry.owner}")
+    if row is None or row.more is None or not row.more.caps:
+        return entry
+    caps = row.more.caps
+
+    def own(charges: tuple[Charge, ...]) -> tuple[Charge, ...]:
+        return tuple(
+            replace(charge, limit=own_limit(charge.limit, caps)) if charge.limit.per != "global" else charge
+            for charge in charges
+        )
+
+    return replace(entry, rates=own(entry.rates), spends=own(entry.spends), slots=own(entry.slots))
+
+
+def own_limit(limit: Limit, caps: Mapping[str, tuple[int, bool]]) -> Limit:
+    """A limit as it is for an actor with caps of its own: narrower, or with an override whatever was set."""
+    found = caps.get(limit.name)
+    if found is None:
+        return limit
+    cap, override = found
+    return replace(limit, cap=cap if override else min(cap, limit.cap))
 
 
 def judge(  # noqa: PLR0913 (what is known under the lock)

@@ -20,12 +20,13 @@ class More(msgspec.Struct, array_like=True):
     """What few rows have.
 
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
-    open, by counter. The operator sets `caps` of limits by name for one actor, and says why its requests are `frozen`.
+    open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
+    true, and says why its requests are `frozen`.
     """
 
     busy: dict[str, dict[int, int]] = {}
     trips: dict[str, Trip] = {}
-    caps: dict[str, int] = {}
+    caps: dict[str, tuple[int, bool]] = {}
     frozen: dict[str, str] = {}
 
 
@@ -110,3 +111,20 @@ def unpack_hold(data: bytes) -> Hold:
 def forgettable(row: Row, now: int) -> bool:
     """Whether dropping the row loses nothing: every window is over and it owns no receipts."""
     return not row.oseq and row.more is None and all(expired(cell, now) for cell in row.cells.values())
+
+
+def prune(row: Row, before: int) -> bool:
+    """Forget the counters that were over already at `before`; whether there were any.
+
+    `before` lies well in the past: were the clock set back to a time when a forgotten window still ran, that would
+    begin anew.
+    """
+    over = [name for name, cell in row.cells.items() if expired(cell, before)]
+    for name in over:
+        del row.cells[name]
+    return bool(over)
+
+
+def empty(row: Row) -> bool:
+    """Whether a row says nothing any more, so that it need not be stored."""
+    return not row.cells and not row.oseq and row.more is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.limits.charge import count_rates, count_spends, give_back, uncount_admitted, weigh
-from afmiddleware.limits.judge import judge
+from afmiddleware.limits.judge import capped, judge
 from afmiddleware.limits.rows import Line
 from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
 from afmiddleware.model.verdict import Verdict
@@ -44,7 +44,8 @@ def weigh_together(
     entry that observes is charged whatever becomes of it.
     """
     found: list[Weighed] = []
-    for entry in entries:
+    for asked in entries:
+        entry = capped(asked, rows)
         rates, spends = weigh(entry.rates, rows, now), weigh(entry.spends, rows, now)
         verdict, guarded = judge(entry, rates, spends, rows, leases, now)
         passes = verdict.authorized or entry.observe

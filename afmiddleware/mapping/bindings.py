@@ -47,7 +47,8 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     `required` where an Idempotency-Key is read; `on_unknown` and `on_expiry` say how long money stays counted that
     nobody settles. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
     fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
-    own. `implied` marks what belongs to another binding and need not be there.
+    own. `applies_to` says who is judged at all (`identity.agents`). `implied` marks what belongs to another binding and
+    need not be there.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     on_expiry: Keep | None = None
     extractors: tuple[tuple[str, Extractor], ...] = ()
     protocol: CallProtocol | None = None
+    applies_to: str = "all"
     implied: bool = False
     read: Callable[[RequestView], Fields]
 
@@ -139,6 +141,7 @@ def _compile_route(
     if route.public:
         return Binding(key=key, public=True, line=route.line, read=no_fields)
     settles = _settles(getattr(route, "on_outcome", None))
+    applies_to = getattr(route, "applies_to", None) or "all"
     body_cap = getattr(route, "max_body", None) or BODY_CAP
     if getattr(route, "protocol", None):
         protocol, sources = compile_protocol(route, currency, exponents, reads_payload, _settles)
@@ -154,6 +157,7 @@ def _compile_route(
             on_unknown=_keep(getattr(route, "on_unknown", None)),
             on_expiry=_keep(getattr(route, "on_expiry", None)),
             protocol=protocol,
+            applies_to=applies_to,
             read=no_fields,
         )
     capability = check_capability(route.capability or "")
@@ -182,6 +186,7 @@ def _compile_route(
         on_unknown=_keep(getattr(route, "on_unknown", None)),
         on_expiry=_keep(getattr(route, "on_expiry", None)),
         extractors=asked,
+        applies_to=applies_to,
         read=read,
     )
 

@@ -10,8 +10,9 @@ from afmiddleware.model.tier import Tier
 class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A caller as proven, never its credential.
 
-    `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>` or
-    `local:<name>`. `proof` is `none`, `bearer` or `possession`. `credential` is the public id of the credential.
+    `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>`,
+    `app:<user>` or `local:<name>`. `proof` is `none`, `bearer`, `possession` or `session`.
+    `credential` is the public id of the credential.
     """
 
     id: str

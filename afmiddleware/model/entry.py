@@ -121,7 +121,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The answer to a `Conclusion`, or to a `Record`.
+    """The answer to everything but an `Entry`.
 
     `booked` is false when there is nothing to conclude: an unknown id (with an empty `state`), or one that was
     concluded before. `state` is that of the reservation now.
@@ -132,5 +132,22 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     receipt: ReceiptRef | None = None
 
 
-Item = Entry | Conclusion | Settle | Expire | Record
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something the operator wants, recorded like everything else.
+
+    `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
+    (the limit `name`, to `value`; with `override` also wider than the policy has it), or `reset` (the breaker of the
+    counter `name`). `key` is the row's key. `by` and `reason` are for the record.
+    """
+
+    what: str
+    key: str
+    name: str = ""
+    value: int = 0
+    override: bool = False
+    by: str = ""
+    reason: str = ""
+
+
+Item = Entry | Conclusion | Settle | Expire | Order | Record
 """What a ledger commits."""

@@ -10,8 +10,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from afmiddleware.callers import identify
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
-from afmiddleware.flow import identified, refused
+from afmiddleware.flow import refused
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.respond import refusal
@@ -49,7 +50,7 @@ def caller(fence: Fence, facts: HttpFacts) -> Flow[Identified | None]:
     """Who asks; nobody is asked for the keys, which are public."""
     if facts.path == f"{fence.prefix}keys":
         return None
-    return (yield from identified(fence.plan, facts, fence.clock()))
+    return (yield from identify(fence.plan, facts, fence.clock()))
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:

@@ -19,7 +19,7 @@ from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import cross_origin, unsealed, unusable
+from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from afmiddleware.identity.app_user import AppUser
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.plan import Pass
 
@@ -138,15 +139,20 @@ class Exchange:
         """The head of the request."""
         return (self.body or self._look()).facts
 
-    def decide(self, resolve: Callable[[], Target | None]) -> Pass | Refused | Admission:
+    def decide(
+        self,
+        resolve: Callable[[], Target | None],
+        known: Callable[[], AppUser | None] | None = None,
+    ) -> Pass | Refused | Admission:
         """Judge the request; an admitted one is the current action until `run` has returned.
 
+        `known` asks whom the application has signed in.
         Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
         """
         fence = self.fence
         body = self.body or self._look()
         now = fence.clock()
-        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now)), _Io(fence, body))
+        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)
@@ -187,7 +193,7 @@ class Exchange:
                 self.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             )
         if admission is not None:
-            crossing = cross_origin(self.facts)
+            crossing = "HTTP_ORIGIN" in self.environ
             headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
@@ -215,7 +221,7 @@ class Exchange:
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
-        crossing = cross_origin(self.facts)
+        crossing = "HTTP_ORIGIN" in self.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]

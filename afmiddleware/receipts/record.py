@@ -12,6 +12,7 @@ from afmiddleware.model.receipt import Draft, OutcomeBody
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from afmiddleware.model.entry import Order
     from afmiddleware.model.outcome import Outcome
     from afmiddleware.model.receipt import Value
 
@@ -73,6 +74,17 @@ def resolution(  # noqa: PLR0913 (one argument a member)
         "by": by,
     }
     return Draft("resolution", owner, body, _NONE)
+
+
+def operation(owner: str, order: Order) -> Draft:
+    """What an operator ordered. Whom it concerns, who ordered it and why stand in it only as commitments."""
+    body: dict[str, Value] = {
+        "operation": order.what,
+        "name": order.name,
+        "value": str(order.value),
+        "override": order.override,
+    }
+    return Draft("operation", owner, body, {"target": order.key, "by": order.by, "reason": order.reason})
 
 
 def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str], int]) -> Draft:

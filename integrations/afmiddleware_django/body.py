@@ -73,7 +73,8 @@ class HeldBody:
         return iter(self._open())
 
     def close(self) -> None:
-        """Nothing: the stream is closed by whoever made it."""
+        """Close the stream; a copy that was read before stays."""
+        self._stream.close()
 
     def take(self, cap: int) -> bytes:
         """The whole body for the decision. Raises as `Source.read`."""
@@ -92,6 +93,7 @@ class HeldBody:
                 request._stream = self._stream  # noqa: SLF001
             return None
         body = judged.getvalue()
+        self._stream.close()
         # As Django does when it reads a body: `body`, `POST`, `FILES`, `read` and DRF's parsers all start from here.
         request._body = body  # noqa: SLF001
         request._stream = io.BytesIO(body)  # noqa: SLF001

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.http import HttpResponse
 
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.errors import SealBrokenError
 from afmiddleware.flow import admit
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.http import HttpFacts
-from afmiddleware.model.outcome import End
+from afmiddleware.model.outcome import End, Outcome
 from afmiddleware.pep.passage import cross_origin, unsealed
 from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.plan import Admission, Refused
 from afmiddleware_django.body import HeldBody, forget
 from afmiddleware_django.resolver import target_of
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from afmiddleware.effects import Flow
     from afmiddleware.fence import Fence
     from afmiddleware.model.http import Target
+    from afmiddleware.model.outcome import Outcome
     from afmiddleware.plan import Pass
     from afmiddleware_django.resolver import Resolver
 
 KEY: Final = "_afmiddleware_exchange"
 """The attribute of a request under which its exchange stands."""
-_NO_BODY: Final = frozenset({204, 304})
 _SUCCESS: Final = range(200, 300)
 _FAILURE: Final = 500
 _NOT_ALLOWED: Final = 405
@@ -72,7 +74,6 @@ class Exchange:
     """One request, from the moment it comes in until its answer has left. The end is recorded exactly once."""
 
     __slots__ = (
-        "_action",
         "_admission",
         "_answers_itself",
         "_broken",
@@ -80,6 +81,7 @@ class Exchange:
         "_entered",
         "_outer",
         "_refused",
+        "action",
         "decided",
         "facts",
         "failed",
@@ -88,6 +90,8 @@ class Exchange:
         "judged",
         "reached",
         "request",
+        "settling",
+        "user",
     )
 
     def __init__(self, fence: Fence, request: HttpRequest, facts: HttpFacts, held: HeldBody | None) -> None:
@@ -98,13 +102,15 @@ class Exchange:
         self.decided = False
         self.failed = False
         self.judged: Judged | None = None
+        self.user: Any = None
         self.reached: bool | None = None
         """Whether the view is entered, `None` while nobody stands where that can be seen."""
         self._answers_itself = False
         self._refused: HttpResponse | None = None
         self._broken: SealBrokenError | None = None
         self._admission: Admission | None = None
-        self._action: Action | None = None
+        self.action: Action | None = None
+        self.settling: Settling | None = None
         self._outer: Action | None = None
         self._entered = False
         self._done = False
@@ -150,8 +156,9 @@ class Exchange:
         if isinstance(passage, Admission):
             forget(self.request, "GET")
             self._admission = passage
-            self._action = Action(passage)
-            self._outer = enter(self._action)
+            self.action = Action(passage)
+            self.settling = settling_of(self.action)
+            self._outer = enter(self.action)
             self._entered = True
         return None
 
@@ -165,7 +172,7 @@ class Exchange:
         """A refusal as Django's own response, so that the project's CORS layer dresses it."""
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(refused, self.fence.clock(), self.fence.vary, cross_origin=crossing)
-        return HttpResponse(content, status=status, headers=_texts(headers))
+        return HttpResponse(b"" if self.request.method == "HEAD" else content, status=status, headers=_texts(headers))
 
     def answer(self, response: HttpResponseBase, *, watched: bool) -> HttpResponseBase:
         """The way back: the headers of an admitted action, and its end. `watched` when unknown layers are inside."""
@@ -173,31 +180,66 @@ class Exchange:
         if error is not None:
             self.finish(End.ERROR if error.entered else End.NOT_REACHED, response.status_code)
             return self._refused if error is self._broken and self._refused is not None else self.broken(error)
-        admission, action = self._admission, self._action
-        if admission is None or action is None:
+        admission, settling = self._admission, self.settling
+        if admission is None:
             return response
+        if settling is not None:
+            settling.start(response.status_code, [(name.encode(), value.encode()) for name, value in response.items()])
         crossing = cross_origin(self.facts)
         for name, value in _texts(admitted(admission, self.fence.clock(), cross_origin=crossing)).items():
             stands = response.headers.get(name) if name == _EXPOSE else None
             response.headers[name] = f"{stands}, {value}" if stands else value
-        status = response.status_code
         if response.streaming:
-            bodiless = self.request.method == "HEAD" or status in _NO_BODY
-            follow(response, action, lambda end: self.finish(end, status), bodiless=bodiless)
-        else:
-            self.finish(End.OK, status)
+            follow(response, self)
+        elif settling is not None:
+            settling.feed(cast("HttpResponse", response).content)
         return response
 
+    def complete(self, response: HttpResponseBase) -> None:
+        """The end of an answer that was whole when the view returned it."""
+        if not response.streaming:
+            (self.finish_now if self.waits else self.finish)(End.OK, response.status_code)
+
+    async def acomplete(self, response: HttpResponseBase) -> None:
+        """`complete` without blocking the event loop."""
+        if not response.streaming:
+            await self.afinish(End.OK, response.status_code)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the end of the answer waits until the outcome is recorded."""
+        return self.settling is not None and self.settling.waits
+
     def finish(self, end: End, status: int = 0) -> None:
-        """Record how an admitted action ended. The first word counts."""
-        if self._done or self._admission is None or self._action is None:
-            return
+        """Record how an admitted action ended, without waiting. The first word counts."""
+        for admission, outcome in self._outcomes(end, status):
+            self.fence.conclude(admission, outcome)
+
+    def finish_now(self, end: End, status: int = 0) -> None:
+        """`finish`, and wait until it is recorded."""
+        for admission, outcome in self._outcomes(end, status):
+            self.fence.conclude_now(admission, outcome)
+
+    async def afinish(self, end: End, status: int = 0) -> None:
+        """`finish`, and wait where somebody waits for it, without blocking the event loop."""
+        for admission, outcome in self._outcomes(end, status):
+            if self.waits:
+                await self.fence.aconclude(admission, outcome)
+            else:
+                self.fence.conclude(admission, outcome)
+
+    def _outcomes(self, end: End, status: int) -> list[tuple[Admission, Outcome]]:
+        admission, action = self._admission, self.action
+        if self._done or admission is None or action is None:
+            return []
         self._done = True
         if self.reached is False and status not in _SUCCESS:
             end = End.NOT_REACHED
         elif self.failed and end is End.OK and status >= _FAILURE:
             end = End.ERROR
-        self.fence.conclude(self._admission, self._action.outcome(status, end))
+        if self.settling is None:
+            return [(admission, action.outcome(status, end))]
+        return self.settling.outcomes(end)
 
     def leave(self) -> None:
         """The action is no longer the current one."""
@@ -222,10 +264,14 @@ class Exchange:
         difference = self.judged.difference(self.request) if self.judged is not None and self.reached is None else ""
         return SealBrokenError(difference, entered=True) if difference else None
 
+    def _known(self) -> AppUser | None:
+        """Whom Django's authentication has signed in; in async code its user was looked up before."""
+        return signed_in(getattr(self.request, "user", None) if self.user is None else self.user)
+
     def _admit(self, resolve: Callable[[], Target | None]) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now))
+        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known)
 
 
 def _nothing() -> None:
@@ -245,4 +291,9 @@ def _with_method(facts: HttpFacts, method: str) -> HttpFacts:
 
 
 def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    """Headers as Django keeps them: one line a name."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found

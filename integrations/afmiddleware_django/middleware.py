@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.http import HttpFacts
 
 Arguments = tuple[object, ...]
 _NOT_UTF8 = re.compile(r"%[89A-F][0-9A-F]")
@@ -55,7 +56,7 @@ class FenceMiddleware:
         self.fence = started.fence
         self.resolver = started.resolver
         self._watched = started.watched
-        self._async = iscoroutinefunction(get_response)
+        self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated] (as Django asks)
         # Bound once: a sync one under ASGI would cost a thread for every request.
         self.process_view: Callable[..., Any] = self._aview if self._async else self._view
         if self._async:
@@ -75,7 +76,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        response = exchange.answer(response, watched=self._watched)
+        exchange.complete(response)
+        return response
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
@@ -92,7 +95,9 @@ class FenceMiddleware:
             raise
         finally:
             exchange.leave()
-        return exchange.answer(response, watched=self._watched)
+        response = exchange.answer(response, watched=self._watched)
+        await exchange.acomplete(response)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Note that the view raised: Django answers for it, and only this tells that from the view's own answer."""
@@ -130,6 +135,8 @@ class FenceMiddleware:
         if exchange is None or exchange.request is not request:
             return self._foreign(request)
         try:
+            if self.fence.plan.from_app is not None and hasattr(request, "auser"):
+                exchange.user = await request.auser()
             flow = self._judge(exchange, view, kwargs)
             return None if flow is None else exchange.conclude(await arun(flow, _AsyncIo(self.fence, exchange)))
         except SealBrokenError as error:
@@ -152,18 +159,15 @@ class FenceMiddleware:
         """Refuse a request that a middleware has put in the place of the one that came in."""
         if self.fence.plan.observe:
             return None
-        return self._begin(request).broken(SealBrokenError("the request did not come in through the fence"))
+        # A copy may lack what a request has when it comes in, its stream for one.
+        exchange = Exchange(self.fence, request, _facts_of(request), None)
+        return exchange.broken(SealBrokenError("the request did not come in through the fence"))
 
     def _begin(self, request: HttpRequest) -> Exchange:
         """Look at one request; nothing is decided yet."""
-        scope = getattr(request, "scope", None)
-        source: Source
-        if scope is not None:
-            facts = asgi.facts_of(scope)
-            source = Spooled(request._stream)  # noqa: SLF001 (Django has no public name)
-        else:
-            facts = facts_of(request.META, _path_of(request))
-            source = Body(request.META, facts)
+        facts = _facts_of(request)
+        # Django has no public name for the stream.
+        source: Source = Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
@@ -192,7 +196,7 @@ class SealMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        self._async = iscoroutinefunction(get_response)
+        self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated] (as Django asks)
         self.process_view: Callable[..., Any] = self._aview if self._async else self._view
         if self._async:
             markcoroutinefunction(self)
@@ -235,14 +239,16 @@ class SealMiddleware:
 class _Io:
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("_exchange", "call", "commit", "post", "resolve")
+    __slots__ = ("_exchange", "commit", "post", "resolve")
 
     def __init__(self, fence: Fence, exchange: Exchange) -> None:
         self._exchange = exchange
-        self.call = call
         self.commit = fence.commit
         self.post = fence.post
         self.resolve = fence.resolve
+
+    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
+        return call(function, view)
 
     def read_body(self, cap: int) -> bytes:
         return _take(self._exchange, cap)
@@ -283,6 +289,12 @@ def exchange_of(request: HttpRequest) -> Exchange | None:
     """The exchange of a request that came in through the fence."""
     found = vars(request).get(KEY)
     return found if isinstance(found, Exchange) else None
+
+
+def _facts_of(request: HttpRequest) -> HttpFacts:
+    """The head of a request as the server handed it over."""
+    scope = getattr(request, "scope", None)
+    return facts_of(request.META, _path_of(request)) if scope is None else asgi.facts_of(scope)
 
 
 def _path_of(request: HttpRequest) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _MADE_BY_A_CLASS: Final = frozenset(
     {
@@ -86,8 +86,8 @@ def _of_class(view: Any) -> Methods:
     made: Any = told.get("view_class") or told.get("cls")
     if not inspect.isclass(made) or origin(view) not in _MADE_BY_A_CLASS or not _dispatches_plainly(made):
         return Methods()
-    arguments = told.get("view_initkwargs") or told.get("initkwargs") or {}
-    names = arguments.get("http_method_names", getattr(made, "http_method_names", ()))
+    arguments: dict[str, Any] = told.get("view_initkwargs") or told.get("initkwargs") or {}
+    names: Iterable[str] = arguments.get("http_method_names", getattr(made, "http_method_names", ()))
     actions: dict[str, str] = told.get("actions") or {}
     handlers = {name: getattr(made, actions.get(name, name), None) for name in names}
     known = {name.upper() for name, handler in handlers.items() if handler is not None}

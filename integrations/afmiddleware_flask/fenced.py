@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from flask import got_request_exception
+from flask import current_app, got_request_exception
 
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.pep.environ import facts_of
 from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import refusal
@@ -85,11 +87,9 @@ class FencedApp:
         asked = current_request()
         exchange = asked.environ.get(KEY)
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
-            error = SealBrokenError("the request did not come in through the fence, or for the second time")
-            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
-        if type(self.app.view_functions) is not SealedViews:
-            error = SealBrokenError("the table of views was replaced, so that nobody sees which of them runs")
-            return self._refuse(unsealed(self.fence, facts_of(asked.environ), error), asked)
+            return self._unsealed(asked, "the request did not come in through the fence, or for the second time")
+        if type(self.app.view_functions) is not SealedViews and not self.fence.plan.observe:
+            return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
         target: Target | None = None
@@ -100,7 +100,7 @@ class FencedApp:
             return target
 
         try:
-            passage = exchange.decide(resolve)
+            passage = exchange.decide(resolve, known)
         except ClientGoneError:
             return self.app.response_class(status=400)
         if isinstance(passage, Refused):
@@ -113,11 +113,22 @@ class FencedApp:
             exchange.seal = Seal(asked, target, judged)
         return None
 
+    def _unsealed(self, asked: Request, what: str) -> Response | None:
+        """The answer where nothing can be judged. In `observe` it is said, and the request passes."""
+        passage = unsealed(self.fence, facts_of(asked.environ), SealBrokenError(what))
+        return None if self.fence.plan.observe else self._refuse(passage, asked)
+
     def _refuse(self, passage: Refused, asked: Request) -> Response:
         """A refusal as Flask's own response, so that the application's CORS layer dresses it."""
         crossing = "HTTP_ORIGIN" in asked.environ
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         return self.app.response_class(content, status, texts(headers))
+
+
+def known() -> AppUser | None:
+    """Whom Flask-Login has signed in, where the application uses it."""
+    login = sys.modules.get("flask_login")
+    return signed_in(login.current_user) if login is not None and hasattr(current_app, "login_manager") else None
 
 
 def _failed(_app: Flask, **_told: Any) -> None:

@@ -9,24 +9,25 @@ import httpx
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views import View
 
 from afmiddleware.fence import Fence
 from tests.conformance import wsgi
 from tests.conformance.client import send
-from tests.conformance.harness import Case, Scene, cases
+from tests.conformance.harness import Case, Scene, answer_to, cases
 from tests.conformance.test_cases_core import UNMAPPED, settle
 from tests.integrations.django.project import project
 
 
-def answer(request: HttpRequest, **_values: object) -> JsonResponse:
+def answer(request: HttpRequest, **_values: object) -> HttpResponse:
     len(request.body)
-    return JsonResponse({}, status=int(request.headers.get("x-answer", "200")))
+    status, media, body = answer_to({name.lower(): value for name, value in request.headers.items()})
+    return HttpResponse(body, content_type=media, status=status)
 
 
-async def aanswer(request: HttpRequest, **_values: object) -> JsonResponse:
+async def aanswer(request: HttpRequest, **_values: object) -> HttpResponse:
     return answer(request)
 
 

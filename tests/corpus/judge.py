@@ -71,7 +71,7 @@ def _compared(act: Act, endpoint: Endpoint, event: dict[str, Any]) -> list[tuple
     fixed = "amount" in endpoint.route and not endpoint.unit
     amount = event["amount"]
     return [
-        ("capability", endpoint.route["capability"], event["capability"]),
+        ("capability", endpoint.route["capability"].format_map(act.params), event["capability"]),
         ("route", normal_key(endpoint.key), normal_key(event["route"])),
         ("method", "GET" if act.method == "HEAD" else act.method, event["method"]),
         ("amount", amount and amount[0] if fixed else _minor(act, endpoint, amount), amount and amount[0]),

@@ -19,10 +19,18 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def code(self) -> str:
-        """The reason code of a refusal of the fence, nothing for any other answer."""
-        if ("content-type", "application/problem+json") not in self.headers:
+        """The reason code of a refusal of the fence, nothing for any other answer.
+
+        Of the refusals of several calls that of the first which was refused for its own sake.
+        """
+        if ("content-type", "application/problem+json") in self.headers:
+            return str(json.loads(self.body).get("code", "")) if self.body else f"a refusal with {self.status}"
+        if b'"jsonrpc"' not in self.body:
             return ""
-        return str(json.loads(self.body).get("code", "")) if self.body else f"a refusal with {self.status}"
+        told = json.loads(self.body)
+        errors = [one.get("error", {}).get("data", {}) for one in (told if isinstance(told, list) else [told])]
+        codes = [str(data["code"]) for data in errors if "code" in data]
+        return next((code for code in codes if code != "request.batch_refused"), "")
 
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]

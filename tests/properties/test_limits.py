@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,13 +13,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.base import Filter, Ledger
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.model import Closed, Entry, Held, Settlement, Window
+from afmiddleware.model.entry import Settle
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import DENY, ending, entry, rate, spend
+from tests.ledger.conftest import DENY, crowd, ending, entry, rate, spend
 from tests.ledger.servers import SECRET
 
 SECOND = 1_000_000
@@ -27,9 +29,13 @@ BURST = rate(5, 60)
 SPENDS = {
     "hour": spend(900, Window("rolling", 3600), "hour"),
     "day": spend(2000, Window("day", 0, ZONE), "day"),
-    "total": spend(6000, Window("total"), "total"),
+    "clock": spend(1100, Window("hour", 0, ZONE), "clock"),
+    "week": spend(4000, Window("week", 0, ZONE, 6), "week"),
+    "month": spend(5000, Window("month", 0, ZONE), "month"),
+    "total": spend(8000, Window("total"), "total"),
 }
-LIMITS = (BURST, *SPENDS.values())
+CROWD = crowd(6)
+LIMITS = (BURST, CROWD, *SPENDS.values())
 EDGES = (55, 60, 65, 3540, 3599, 3600, 3659, 3660, 3661, 7320, 35_000, 86_399, 86_400, 90_000)
 LATE = {"burst": 5 * SECOND, "hour": 60 * SECOND}
 """How long after its window a unit may still count: one sub-window."""
@@ -46,20 +52,24 @@ class Spent:
 class Limits(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        draws = count()
         # An hour before the clocks of London go back: a day of 25 hours lies ahead.
         self.clock = FrozenClock(int(datetime(2026, 10, 24, 23, tzinfo=ZoneInfo(ZONE)).timestamp()) * SECOND)
-        self.ledger = MemoryLedger(
-            ReceiptKeys.derive(SECRET),
-            self.clock,
-            lambda size: hashlib.shake_256(str(next(draws)).encode()).digest(size),
-        )
+        self.ledger = self.opened()
         self.names = count()
         self.latest = 0
         self.idle = False
         self.judged: list[int] = []
         self.spent: list[Spent] = []
         self.open: list[tuple[Entry, Held, Spent]] = []
+        self.doubts: list[tuple[str, Spent]] = []
+
+    def opened(self) -> Ledger:
+        draws = count()
+        return MemoryLedger(
+            ReceiptKeys.derive(SECRET),
+            self.clock,
+            lambda size: hashlib.shake_256(str(next(draws)).encode()).digest(size),
+        )
 
     def commit(self, amount: int, **more: Any) -> tuple[Entry, Held]:
         begun = entry(f"d{next(self.names)}", *LIMITS, amount=amount, **more)
@@ -74,8 +84,9 @@ class Limits(RuleBasedStateMachine):
             return sum(at > self.latest - 60 * SECOND - late for at in self.judged)
         if name == "hour":
             return sum(one.amount for one in self.spent if one.at > self.latest - 3600 * SECOND - late)
-        if name == "day":
-            return sum(one.amount for one in self.spent if date(one.at) == date(self.latest))
+        if name in LABELS:
+            label = LABELS[name]
+            return sum(one.amount for one in self.spent if label(local(one.at)) == label(local(self.latest)))
         return sum(one.amount for one in self.spent)
 
     @rule(amount=st.integers(0, 500), judged=st.booleans())
@@ -89,10 +100,13 @@ class Limits(RuleBasedStateMachine):
         self.judged.append(self.latest)
         if not judged:
             assert code == "policy.denied"
+        elif code == "concurrency.exceeded":
+            assert len(self.open) == CROWD.cap
         elif code == "spend.exceeded":
             assert self.counted(limit, LATE.get(limit, 0)) + amount > SPENDS[limit].cap
         else:
             assert held.verdict.authorized
+            assert len(self.open) < CROWD.cap
             assert all(self.counted(name) + amount <= limit.cap for name, limit in SPENDS.items())
             one = Spent(self.latest, amount)
             self.spent.append(one)
@@ -112,7 +126,11 @@ class Limits(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 90_000))
     def turn_the_clock_back(self, seconds: int) -> None:
+        self.noted()
         self.clock.advance(-seconds)
+
+    def noted(self) -> None:
+        """Have the time written down; in memory every look at the counters does."""
 
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0, 50), settled=st.sampled_from(Settlement), captured=st.none() | st.integers(0, 700))
@@ -123,10 +141,26 @@ class Limits(RuleBasedStateMachine):
         assert closed.booked
         self.latest = max(self.latest, self.clock())
         kept = 0 if settled is Settlement.RELEASE else one.amount if captured is None else captured
+        self.settled(one, kept)
+        if settled is Settlement.UNKNOWN:
+            self.doubts.append((begun.id, one))
+
+    def settled(self, one: Spent, kept: int) -> None:
         if kept > one.amount:
             self.spent.append(Spent(self.latest, kept - one.amount))
         else:
             one.amount = kept
+
+    @precondition(lambda self: self.doubts)
+    @rule(which=st.integers(0, 50), performed=st.booleans())
+    def resolve(self, which: int, performed: bool) -> None:
+        name, one = self.doubts.pop(which % len(self.doubts))
+        closed = self.ledger.commit(Settle(name, Settlement.CAPTURE if performed else Settlement.RELEASE))
+        assert isinstance(closed, Closed)
+        assert closed.booked
+        self.latest = max(self.latest, self.clock())
+        if not performed:
+            one.amount = 0
 
     @invariant()
     def no_counter_is_below_the_truth_or_late_by_more_than_it_may(self) -> None:
@@ -145,12 +179,21 @@ class Limits(RuleBasedStateMachine):
         assert all(sum(at <= other < at + 60 * SECOND for other in last) <= BURST.cap for at in last)
 
     def teardown(self) -> None:
-        report = verify(self.ledger.receipts(Filter()), self.ledger.head(), self.ledger.keys, None)
+        report = verify(self.ledger.receipts(Filter()), self.ledger.head(), ReceiptKeys.derive(SECRET), None)
         assert (report.code, report.open) == ("", len(self.open))
 
 
-def date(at: int) -> object:
-    return datetime.fromtimestamp(at // SECOND, ZoneInfo(ZONE)).date()
+def local(at: int) -> datetime:
+    return datetime.fromtimestamp(at // SECOND, ZoneInfo(ZONE))
+
+
+LABELS: dict[str, Callable[[datetime], object]] = {
+    "clock": lambda at: (at.date(), at.hour, at.utcoffset()),
+    "day": lambda at: at.date(),
+    "week": lambda at: at.date() - timedelta(days=(at.weekday() - 6) % 7),
+    "month": lambda at: (at.year, at.month),
+}
+"""What two instants of one calendar window have in common."""
 
 
 Limits.TestCase.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)

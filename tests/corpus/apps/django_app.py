@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,7 @@ from django.views import View
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from tests.corpus.apps import acts
+from tests.corpus.apps.acts import paid_calls
 
 FENCE = "afmiddleware_django.middleware.FenceMiddleware"
 SEAL = "afmiddleware_django.middleware.SealMiddleware"
@@ -39,7 +41,16 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-def act(name: str, request: Any, amount: object = None, *, body: bool = False, to: object = None) -> JsonResponse:
+def act(
+    name: str,
+    request: Any,
+    amount: object = None,
+    *,
+    body: bool = False,
+    to: object = None,
+    call: int = 0,
+    params: dict[str, Any] | None = None,
+) -> JsonResponse:
     asked: HttpRequest = getattr(request, "_request", request)
     match = asked.resolver_match
     acts.act(
@@ -48,10 +59,11 @@ def act(name: str, request: Any, amount: object = None, *, body: bool = False, t
         method=asked.method or "",
         path=asked.path,
         query=asked.META.get("QUERY_STRING", "").encode("latin-1"),
-        params=dict(match.kwargs) if match is not None else {},
+        params=params or (dict(match.kwargs) if match is not None else {}),
         body=asked.body if body else None,
         amount=amount,
         to=to,
+        call=call,
     )
     return JsonResponse({"done": True})
 
@@ -99,6 +111,11 @@ def rest(name: str, kind: str) -> Any:
 @require_POST
 def transfer(request: HttpRequest) -> Any:
     return act("transfer", request, int(request.GET["amount"]), to=request.GET["to"])
+
+
+@require_POST
+def rpc(request: HttpRequest) -> Any:
+    return JsonResponse(paid_calls(json.loads(request.body), partial(act, "rpc", request, body=True)), safe=False)
 
 
 @require_POST
@@ -158,6 +175,7 @@ def urls() -> list[Any]:
         path("v1/either", takes("either", forms.DecimalField())),
         path("v1/transfers", transfer),
         path("v1/tips", tip),
+        path("rpc", rpc),
         path("v1/as/integer", rest("integer", "integer")),
         path("v1/as/decimal", rest("decimal", "decimal")),
         path("v1/as/form-integer", takes("form-integer", forms.IntegerField())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -26,6 +27,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.pep.asgi import FenceMiddleware
 from afmiddleware_fastapi import install
 from tests.corpus.apps import acts
+from tests.corpus.apps.acts import paid_calls
 from tests.corpus.apps.layers import AsgiLayer
 
 DONE = {"done": True}
@@ -47,14 +49,21 @@ class Whole(BaseModel):
     amount: int
 
 
-def act(name: str, request: Request, body: bytes | None = None, **more: Any) -> dict[str, bool]:
+def act(
+    name: str,
+    request: Request,
+    body: bytes | None = None,
+    *,
+    params: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, bool]:
     acts.act(
         name,
         case=request.headers.get("x-case", ""),
         method=request.method,
         path=request.scope["path"],
         query=request.scope["query_string"],
-        params=request.path_params,
+        params=params or request.path_params,
         body=body,
         **more,
     )
@@ -114,6 +123,12 @@ def money(app: FastAPI) -> None:
     async def transfer(request: Request, amount: int, to: str) -> dict[str, bool]:
         return act("transfer", request, amount=amount, to=to)
 
+    @app.post("/rpc")
+    async def rpc(request: Request) -> Any:
+        body = await request.body()
+        note = partial(note_call, request, body)
+        return paid_calls(await request.json(), note)
+
     @app.post("/v1/tips")
     async def tip(request: Request, x_amount: Annotated[Decimal, Header()]) -> dict[str, bool]:
         return act("tip", request, amount=x_amount)
@@ -128,6 +143,10 @@ def money(app: FastAPI) -> None:
 
     for name, loads in READERS.items():
         reads(name, loads)
+
+
+def note_call(request: Request, body: bytes, amount: object, **more: Any) -> None:
+    act("rpc", request, body, amount=amount, **more)
 
 
 def forms(app: FastAPI) -> None:

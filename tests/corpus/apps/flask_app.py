@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import orjson
 import pydantic_core
 import ujson
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, jsonify, request
 from flask.views import MethodView
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -19,6 +20,7 @@ from afmiddleware.fence import Fence
 from afmiddleware.pep.wsgi import FenceMiddleware
 from afmiddleware_flask import AgentFence
 from tests.corpus.apps import acts
+from tests.corpus.apps.acts import paid_calls
 from tests.corpus.apps.layers import WsgiLayer
 
 DONE = {"done": True}
@@ -30,17 +32,26 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-def act(name: str, amount: object = None, *, body: bool = False, to: object = None) -> dict[str, bool]:
+def act(
+    name: str,
+    amount: object = None,
+    *,
+    body: bool = False,
+    to: object = None,
+    call: int = 0,
+    params: dict[str, Any] | None = None,
+) -> dict[str, bool]:
     acts.act(
         name,
         case=request.headers.get("x-case", ""),
         method=request.method,
         path=request.root_path.rstrip("/") + request.path,
         query=request.query_string,
-        params=request.view_args,
+        params=params or request.view_args,
         body=request.get_data() if body else None,
         amount=amount,
         to=to,
+        call=call,
     )
     return DONE
 
@@ -74,6 +85,10 @@ def money(app: Flask) -> None:
     @app.post("/v1/transfers")
     def transfer() -> Any:
         return act("transfer", int(request.args["amount"]), to=request.args["to"])
+
+    @app.post("/rpc")
+    def rpc() -> Any:
+        return jsonify(paid_calls(request.get_json(), partial(act, "rpc", body=True)))
 
     @app.post("/v1/tips")
     def tip() -> Any:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.db import connection
@@ -22,8 +23,6 @@ from tests.integrations.django.project import FENCE, SEAL
 
 PAID = b'{"amount": "4.00"}'
 HEADERS = [("host", "api.example.com"), ("content-type", "application/json"), ("content-length", str(len(PAID)))]
-# Django leaves the request's file open when a stream breaks.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*Spooled:pytest.PytestUnraisableExceptionWarning")
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 
 
@@ -153,6 +152,7 @@ def test_a_client_that_leaves_a_stream_under_wsgi(tried: Tried) -> None:
     assert (tried.settled(), tried.spent()) == ([("unknown", "client_gone")], 400)
 
 
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="Django 4.2 does not look whether the client is still there")
 @pytest.mark.parametrize("place", ["view", "stream"])
 def test_a_client_that_leaves_under_asgi(tried: Tried, place: str) -> None:
     async def endless() -> AsyncIterator[bytes]:

@@ -191,6 +191,17 @@ def test_a_request_around_the_wrapper_is_refused(tried: Tried) -> None:
     assert (answer.status_code, code_of(answer), tried.ran) == (500, "request.unsealed", [])
 
 
+def test_in_observe_mode_a_request_around_the_wrapper_passes_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = Tried(tmp_path, f"mode: observe\n{POLICY}")
+    app = tried.app()
+    client = tried.client(app)
+    app.wsgi_app = app.extensions["afmiddleware"].inner  # type: ignore[method-assign]
+    assert client.post("/pay", json={"amount": "4.00"}).status_code == 200
+    assert "did not come in through the fence" in caplog.text
+
+
 def test_a_layer_inside_that_answers_itself_is_refused(tmp_path: Path) -> None:
     tried = allowing(tmp_path, f"{__name__}.Cache")
     app = tried.app()

@@ -1,0 +1,292 @@
+"""What the operator does at run time: `budget`, `limits`, `freeze`, `unfreeze`, `breaker`, `reconcile`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.config.limits import limits_of
+from afmiddleware.errors import AFError, GrammarError
+from afmiddleware.fence import system_clock
+from afmiddleware.grammar.amounts import to_major
+from afmiddleware.grammar.capability import check_pattern
+from afmiddleware.ledger.open import open_for_changes, open_for_reading
+from afmiddleware.limits.budget import keys, standings
+from afmiddleware.limits.charge import amount_text
+from afmiddleware.limits.stops import CONTROL
+from afmiddleware.model.entry import Closed, Order, Settle
+from afmiddleware.model.limit import Unit
+from afmiddleware.model.money import Money
+from afmiddleware.model.outcome import Settlement
+
+if TYPE_CHECKING:
+    from afmiddleware.config.schema import Config
+    from afmiddleware.model.limit import Limit
+
+_OPEN = ("held", "unknown", "expired")
+
+
+@click.command("budget")
+@click.argument("actor")
+@policy_option
+@json_option
+def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
+    """How the limits of ACTOR stand, such as key:acct_42: used, held, remaining, and when some comes back."""
+    config, base = policy_at(policy)
+    limits = limits_of(config)
+    with closing(open_for_reading(config, base)) as ledger:
+        ledger.head()
+        rows = ledger.rows(keys(limits, actor))
+        open_holds = [hold for state in ("held", "unknown") for _, hold in ledger.holds(state)]
+        found = standings(limits, actor, rows, open_holds, system_clock())
+    told = [
+        {
+            "limit": one.limit.name,
+            "per": one.limit.per,
+            "cap": amount_text(one.limit, one.limit.cap),
+            "used": amount_text(one.limit, one.used),
+            "held": amount_text(one.limit, one.held),
+            "remaining": amount_text(one.limit, one.remaining),
+            "resets_at": _time(one.resets_at),
+            "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
+        }
+        for one in found
+    ]
+    if as_json:
+        echo_json(told)
+        return
+    for one in told:
+        reset = f"  resets {one['resets_at']}" if one["resets_at"] else ""
+        state = f"  breaker {one['breaker']}" if one["breaker"] else ""
+        click.echo(f"{one['limit']:20} {one['used']:>14} of {one['cap']:>14}  held {one['held']:>12}{reset}{state}")
+
+
+@click.group("limits")
+def limits_group() -> None:
+    """The limits of the policy, and caps of single actors beside it."""
+
+
+@limits_group.command("list")
+@policy_option
+@json_option
+def limits_list(policy: str, *, as_json: bool) -> None:
+    """List the limits of the policy."""
+    config, _ = policy_at(policy)
+    told = [
+        {"limit": one.name, "per": one.per, "cap": amount_text(one, one.cap), "window": one.window.kind}
+        for one in limits_of(config)
+    ]
+    if as_json:
+        echo_json(told)
+        return
+    for one in told:
+        click.echo(f"{one['limit']:20} {one['cap']:>14}  {one['window']:8}  per {one['per']}")
+
+
+@limits_group.command("get")
+@click.argument("actor")
+@policy_option
+@json_option
+def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
+    """Show the caps that were set for ACTOR. Exit 1 when there are none."""
+    config, base = policy_at(policy)
+    with closing(open_for_reading(config, base)) as ledger:
+        ledger.head()
+        row = ledger.rows([f"actor:{actor}"]).get(f"actor:{actor}")
+    more = row.more if row is not None else None
+    limits = {one.name: one for one in limits_of(config)}
+    told = {
+        name: {"cap": amount_text(limits[name], cap) if name in limits else str(cap), "override": override}
+        for name, (cap, override) in (more.caps if more is not None else {}).items()
+    }
+    if as_json:
+        echo_json(told)
+    else:
+        for name, one in told.items():
+            click.echo(f"{name:20} {one['cap']:>14}{'  (override)' if one['override'] else ''}")
+    sys.exit(0 if told else 1)
+
+
+@limits_group.command("set")
+@click.argument("actor")
+@click.argument("name")
+@click.argument("cap")
+@click.option("--override", is_flag=True, help="Let it be wider than the policy's; else it only narrows.")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def limits_set(  # noqa: PLR0913 (options)
+    actor: str, name: str, cap: str, reason: str, policy: str, *, override: bool, as_json: bool
+) -> None:
+    """Set the cap of the limit NAME for ACTOR: money such as '500 USD', or a number. `none` removes it."""
+    config, _ = policy_at(policy)
+    limit = next((one for one in limits_of(config) if one.name == name), None)
+    if limit is None:
+        raise click.BadParameter(f"the policy has no limit {name[:64]}", param_hint="NAME")
+    what = "uncap" if cap == "none" else "cap"
+    value = 0 if cap == "none" else _cap(limit, cap, config)
+    order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=_who(), reason=reason)
+    _do(policy, order, as_json=as_json, said=f"{name} of {actor}: {cap}")
+
+
+@click.command("freeze")
+@click.argument("target")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
+    """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
+    _do(policy, _stop("freeze", target, reason), as_json=as_json, said=f"{target} is frozen")
+
+
+@click.command("unfreeze")
+@click.argument("target")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def unfreeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
+    """Let what was frozen act again. Exit 1 when it was not frozen."""
+    _do(policy, _stop("unfreeze", target, reason), as_json=as_json, said=f"{target} may act again")
+
+
+@click.group("breaker")
+def breaker_group() -> None:
+    """Circuit breakers: limits with `on_exceed: trip`."""
+
+
+@breaker_group.command("status")
+@click.option("--actor", default="", help="Look at the breakers of this actor too.")
+@policy_option
+@json_option
+def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
+    """Show which breakers are open. Exit 1 when one is."""
+    config, base = policy_at(policy)
+    limits = [one for one in limits_of(config) if one.on_exceed == "trip"]
+    with closing(open_for_reading(config, base)) as ledger:
+        ledger.head()
+        found = standings(limits, actor, ledger.rows(keys(limits, actor)), (), system_clock())
+    told = [{"breaker": one.limit.name, "state": "open" if one.tripped else "closed"} for one in found]
+    if as_json:
+        echo_json(told)
+    else:
+        for one in told:
+            click.echo(f"{one['breaker']:20} {one['state']}")
+    sys.exit(1 if any(one.tripped for one in found) else 0)
+
+
+@breaker_group.command("reset")
+@click.argument("name")
+@click.option("--actor", default="", help="Whose, when the limit counts per actor.")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def breaker_reset(name: str, actor: str, reason: str, policy: str, *, as_json: bool) -> None:
+    """Close the breaker NAME. Exit 1 when it was not open."""
+    config, _ = policy_at(policy)
+    limit = next((one for one in limits_of(config) if one.name == name and one.on_exceed == "trip"), None)
+    if limit is None:
+        raise click.BadParameter(f"the policy has no breaker {name[:64]}", param_hint="NAME")
+    key = "global" if limit.per == "global" else f"actor:{actor}"
+    order = Order(what="reset", key=key, name=limit.cell, by=_who(), reason=reason)
+    _do(policy, order, as_json=as_json, said=f"the breaker {name} is closed")
+
+
+@click.command("reconcile")
+@click.argument("reservation", default="")
+@click.option("--capture", "amount", help="It was performed: the amount really spent, or `all` that was reserved.")
+@click.option("--release", is_flag=True, help="It was not performed: give its money back.")
+@policy_option
+@json_option
+def reconcile_command(reservation: str, amount: str | None, policy: str, *, release: bool, as_json: bool) -> None:
+    """List what is not settled, or settle one RESERVATION by its id. Exit 1 when it cannot be."""
+    config, base = policy_at(policy)
+    if not reservation:
+        _list_open(config, policy, as_json=as_json)
+        return
+    if (amount is None) is not release:
+        raise click.UsageError("say --capture AMOUNT or --release, one of them")
+    text = "" if amount in (None, "all") else str(amount)
+    settlement = Settlement.RELEASE if release else Settlement.CAPTURE
+    with closing(open_for_changes(config, base, system_clock)) as ledger:
+        closed = ledger.commit(Settle(reservation, settlement, text, _who()))
+    if not isinstance(closed, Closed) or not closed.state:
+        raise AFError(f"there is no reservation {reservation[:64]}")
+    if as_json:
+        echo_json({"reservation": reservation, "state": closed.state, "booked": closed.booked})
+    else:
+        click.echo(f"{reservation}: {closed.state}" + ("" if closed.booked else ", as before"))
+    sys.exit(0 if closed.booked else 1)
+
+
+def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
+    _, base = policy_at(policy)
+    with closing(open_for_reading(config, base)) as ledger:
+        ledger.head()
+        found = [(name, hold) for state in _OPEN for name, hold in ledger.holds(state)]
+    told = [
+        {
+            "reservation": name,
+            "state": hold.state,
+            "since": _time(hold.created),
+            "capability": hold.capability,
+            "amount": f"{to_major(hold.reserved, hold.exponent)} {hold.currency}" if hold.currency else "",
+        }
+        for name, hold in found
+    ]
+    if as_json:
+        echo_json(told)
+        return
+    for one in told:
+        click.echo(f"{one['reservation']}  {one['state']:8} {one['since']}  {one['amount']:>14}  {one['capability']}")
+
+
+def _do(policy: str, order: Order, *, as_json: bool, said: str) -> None:
+    with closing(open_for_changes(*policy_at(policy), system_clock)) as ledger:
+        closed = ledger.commit(order)
+    done = isinstance(closed, Closed) and closed.booked
+    if as_json:
+        echo_json({"done": done, "order": order.what})
+    else:
+        click.echo(said if done else "nothing changes", err=not done)
+    sys.exit(0 if done else 1)
+
+
+def _stop(what: str, target: str, reason: str) -> Order:
+    if ":" in target:
+        return Order(what=what, key=f"actor:{target}", by=_who(), reason=reason)
+    pattern = "**" if target == "all" else target
+    try:
+        check_pattern(pattern)
+    except GrammarError as error:
+        raise click.BadParameter(str(error), param_hint="TARGET") from None
+    return Order(what=what, key=CONTROL, name=pattern, by=_who(), reason=reason)
+
+
+def _cap(limit: Limit, text: str, config: Config) -> int:
+    try:
+        if limit.unit is not Unit.SPEND:
+            return int(text) if text.isascii() and text.isdecimal() else int("")
+        money = Money.parse(text, config.exponents)
+    except ValueError:
+        shape = "money such as '500 USD'" if limit.unit is Unit.SPEND else "a whole number"
+        raise click.BadParameter(f"{text[:40]!r} is not {shape}", param_hint="CAP") from None
+    if money.currency != limit.currency:
+        raise click.BadParameter(f"the limit {limit.name} is in {limit.currency}", param_hint="CAP")
+    return money.minor
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""

@@ -1,0 +1,81 @@
+"""How the limits of one actor stand: used, held, remaining, and when some comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.limits.cells import resets_at, roll
+from afmiddleware.limits.judge import own_limit
+from afmiddleware.model.limit import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from afmiddleware.limits.rows import Hold, Row
+    from afmiddleware.model.limit import Limit
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """One limit of one actor. Amounts are requests or minor units; `held` is the part of `used` that is not settled.
+
+    `resets_at` is in microseconds since the epoch, 0 for never; `tripped` says that the breaker is open.
+    """
+
+    limit: Limit
+    used: int
+    held: int
+    remaining: int
+    resets_at: int
+    tripped: bool = False
+
+
+def keys(limits: Sequence[Limit], actor: str) -> list[str]:
+    """The rows that an actor's budget is read from."""
+    return sorted({_key(limit, actor) for limit in limits} | {f"actor:{actor}"})
+
+
+def standings(
+    limits: Sequence[Limit],
+    actor: str,
+    rows: Mapping[str, Row],
+    holds: Iterable[Hold],
+    now: int,
+) -> list[Standing]:
+    """How the limits that count by the actor alone, or over all, stand at `now`. `rows` are changed: give copies."""
+    held: dict[tuple[str, str], int] = {}
+    for hold in holds:
+        for line in hold.lines:
+            held[line.key, line.cell] = held.get((line.key, line.cell), 0) + line.amount
+    own = rows.get(f"actor:{actor}")
+    caps = own.more.caps if own is not None and own.more is not None else {}
+    found: list[Standing] = []
+    for limit in limits:
+        if limit.per not in ("actor", "global"):
+            continue
+        mine = own_limit(limit, caps) if limit.per == "actor" else limit
+        found.append(_standing(mine, _key(limit, actor), rows, held, now))
+    return found
+
+
+def _standing(
+    limit: Limit, key: str, rows: Mapping[str, Row], held: Mapping[tuple[str, str], int], now: int
+) -> Standing:
+    row = rows.get(key)
+    more = row.more if row is not None else None
+    if limit.unit is Unit.CONCURRENT:
+        running = sum(more.busy.get(limit.cell, {}).values()) if more is not None else 0
+        return Standing(limit, running, running, max(limit.cap - running, 0), 0)
+    cell = row.cells.get(limit.cell) if row is not None else None
+    if cell is None:
+        return Standing(limit, 0, 0, limit.cap, 0)
+    roll(cell, now, limit.window)
+    left = max(limit.cap - cell.total, 0)
+    at = resets_at(cell, left + 1 if cell.total and left < limit.cap else 1, limit.cap) if cell.total else 0
+    tripped = more is not None and limit.cell in more.trips
+    return Standing(limit, cell.total, min(held.get((key, limit.cell), 0), cell.total), left, at, tripped)
+
+
+def _key(limit: Limit, actor: str) -> str:
+    return "global" if limit.per == "global" else f"actor:{actor}"

@@ -1,0 +1,159 @@
+"""What the operator does at run time, and that a running process heeds it at its next commit."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from afmiddleware import ActionEvent, ActionRefused, Fence, Money
+from tests.unit.cli.conftest import POLICY, acted, written
+
+BREAKER = "  - {name: stop, spend: 30 USD, window: day, per: global, on_exceed: trip}\n"
+AGENT = "local:agent-7"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    return written(tmp_path, BREAKER + "  - {name: often, rate: 100/minute}\n  - {name: crowd, concurrent: 3}\n")
+
+
+def left_open(policy: Path, amount: str) -> str:
+    """An action that fails half-way; its reservation's id."""
+    names: list[str] = []
+    fence = Fence.from_file(policy, env={})
+    event = ActionEvent.create(
+        actor="agent-7", resource="payments", action="pay", environment="live", amount=Money.parse(amount)
+    )
+    with suppress(ZeroDivisionError), fence.action(event) as action:
+        names.append(action.id)
+        raise ZeroDivisionError
+    fence.close()
+    return names[0]
+
+
+def test_a_budget_tells_what_is_used_and_held(afm, policy):
+    acted(policy, "5 USD")
+    left_open(policy, "7 USD")
+    told = {one["limit"]: one for one in afm("budget", AGENT, "--policy", policy, "--json").json}
+    assert list(told) == ["daily", "stop", "often", "crowd"]
+    daily = told["daily"]
+    assert (daily["used"], daily["held"], daily["remaining"], daily["cap"]) == (
+        "12.00 USD",
+        "7.00 USD",
+        "13.00 USD",
+        "25.00 USD",
+    )
+    assert daily["resets_at"].endswith("T00:00:00Z")
+    assert (told["often"]["used"], told["crowd"]["used"], told["stop"]["breaker"]) == ("2", "0", "closed")
+    text = afm("budget", AGENT, "--policy", policy).out
+    assert "12.00 USD of" in text
+    assert "breaker closed" in text
+    assert afm("budget", "local:nobody", "--policy", policy, "--json").json[0]["used"] == "0.00 USD"
+
+
+@pytest.mark.parametrize(
+    ("target", "code"), [(AGENT, "actor.frozen"), ("payments.*.*", "capability.frozen"), ("all", "capability.frozen")]
+)
+def test_what_is_frozen_does_not_act_until_it_is_unfrozen(afm, policy, target, code):
+    fence = Fence.from_file(policy, env={})
+    event = ActionEvent.create(
+        actor="agent-7", resource="payments", action="pay", environment="live", amount=Money.parse("1 USD")
+    )
+    with fence.action(event):
+        pass
+    assert afm("freeze", target, "--reason", "odd", "--policy", policy).code == 0
+    assert afm("freeze", target, "--policy", policy).code == 1
+    # The same process, at its next commit.
+    with pytest.raises(ActionRefused) as refused, fence.action(event):
+        pass
+    assert refused.value.verdict.code == code
+    other = ActionEvent.create(actor="agent-8", resource="shop", action="look", environment="live")
+    if target != "all":
+        with fence.action(other):
+            pass
+    assert afm("unfreeze", target, "--policy", policy).code == 0
+    assert afm("unfreeze", target, "--policy", policy).code == 1
+    with fence.action(event):
+        pass
+    fence.close()
+    verified = afm("receipts", "verify", "--policy", policy, "--json")
+    assert verified.json["code"] == ""
+    shown = afm("receipts", "list", "--kind", "operation", "--policy", policy, "--json").out.splitlines()
+    assert len(shown) == 2
+    assert '"reason":"odd"' in shown[0]
+
+
+def test_a_cap_of_one_actor_narrows_and_only_an_override_widens(afm, policy):
+    acted(policy)
+    assert afm("limits", "get", AGENT, "--policy", policy).code == 1
+    assert afm("limits", "set", AGENT, "daily", "3 USD", "--policy", policy).code == 0
+    assert acted(policy, "4 USD", "3 USD", "1 USD") == ["spend.exceeded", "done", "spend.exceeded"]
+    assert afm("limits", "get", AGENT, "--policy", policy, "--json").json == {
+        "daily": {"cap": "3.00 USD", "override": False}
+    }
+    assert afm("limits", "set", AGENT, "daily", "27 USD", "--policy", policy).code == 0
+    assert acted(policy, "20 USD", "3 USD") == ["done", "spend.exceeded"]
+    assert afm("limits", "set", AGENT, "daily", "27 USD", "--override", "--policy", policy).code == 0
+    assert acted(policy, "3 USD", "2 USD") == ["done", "spend.exceeded"]
+    assert afm("budget", AGENT, "--policy", policy, "--json").json[0]["cap"] == "27.00 USD"
+    assert afm("limits", "set", AGENT, "daily", "none", "--policy", policy).code == 0
+    assert afm("limits", "set", AGENT, "daily", "none", "--policy", policy).code == 1
+    assert afm("limits", "list", "--policy", policy, "--json").json[0] == {
+        "limit": "daily",
+        "per": "actor",
+        "cap": "25.00 USD",
+        "window": "day",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "cap"), [("nothing", "1"), ("daily", "5"), ("daily", "5 EUR"), ("often", "5 USD"), ("often", "-1")]
+)
+def test_a_cap_that_cannot_be_is_a_usage_error(afm, policy, name, cap):
+    assert afm("limits", "set", AGENT, name, "--policy", policy, "--", cap).code == 2
+
+
+def test_a_breaker_is_seen_and_closed(afm, policy):
+    acted(policy, "20 USD")
+    assert afm("breaker", "status", "--policy", policy, "--json").json == [{"breaker": "stop", "state": "closed"}]
+    fence = Fence.from_file(policy, env={})
+    other = ActionEvent.create(
+        actor="agent-8", resource="payments", action="pay", environment="live", amount=Money.parse("15 USD")
+    )
+    with pytest.raises(ActionRefused), fence.action(other):
+        pass
+    fence.close()
+    seen = afm("breaker", "status", "--policy", policy)
+    assert (seen.code, seen.out.split()) == (1, ["stop", "open"])
+    assert acted(policy, "1 USD") == ["breaker.open"]
+    assert afm("breaker", "reset", "stop", "--policy", policy).code == 0
+    assert afm("breaker", "reset", "stop", "--policy", policy).code == 1
+    assert acted(policy, "1 USD") == ["done"]
+    assert afm("breaker", "reset", "daily", "--policy", policy).code == 2
+
+
+def test_what_is_in_doubt_is_listed_and_settled(afm, policy):
+    one, two = left_open(policy, "7 USD"), left_open(policy, "8 USD")
+    listed = afm("reconcile", "--policy", policy, "--json").json
+    assert [(row["reservation"], row["state"], row["amount"]) for row in listed] == [
+        (one, "unknown", "7.00 USD"),
+        (two, "unknown", "8.00 USD"),
+    ]
+    assert one in afm("reconcile", "--policy", policy).out
+    assert afm("reconcile", one, "--capture", "2.50", "--policy", policy).out == f"{one}: capture\n"
+    assert afm("reconcile", one, "--release", "--policy", policy).code == 1
+    assert afm("reconcile", two, "--release", "--policy", policy, "--json").json["state"] == "release"
+    assert afm("reconcile", "--policy", policy, "--json").json == []
+    assert afm("budget", AGENT, "--policy", policy, "--json").json[0]["used"] == "2.50 USD"
+    assert afm("reconcile", "nobody", "--release", "--policy", policy).code == 2
+    assert afm("reconcile", one, "--policy", policy).code == 2
+    assert afm("receipts", "verify", "--policy", policy, "--json").json["code"] == ""
+
+
+def test_there_is_nothing_to_tell_of_a_ledger_that_is_not_there(afm, policy):
+    for command in (["budget", AGENT], ["reconcile"], ["breaker", "status"], ["limits", "get", AGENT]):
+        assert afm(*command, "--policy", policy).code == 2
+    assert POLICY.startswith("version: 1")
+    assert not (policy.parent / "fence.db").exists()

@@ -1,0 +1,74 @@
+"""An explanation shows what was seen: cut, escaped, and not at all where it is hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from afmiddleware.errors import GrammarError
+from afmiddleware.model.action import ActionEvent
+from afmiddleware.model.actor import Actor
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
+from afmiddleware.policy.compiled import Policy
+from afmiddleware.policy.conditions import Names, compile_when
+from afmiddleware.policy.explain import Explanation, explain
+from afmiddleware.policy.rules import amount_failure, compile_rule
+from afmiddleware.policy.values import compile_compare
+from tests.unit.policy.test_language import event, policy, rule
+
+
+def told(when: Any, payload: Any, **parts: Any) -> Explanation:
+    rules = policy([rule(when=when)])
+    made = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), payload=payload)
+    return explain(rules, made, 0, **parts)
+
+
+def test_values_of_the_payload_are_hidden_where_that_is_said() -> None:
+    when = {"payload.card": {"eq": "4111"}, "payload.name": {"eq": "x"}, "payload.none": {"exists": "false"}}
+    found = told(when, {"card": "4242", "name": "y"}, hidden=lambda field: field == "payload.card")
+    assert [one.seen for one in found.rules[0].when[0]] == ["(redacted)", "y", "(absent)"]
+    shown = told(when, {"card": "4242", "name": "y"})
+    assert [one.seen for one in shown.rules[0].when[0]] == ["(redacted)", "(redacted)", "(absent)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (["a", 1], "a, 1"),
+        ("a\x1b[31m", r"a\x1b[31m"),
+        ("x" * 121, "x" * 120 + "... (121 characters)"),
+    ],
+)
+def test_what_is_shown_of_a_value(value: object, seen: str) -> None:
+    found = told({"payload.v": {"ne": "x"}}, {"v": value}, hidden=lambda _field: False)
+    assert found.rules[0].when[0][0].seen == seen
+
+
+def test_what_nothing_can_be_compiled_of() -> None:
+    with pytest.raises(GrammarError, match="at least one field"):
+        compile_when([], Names())
+    with pytest.raises(GrammarError, match="need a list"):
+        compile_when([{"actor.tier": {"in": "token"}}], Names())
+    with pytest.raises(GrammarError, match="no operator 'contains'"):
+        compile_when([{"actor.tier": {"contains": "token"}}], Names())
+    with pytest.raises(GrammarError, match="not a comparison"):
+        compile_compare("in")
+
+
+def test_a_rule_without_demands_of_the_amount_never_fails_for_it() -> None:
+    assert amount_failure(compile_rule(rule(), "allow", Names()), event("5 USD")) is None
+
+
+def test_an_explanation_of_a_currency_demand_tells_the_two_apart() -> None:
+    found = explain(policy([rule(currency=["USD", "EUR"], max_amount="5 USD")]), event("6 EUR"), 0)
+    assert [(one.name, one.met) for one in found.rules[0].demands] == [("currency", True), ("max_amount", False)]
+    assert found.verdict.code == "currency.mismatch"
+    without = explain(policy([rule(max_amount="5 USD")]), event(), 0)
+    assert (without.verdict.code, without.rules[0].demands[0].seen) == (AMOUNT_UNRESOLVABLE, "(absent)")
+
+
+def test_a_policy_without_rules_explains_the_default() -> None:
+    assert explain(Policy((), ()), event(), 0).rules == ()
