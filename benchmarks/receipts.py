@@ -51,7 +51,13 @@ def made(size: int) -> Iterator[StoredReceipt]:
     for number in range(size):
         owner = f"key:{number % 100}"
         body = {"id": f"{number:032x}", "capability": "payments.pay.live", "verdict": "refuse", "code": "policy.denied"}
-        more = {"route": "POST /pay", "amount": "1250", "currency": "USD", "exponent": 2, "tier": "token"}
+        more: dict[str, Value] = {
+            "route": "POST /pay",
+            "amount": "1250",
+            "currency": "USD",
+            "exponent": 2,
+            "tier": "token",
+        }
         said: dict[str, Value] = {**body, **more}
         draft = Draft(kind="refusal", owner=owner, body=said, private={"payload": None, "recipient": "acme"})
         receipt, head, owners[owner] = append(
