@@ -24,8 +24,10 @@ from afmiddleware.cli.receipts_out import (
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.log import ReceiptLog
+from afmiddleware.ledger.open import keys_for_reading, open_for_reading
 from afmiddleware.ledger.verification import verify_ledger
+from afmiddleware.model.money import Money
 from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.checkpoint import read_public
@@ -51,23 +53,38 @@ def receipts_group() -> None:
 @click.option("--kind", default="", help="Only intent, refusal, outcome or aggregate.")
 @click.option("--capability", default="", help="Only this capability.")
 @click.option("--verdict", default="", help="Only allow or refuse.")
+@click.option("--actor", default="", help="Only those of this caller, such as key:acct_42.")
+@click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
+@click.option("--until", type=click.DateTime(), help="Only before this time, in UTC.")
+@click.option("--amount", default="", help="Only of at least this much, such as '20 USD'.")
 @click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
 def list_command(  # noqa: PLR0913 (options)
     policy: str,
     kind: str,
     capability: str,
     verdict: str,
+    actor: str,
+    since: datetime | None,
+    until: datetime | None,
+    amount: str,
     last: int | None,
     *,
     as_json: bool,
 ) -> None:
     """List receipts in the order of the log. As JSON, one receipt a line."""
-    with closing(open_for_reading(*policy_at(policy))) as ledger:
+    config, base = policy_at(policy)
+    least = Money.parse(amount, config.exponents) if amount else None
+    with closing(open_for_reading(config, base)) as ledger:
+        owner = ReceiptLog(ledger, keys_for_reading(config, base)).pseudonym(actor) if actor else ""
         after = max(ledger.head().size - last, 0) if last else 0
         if not as_json:
             click.echo(_HEADING)
         for stored in ledger.receipts(Filter(kind=kind, capability=capability, verdict=verdict, after=after)):
             body = strict_parse(stored.receipt.body)
+            if (owner and body["owner"] != owner) or not _within(int(stored.columns["ts"]), since, until):
+                continue
+            if least is not None and (body.get("currency") != least.currency or _minor(body) < least.minor):
+                continue
             click.echo(msgspec.json.encode(_told(stored, body)) if as_json else _line(stored, body))
 
 
@@ -197,6 +214,15 @@ def _shown(value: object) -> str:
     """A value without what a terminal would obey: callers choose some of these texts."""
     text = str(value)
     return text if text.isprintable() else repr(text)
+
+
+def _within(ts: int, since: datetime | None, until: datetime | None) -> bool:
+    at = datetime.fromtimestamp(ts / 1_000_000, UTC).replace(tzinfo=None)
+    return (since is None or at >= since) and (until is None or at < until)
+
+
+def _minor(body: dict[str, Any]) -> int:
+    return int(body.get("amount") or body.get("captured") or 0)
 
 
 def _amount(body: dict[str, Any]) -> str:

@@ -116,3 +116,19 @@ def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
         assert afm("receipts", "check", away, "--public-key", one).code == 0
         assert afm("receipts", "verify", "--policy", log, "--public-key", one).code == 4
     assert afm("receipts", "list", "--kind", "rotation", "--policy", log, "--json").out.count("rotation") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--actor", "local:agent-7"], 5),
+        (["--actor", "local:other"], 0),
+        (["--amount", "2 USD"], 3),
+        (["--amount", "2 EUR"], 0),
+        (["--since", "2001-01-01"], 5),
+        (["--until", "2001-01-01"], 0),
+        (["--amount", "2 USD", "--verdict", "refuse"], 1),
+    ],
+)
+def test_the_list_is_narrowed(afm, log, options, count):
+    assert len(afm("receipts", "list", "--policy", log, "--json", *options).out.splitlines()) == count
