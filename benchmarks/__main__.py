@@ -1,9 +1,10 @@
-"""`python -m benchmarks overhead`, `throughput`, `routes` and `policy`."""
+"""`python -m benchmarks overhead`, `throughput`, `routes`, `policy` and `ledger`."""
 
 from __future__ import annotations
 
 import argparse
 
+from benchmarks.ledger import ledger
 from benchmarks.overhead import overhead
 from benchmarks.policy import policy
 from benchmarks.routes import routes
@@ -29,6 +30,9 @@ def main() -> None:
     four = commands.add_parser("policy", help="the policy alone at 10 000 rules against 10")
     four.add_argument("--rounds", type=int, default=15)
     four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
+    five = commands.add_parser("ledger", help="commits a second on every ledger, and what many actors cost")
+    five.add_argument("--seconds", type=float, default=6.0, help="for each ledger")
+    five.add_argument("--actors", type=int, default=100_000)
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         if not chosen.wsgi:
@@ -36,6 +40,8 @@ def main() -> None:
         wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
+    elif chosen.command == "ledger":
+        ledger(chosen.seconds, chosen.actors)
     elif chosen.command == "policy":
         policy(chosen.rounds, chosen.requests)
     else:
