@@ -74,8 +74,6 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     ]
     if not judged:
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
-    if not plan.observe and not all(verdict.authorized for _, verdict, _ in judged):
-        judged = [(act, stand_down(verdict), ()) for act, verdict, _ in judged]
     asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
     entries = [
         _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)

@@ -118,8 +118,6 @@ class Action:
         settlement = self._meaning(status, end) if told is None else self._meaning(told, End.OK)
         if end is End.NOT_REACHED:
             settlement = Settlement.RELEASE
-        if settlement is not Settlement.CAPTURE:
-            captured = None
         return Outcome(settlement=settlement, end=end, status=status, captured=captured)
 
     def _check_alone(self) -> None:

@@ -8,15 +8,15 @@ a flow that is closed half-way has nothing left to do, because a reservation tha
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.effects import Commit, Flow, Post, ReadBody, Resolve
-from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError, ReceiptError
+from afmiddleware.callers import identify, identity_verdict
+from afmiddleware.effects import Commit, Flow, Post, ReadBody
+from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.agents import is_person
-from afmiddleware.identity.app_user import acquainted
-from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.identity.outcome import Ok
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from afmiddleware.identity.app_user import AppUser
-    from afmiddleware.identity.outcome import Identified
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.http import HttpFacts, Target
@@ -60,9 +59,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
         return Pass(target=target)
-    found = plan.recall(facts, now) or (yield from _identify(plan, facts, now))
-    if known is not None and plan.from_app is not None:
-        found = acquainted(plan.from_app, found, known)
+    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
@@ -72,7 +69,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
-    unproven = None if isinstance(found, Ok) else _identity_verdict(found, binding)
+    unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if binding.protocol is not None or binding.extractors:
         return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
@@ -100,36 +97,6 @@ def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
 def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 0) -> Verdict:
     """A refusal that no rule of the policy made."""
     return Verdict(authorized=False, code=code, reason=reason, capability=capability, retry_after=retry_after)
-
-
-def _identify(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
-    """Run the authenticators, looking up what they ask for."""
-    flow = plan.identify(facts, now)
-    try:
-        need = next(flow)
-        while True:
-            try:
-                answer = yield from Resolve(need)
-            except IdentityUnavailableError as error:
-                need = flow.throw(error)
-            else:
-                need = flow.send(answer)
-    except StopIteration as stop:
-        return cast("Identified", stop.value)
-    except (IdentityUnavailableError, LedgerUnavailableError) as error:
-        return Unavailable(detail=str(error), retry_after=error.retry_after)
-
-
-def _identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
-    if isinstance(found, Unavailable):
-        why = "Whether the credential is good cannot be told now."
-        return refused("identity.unavailable", why, capability=binding.capability, retry_after=found.retry_after)
-    if isinstance(found, Invalid):
-        why = "The request carries credentials that disagree, or one of them twice."
-        if found.code == "identity.invalid":
-            why = "The credential is not valid."
-        return refused(found.code, why, capability=binding.capability)
-    return None
 
 
 def _judge(  # noqa: PLR0913 (what is known of a request)

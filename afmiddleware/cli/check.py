@@ -12,27 +12,35 @@ from afmiddleware.assemble import assemble, audited
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.coverage import listing_of, show, told
 from afmiddleware.config.json_schema import json_schema
+from afmiddleware.config.limits import limits_of
 from afmiddleware.config.schema import Config
 from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.coverage import Report
+from afmiddleware.plan import Plan
+from afmiddleware.policy.lint import Finding, lint
 
 
 @click.command("check")
 @policy_option
 @click.option("--app", metavar="MODULE:APP", help="Also audit an application: which endpoint is which capability.")
+@click.option("--strict", is_flag=True, help="Exit 1 for what is hardly meant, too.")
 @json_option
-def check_command(policy: str, app: str | None, *, as_json: bool) -> None:
+def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) -> None:
     """Read the policy file and report every error in it, each with its line. Exit 1 for errors, 2 without a file.
 
     With --app the application is imported (it runs nothing), every endpoint of its router is listed with its
-    capability, and what is not covered is found: then exit 1 too.
+    capability, and what is not covered is found: then exit 1 too. What the policy says and hardly means is told as
+    well, each with its line, a stable id and what to do; with --strict that is exit 1.
     """
+    doubts: list[Finding] = []
     problems: tuple[str, ...] = ()
     config: Config | None = None
+    plan: Plan | None = None
     report: Report | None = None
     try:
         config, base = policy_at(policy)
         plan, _ = assemble(config, base)
+        doubts = lint(plan.policy, config.routes, limits_of(config))
         report = audited(plan, config, listing_of(app, plan, config.source)) if app else None
     except ConfigError as error:
         if not Path(policy).is_file():
@@ -41,16 +49,19 @@ def check_command(policy: str, app: str | None, *, as_json: bool) -> None:
     found = problems or (report.findings if report is not None else ())
     if as_json:
         audit = {"app": app, **told(report)} if report is not None else {}
-        echo_json({"policy": policy, "ok": not found, "problems": problems} | audit)
+        echo_json({"policy": policy, "ok": not found, "problems": problems, "lint": doubts} | audit)
     elif problems:
         for problem in problems:
             click.echo(problem, err=True)
-    elif config is not None:
-        routes, rules = len(config.routes), len(config.rules.deny) + len(config.rules.allow)
+    elif config is not None and plan is not None:
+        routes, rules = len(config.routes), sum(map(len, plan.policy.rules.values()))
+        for doubt in doubts:
+            where = f"{policy}:{doubt.line}" if doubt.line else policy
+            click.echo(f"{where}: {doubt.id}: {doubt.text}", err=True)
         click.echo(f"{policy}: {routes} routes, {rules} rules, {len(config.limits)} limits; no errors.")
         if report is not None:
             show(app or "", report)
-    if found:
+    if found or (strict and doubts):
         sys.exit(1)
 
 

@@ -11,7 +11,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from afmiddleware.current import Action, enter, leave
+from afmiddleware.current import enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
 from afmiddleware.extractors import acall
@@ -19,11 +19,11 @@ from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.model.http import HttpFacts, Target
-from afmiddleware.model.outcome import End, Outcome
+from afmiddleware.model.outcome import End
+from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
-from afmiddleware.pep.respond import admitted, refusal, websocket_close_reason
-from afmiddleware.pep.settle import settling_of
+from afmiddleware.pep.respond import refusal, websocket_close_reason
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class FenceMiddleware:
 
     async def _admitted(self, admission: Admission, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
         sealed = routing.seal()
-        exchange = _Exchange(self.fence, admission, send, cross_origin=cross_origin(io.facts), sealed=sealed)
+        exchange = Exchange(self.fence, admission, send, cross_origin=cross_origin(io.facts), sealed=sealed)
         outward: Send = _Guarded(routing, sealed, exchange.send).send if self._watched else exchange.send
         outer = enter(exchange.action)
         try:
@@ -177,7 +177,7 @@ class FenceMiddleware:
         if isinstance(passage, Pass):
             await self.app(scope, io.replay, send)
             return
-        exchange = _Exchange(self.fence, passage, send, cross_origin=cross_origin(io.facts))
+        exchange = Exchange(self.fence, passage, send, cross_origin=cross_origin(io.facts))
         outer = enter(exchange.action)
         try:
             await self.app(scope, io.replay, exchange.send)
@@ -316,80 +316,6 @@ class _Io:
             return self._chunks.pop(0) if self._chunks else await self.receive()
 
         return receive
-
-
-_UNREAD = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-"""Messages that send a body which does not come by here."""
-
-
-class _Exchange:
-    """The way back of an admitted request: its headers are added, its end is recorded once."""
-
-    __slots__ = ("_admission", "_cross_origin", "_done", "_fence", "_sealed", "_send", "_settling", "action", "status")
-
-    def __init__(
-        self,
-        fence: Fence,
-        admission: Admission,
-        send: Send,
-        *,
-        cross_origin: bool,
-        sealed: Sealed | None = None,
-    ) -> None:
-        self._fence = fence
-        self._admission = admission
-        self._send = send
-        self._cross_origin = cross_origin
-        self._sealed = sealed
-        self._done = False
-        self.action = Action(admission)
-        self._settling = settling_of(self.action)
-        self.status = 0
-
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        settling = self._settling
-        if kind == "http.response.start":
-            self.status = message["status"]
-            if settling is not None:
-                settling.start(self.status, message.get("headers", ()))
-            extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
-        last = kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False)
-        if settling is not None and kind in _UNREAD:
-            settling.lose()
-        if settling is not None and kind == "http.response.body":
-            settling.feed(message.get("body", b""))
-            if last and settling.waits and not self._done:
-                # The outcome is recorded before the answer is whole.
-                self._done = True
-                await self._recorded(settling.outcomes(self._end(End.OK)))
-        await self._send(message)
-        if last:
-            self.finish(End.OK)
-
-    def finish(self, end: End) -> None:
-        if self._done:
-            return
-        self._done = True
-        if self._settling is None:
-            self._fence.conclude(self._admission, self.action.outcome(self.status, self._end(end)))
-            return
-        for admission, outcome in self._settling.outcomes(self._end(end)):
-            self._fence.conclude(admission, outcome)
-
-    async def _recorded(self, ends: list[tuple[Admission, Outcome]]) -> None:
-        try:
-            while ends:
-                await self._fence.aconclude(*ends.pop(0))
-        except BaseException:
-            # The client has left; what waits is written all the same.
-            for admission, outcome in ends:
-                self._fence.conclude(admission, outcome)
-            raise
-
-    def _end(self, end: End) -> End:
-        return End.NOT_REACHED if self._sealed is not None and self._sealed.invalid else end
 
 
 class _Guarded:

@@ -21,5 +21,7 @@ def trial_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         return trials[name]
 
     yield get
+    for trial in trials.values():
+        trial.stack.leave()
     # Also what ran later than its case waited for, or was never asked for.
     assert {name: faults for name, trial in trials.items() if (faults := trial.end())} == {}

@@ -84,11 +84,12 @@ class Site:
             "inner_middleware": [*LAYERS],
         }
         self.policy.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+        # Read once: it is asked for its ledger after every act.
+        self._read = policy_at(str(self.policy))
         self.key = self._new_key("agent")
-        self.other = self._new_key("other")
 
     def _new_key(self, account: str) -> str:
-        ledger = open_for_tools(*policy_at(str(self.policy)))
+        ledger = open_for_tools(*self._read)
         try:
             text, record = new_key(account, secrets.token_bytes, now=system_clock())
             ledger.put_api_key(record)
@@ -105,7 +106,7 @@ class Site:
         return {str(body["id"]): str(body["settlement"]) for body, _ in self._receipts("outcome")}
 
     def _receipts(self, kind: str, after: int = 0) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        ledger = open_for_reading(*policy_at(str(self.policy)))
+        ledger = open_for_reading(*self._read)
         try:
             return [
                 (strict_parse(one.receipt.body), {name: value for name, (_, value) in one.receipt.disclosed.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -99,6 +98,7 @@ class Stack:
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self._left = False
         self.log = folder / "server.log"
         # From now on the server alone holds the port: if it ends, connections are refused at once.
         with listener, self.log.open("wb") as log:
@@ -111,16 +111,16 @@ class Stack:
                 stderr=log,
             )
 
+    def leave(self) -> None:
+        """Ask the server to end, once: asked twice, it would leave work undone."""
+        if not self._left:
+            self._left = True
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
         """End the server, and whatever it started."""
-        self._process.send_signal(signal.SIGTERM)
+        self.leave()
         try:
             self._process.wait(PATIENCE)
         finally:
             self._process.kill()
-
-    def end(self) -> str:
-        """Stop, and return what the server wrote."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.stop()
-        return self.log.read_text(encoding="utf-8", errors="replace")

@@ -122,6 +122,17 @@ async def test_a_function_makes_several_actions_of_a_request() -> None:
     assert denied.status_code == 200
 
 
+async def test_a_function_cannot_say_who_acts() -> None:
+    fence = Fence(load(POLICY.replace("allow: [shop.**]", "allow: [{capability: shop.**, identity: token}]")))
+    app = Starlette(
+        routes=[Route("/buy", capability("shop.buy", amount=each)(lambda _request: None), methods=["POST"])]
+    )
+    install(app, fence=fence)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+    answer = await client.post("/buy", json={"items": [{"price": "1"}]})
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.required")
+
+
 async def test_one_of_several_actions_is_denied() -> None:
     fence = Fence(load(POLICY.replace("shop.never", "shop.sell.*")))
     handler = capability("shop.buy.elsewhere", amount=each)(lambda _request: JSONResponse({}))

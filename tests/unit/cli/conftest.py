@@ -21,10 +21,10 @@ ledger: sqlite:///fence.db
 identity:
   api_keys: {store: ledger}
 routes:
-  - {route: POST /pay, capability: payments.pay, amount: {from: body.amount}}
+  - {route: POST /pay, capability: payments.pay.live, amount: {from: body.amount}}
 rules:
   allow:
-    - {capability: payments.pay.live, max_amount: 20 USD}
+    - {capability: payments.pay.live, identity: token, max_amount: 20 USD}
     - shop.look.live
 limits:
   - {name: daily, spend: 25 USD, window: day}

@@ -28,7 +28,12 @@ BROKEN = POLICY + "mode: block\nlimmits: []\n"
 def test_a_good_policy_is_counted(afm, policy):
     ran = afm("check", "--policy", policy)
     assert (ran.code, ran.out, ran.err) == (0, f"{policy}: 1 routes, 2 rules, 1 limits; no errors.\n", "")
-    assert afm("check", "--policy", policy, "--json").json == {"policy": str(policy), "ok": True, "problems": []}
+    assert afm("check", "--policy", policy, "--json").json == {
+        "policy": str(policy),
+        "ok": True,
+        "problems": [],
+        "lint": [],
+    }
 
 
 def test_every_error_is_told_with_its_line(afm, tmp_path):
@@ -42,7 +47,7 @@ def test_every_error_is_told_with_its_line(afm, tmp_path):
     assert (ran.code, ran.out, ran.err.splitlines()) == (1, "", problems)
     as_json = afm("check", "--policy", policy, "--json")
     assert (as_json.code, as_json.err) == (1, "")
-    assert as_json.json == {"policy": str(policy), "ok": False, "problems": problems}
+    assert as_json.json == {"policy": str(policy), "ok": False, "problems": problems, "lint": []}
 
 
 def test_a_file_of_keys_that_is_missing_is_an_error_of_the_policy(afm, tmp_path):
@@ -122,3 +127,19 @@ def test_the_environment_names_the_policy_and_its_ledger(policy):
     assert refused.returncode == 2
     assert refused.stderr == ("AFM_LEDGER: 'none' is not a number of connections; write one from 1 to 999\n")
     assert run("check", AFM_MODE="block").stderr == "AFM_MODE is 'block'; it is enforce or observe\n"
+
+
+def test_what_is_hardly_meant_is_told_and_strict_refuses_it(afm, tmp_path):
+    text = POLICY.replace("    - shop.look.live\n", "    - shop.look.live\n    - shop.look.*\n    - shop.look.eu\n")
+    policy = written(tmp_path, text=text)
+    line = text.splitlines().index("    - shop.look.eu") + 1
+    said = (
+        f"{policy}:{line}: rule.shadowed: the allow rule allow[4] decides nothing, since allow[3] allows all of it "
+        "without a demand; remove one\n"
+    )
+    ran = afm("check", "--policy", policy)
+    assert (ran.code, ran.err) == (0, said)
+    ran = afm("check", "--policy", policy, "--strict")
+    assert (ran.code, ran.err) == (1, said)
+    assert afm("check", "--policy", policy, "--json").json["lint"][0]["id"] == "rule.shadowed"
+    assert afm("check", "--policy", written(tmp_path), "--strict").code == 0

@@ -1,0 +1,267 @@
+"""What a policy may say and yet hardly means: every finding with a stable id, its line and what to do. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from afmiddleware.grammar.capability import matches, pattern_regex
+from afmiddleware.model.tier import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from afmiddleware.model.limit import Limit
+    from afmiddleware.policy.compiled import Policy
+    from afmiddleware.policy.rules import Rule
+
+UNREACHABLE: Final = "rule.unreachable"
+SHADOWED: Final = "rule.shadowed"
+NEVER: Final = "rule.never_holds"
+OPENS_NOTHING: Final = "approval.opens_nothing"
+UNMAPPED_FIELD: Final = "rule.field_unmapped"
+MAY_OMIT: Final = "rule.caller_may_omit"
+ROUTE_CLOSED: Final = "route.never_allowed"
+MONEY_OPEN: Final = "money.without_identity"
+NEVER_BINDS: Final = "limit.never_binds"
+UNUSED_RISK: Final = "risk.unused"
+UNUSED_NAME: Final = "name.unused"
+
+IDS: Final = (
+    UNREACHABLE,
+    SHADOWED,
+    NEVER,
+    OPENS_NOTHING,
+    UNMAPPED_FIELD,
+    MAY_OMIT,
+    ROUTE_CLOSED,
+    MONEY_OPEN,
+    NEVER_BINDS,
+    UNUSED_RISK,
+    UNUSED_NAME,
+)
+"""The ids of all findings, which never change their meaning."""
+
+_MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """Something to look at: its line in the policy file (0 for the file as a whole), its id, and what to do."""
+
+    line: int
+    id: str
+    text: str
+
+
+class RouteSource(Protocol):
+    """A route of the policy file."""
+
+    @property
+    def route(self) -> str: ...
+    @property
+    def capability(self) -> str | None: ...
+    @property
+    def line(self) -> int: ...
+
+
+def lint(policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit]) -> list[Finding]:
+    """Look through a policy, in the order of the file."""
+    mapped = [route for route in routes if route.capability and "{" not in route.capability]
+    found: list[Finding] = [
+        *_reach(policy),
+        *_conditions(policy),
+        *_omissions(policy, mapped),
+        *_routes(policy, mapped),
+        *_limits(limits, mapped),
+        *_unused(policy, routes),
+    ]
+    return sorted(set(found))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether a pattern covers all that another does. False where that cannot be told from the segments."""
+    left, right = wide.split("."), narrow.split(".")
+    while left and right:
+        if left == ["**"]:
+            return True
+        if right[0] == "**" or left[0] == "**":
+            return False
+        if left[0] != right[0] and left[0] != "*" and not _literal_in(left[0], right[0]):
+            return False
+        left, right = left[1:], right[1:]
+    return left in ([], ["**"]) and not right
+
+
+def meets(one: str, other: str) -> bool:
+    """Whether some capability may be covered by both patterns. True where that cannot be told from the segments."""
+    left, right = one.split("."), other.split(".")
+    while left and right:
+        if left == ["**"] or right == ["**"]:
+            return True
+        a, b = left[0], right[0]
+        literal = a if "*" not in a else b if "*" not in b else None
+        if literal is not None and not (_literal_in(a, literal) and _literal_in(b, literal)):
+            return False
+        left, right = left[1:], right[1:]
+    return left in ([], ["**"]) and right in ([], ["**"])
+
+
+def _literal_in(pattern: str, segment: str) -> bool:
+    return "*" not in segment and pattern_regex(pattern).fullmatch(segment) is not None
+
+
+def _reach(policy: Policy) -> Iterator[Finding]:
+    plain = [rule for rule in policy.rules["deny"] if rule.holds is None and not rule.observe]
+    allows = policy.rules["allow"]
+    for kind in ("require_approval", "allow"):
+        for rule in policy.rules[kind]:
+            denied = next((one for one in plain if covers(one.pattern, rule.pattern)), None)
+            if denied is not None:
+                text = f"{_named(rule)} decides nothing, since {denied.id} denies all of it; remove one of them"
+                yield Finding(rule.line, UNREACHABLE, text)
+    for place, rule in enumerate(allows):
+        wider = next((one for one in allows[:place] if _open(one) and covers(one.pattern, rule.pattern)), None)
+        if wider is not None:
+            text = f"{_named(rule)} decides nothing, since {wider.id} allows all of it without a demand; remove one"
+            yield Finding(rule.line, SHADOWED, text)
+    for rule in policy.rules["require_approval"]:
+        if not any(meets(rule.pattern, one.pattern) for one in allows):
+            text = f"{_named(rule)} lifts a threshold of nothing, since no rule allows it; add an allow rule"
+            yield Finding(rule.line, OPENS_NOTHING, text)
+
+
+def _open(rule: Rule) -> bool:
+    """Whether an allow rule allows everything that it covers to everybody."""
+    return not (rule.holds or rule.tier or rule.scopes or rule.roles or rule.priced)
+
+
+def _conditions(policy: Policy) -> Iterator[Finding]:
+    for rule in (rule for rules in policy.rules.values() for rule in rules):
+        reasons = [_impossible(policy, fields) for fields in rule.when]
+        if reasons and all(reasons):
+            yield Finding(rule.line, NEVER, f"{_named(rule)} never holds: {reasons[0]}; correct it, or remove the rule")
+
+
+def _impossible(policy: Policy, fields: Any) -> str:
+    """Why no action meets all conditions, empty when some may."""
+    for field, operators in fields.items():
+        for operator in ("in", "eq"):
+            wanted = operators.get(operator)
+            if isinstance(wanted, str) and wanted.startswith("$") and not policy.names.lists[wanted[1:]].entries:
+                return f"the list {wanted[1:]} is empty"
+        chosen, excluded = _set_of(policy, operators, "in", "eq"), _set_of(policy, operators, "not_in", "ne")
+        if (
+            field not in {"actor.roles", "actor.scopes", "time"}
+            and chosen is not None
+            and chosen <= (excluded or set())
+        ):
+            return f"{field} is asked to be in what it may not be in"
+        if operators.get("exists") == "false" and len(operators) > 1:
+            return f"{field} is asked to be absent and to have a value"
+    return ""
+
+
+def _set_of(policy: Policy, operators: Any, many: str, one: str) -> set[str] | None:
+    wanted = operators.get(many, operators.get(one))
+    if wanted is None:
+        return None
+    if isinstance(wanted, str) and many in operators and wanted.startswith("$"):
+        return set(policy.names.lists[wanted[1:]].entries)
+    return {wanted} if isinstance(wanted, str) else set(wanted)
+
+
+def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
+    """Rules that refuse under a condition, which is false for what is not there."""
+    for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
+        fields = {field for one in rule.when for field in one}
+        covered = [route for route in routes if matches(rule.pattern, route.capability or "")]
+        for field in sorted(fields & set(_MAPPED)):
+            lacking = [route.route for route in covered if getattr(route, field, None) is None]
+            if lacking and "exists" not in {op for one in rule.when for op in one.get(field, {})}:
+                text = f"{_named(rule)} reads {field}, which {lacking[0]} does not map: it never holds there; map it"
+                yield Finding(rule.line, UNMAPPED_FIELD, text)
+        omitted = sorted(field for field in fields if field.startswith("payload."))
+        if omitted and not any("exists" in operators for one in rule.when for operators in one.values()):
+            text = (
+                f"{_named(rule)} does not hold where the caller leaves out {omitted[0].removeprefix('payload.')}; "
+                f"deny {{{omitted[0]}: {{exists: false}}}} too, if the handler has a value of its own then"
+            )
+            yield Finding(rule.line, MAY_OMIT, text)
+
+
+def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
+    for route in routes:
+        plan = policy.matching(route.capability or "")
+        if not plan.allows:
+            text = (
+                f"{route.route} is never allowed, since no rule allows {route.capability}; add one, or remove the route"
+            )
+            yield Finding(route.line, ROUTE_CLOSED, text)
+        if getattr(route, "amount", None) is None or plan.denied is not None:
+            continue
+        for rule, _ in plan.allows:
+            if rule.tier is Tier.ANONYMOUS and not rule.scopes and not rule.roles and not _asks_tier(rule):
+                text = (
+                    f"{_named(rule)} lets anybody use {route.route}, which moves money; add identity: token or verified"
+                )
+                yield Finding(rule.line, MONEY_OPEN, text)
+
+
+def _asks_tier(rule: Rule) -> bool:
+    return bool(rule.when) and all("actor.tier" in fields for fields in rule.when)
+
+
+def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[Finding]:
+    for limit in limits:
+        pattern = limit.capability or "**"
+        covered = [route for route in routes if matches(pattern, route.capability or "")]
+        if routes and not covered:
+            text = f"the limit {limit.name} counts nothing, since no route has a capability under {pattern}; correct it"
+            yield Finding(limit.line, NEVER_BINDS, text)
+        elif routes and limit.currency and all(getattr(route, "amount", None) is None for route in covered):
+            text = f"the limit {limit.name} counts nothing, since no route under {pattern} has an amount; map one"
+            yield Finding(limit.line, NEVER_BINDS, text)
+        for other in limits:
+            alike = (limit.unit, limit.per, limit.window, limit.currency, limit.quota, limit.admitted) == (
+                other.unit, other.per, other.window, other.currency, other.quota, other.admitted,
+            )  # fmt: skip
+            narrower = other.cap < limit.cap or (other.cap == limit.cap and other.line < limit.line)
+            if other is not limit and alike and narrower and covers(other.capability or "**", pattern):
+                text = f"the limit {limit.name} never refuses, since {other.name} is reached before it; remove one"
+                yield Finding(limit.line, NEVER_BINDS, text)
+                break
+
+
+def _unused(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
+    levels = {getattr(route, "risk", None) for route in routes}
+    for level, rule in policy.risk.items():
+        if routes and level not in levels:
+            text = f"rules.risk says what becomes of {level}, and no route has that risk; mark one, or remove it"
+            yield Finding(rule.line, UNUSED_RISK, text)
+    tests = [
+        (field, wanted)
+        for rules in policy.rules.values()
+        for rule in rules
+        for fields in rule.when
+        for field, operators in fields.items()
+        for wanted in operators.values()
+    ]
+    lists = {wanted[1:] for _, wanted in tests if isinstance(wanted, str) and wanted.startswith("$")}
+    times = {name for field, wanted in tests if field == "time" for name in _each(wanted)}
+    yield from _unnamed("list", policy.names.lists, lists)
+    yield from _unnamed("schedule", policy.names.schedules, times)
+
+
+def _each(wanted: Any) -> Iterable[str]:
+    return (wanted,) if isinstance(wanted, str) else wanted
+
+
+def _unnamed(what: str, known: Iterable[str], used: Collection[str]) -> Iterator[Finding]:
+    for name in known:
+        if name not in used:
+            yield Finding(0, UNUSED_NAME, f"no rule names the {what} {name}; use it, or remove it")
+
+
+def _named(rule: Rule) -> str:
+    return f"the {rule.kind} rule {rule.id}"

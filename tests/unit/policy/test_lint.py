@@ -1,0 +1,160 @@
+"""What a policy says and hardly means is found, and what it means is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afmiddleware.assemble import assemble
+from afmiddleware.config.limits import limits_of
+from afmiddleware.config.load import load
+from afmiddleware.grammar.capability import matches
+from afmiddleware.policy.lint import IDS, covers, lint, meets
+
+START = "version: 1\nservice: s\nledger: memory\n"
+ROUTES = """routes:
+  - {route: POST /pay, capability: pay.out, amount: {from: body.amount}, recipient: {from: body.to}}
+  - {route: GET /look, capability: shop.look}
+"""
+GOOD = """rules:
+  deny: [{capability: pay.out, when: {recipient: {in: [evil]}}}]
+  require_approval: [{capability: "pay.*", when: {amount: {gte: 5 USD}}}]
+  allow: [shop.look, {capability: pay.out, identity: token}]
+limits: [{name: day, spend: 5 USD, window: day}, {name: hour, spend: 1 USD, window: rolling 60m}, {name: r, rate: 5/day}]
+"""
+
+
+def found(text: str, tmp_path) -> list[tuple[str, int]]:
+    config = load(START + text)
+    plan, _ = assemble(config, tmp_path)
+    return [(one.id, one.line) for one in lint(plan.policy, config.routes, limits_of(config))]
+
+
+def test_a_good_policy_has_no_findings(tmp_path):
+    assert found(ROUTES + GOOD, tmp_path) == []
+
+
+CASES = {
+    "allow under a deny": ("rules: {deny: ['pay.**'], allow: [pay.out]}", [("rule.unreachable", 4)]),
+    "approval under a deny": (
+        "rules:\n  deny: [pay.out]\n  require_approval: [pay.out]\n  allow: ['pay.*']",
+        [("rule.unreachable", 6)],
+    ),
+    "an observed deny hides nothing": (
+        "rules: {deny: [{capability: 'pay.**', observe: true}], allow: [pay.out]}",
+        [],
+    ),
+    "a conditional deny hides nothing": (
+        "rules: {deny: [{capability: '**', when: {recipient: x}}], allow: [pay.out]}",
+        [],
+    ),
+    "allow under an open allow": ("rules: {allow: ['pay.*', {capability: pay.out, identity: token}]}", [("rule.shadowed", 4)]),
+    "allow after one that demands": ("rules: {allow: [{capability: 'pay.*', identity: token}, pay.out]}", []),
+    "an approval of nothing": ("rules: {require_approval: [pay.out], allow: [ship.out]}", [("approval.opens_nothing", 4)]),
+    "an approval of something": ("rules: {require_approval: ['pay.o*'], allow: ['*.out']}", []),
+    "an empty list": (
+        "lists: {a: []}\nrules: {allow: [{capability: a.b, when: {recipient: {in: $a}}}]}",
+        [("rule.never_holds", 5)],
+    ),
+    "in and not in": (
+        "rules: {allow: [{capability: a.b, when: {recipient: {in: [x, y], not_in: [x, y, z]}}}]}",
+        [("rule.never_holds", 4)],
+    ),
+    "in and not in a list": (
+        "lists: {a: [x]}\nrules: {allow: [{capability: a.b, when: {recipient: {eq: x, not_in: $a}}}]}",
+        [("rule.never_holds", 5)],
+    ),
+    "absent and equal": (
+        "rules: {allow: [{capability: a.b, when: {recipient: {exists: false, eq: x}}}]}",
+        [("rule.never_holds", 4)],
+    ),
+    "one alternative may hold": (
+        "rules: {allow: [{capability: a.b, when: [{recipient: {eq: x, ne: x}}, {recipient: y}]}]}",
+        [],
+    ),
+    "a field that is not mapped": (
+        ROUTES + "rules: {deny: [{capability: '**', when: {recipient: evil}}], allow: [shop.look, {capability: pay.out, identity: token}]}",
+        [("rule.field_unmapped", 7)],
+    ),
+    "absence is asked for": (
+        ROUTES + "rules: {deny: [{capability: '**', when: [{recipient: evil}, {recipient: {exists: false}}]}], allow: [shop.look, {capability: pay.out, identity: token}]}",
+        [],
+    ),
+    "what the caller may leave out": (
+        "rules: {deny: [{capability: a.b, when: {payload.force: true}}]}",
+        [("rule.caller_may_omit", 4)],
+    ),
+    "and what it may not": (
+        "rules: {deny: [{capability: a.b, when: [{payload.force: true}, {payload.force: {exists: false}}]}]}",
+        [],
+    ),
+    "a route that nothing allows": (
+        "routes: [{route: GET /look, capability: shop.look}]\nrules: {allow: [pay.out]}",
+        [("route.never_allowed", 4)],
+    ),
+    "money for anybody": (
+        ROUTES + "rules: {allow: ['**']}",
+        [("money.without_identity", 7)],
+    ),
+    "money under a condition on the tier": (
+        ROUTES + "rules: {allow: [shop.look, {capability: pay.out, when: {actor.tier: {gte: token}}}]}",
+        [],
+    ),
+    "a limit of nothing": (
+        ROUTES + "rules: {allow: [shop.look, {capability: pay.out, identity: token}]}\n"
+        "limits:\n  - {name: a, rate: 1/day, capability: ship.*}\n  - {name: b, spend: 1 USD, window: day, capability: shop.*}",
+        [("limit.never_binds", 9), ("limit.never_binds", 10)],
+    ),
+    "a limit above another": (
+        ("limits:\n  - {name: a, spend: 5 USD, window: day}\n  - {name: b, spend: 6 USD, window: day, capability: pay.*}\n"
+        "  - {name: c, spend: 9 USD, window: total}\n  - {name: d, spend: 9 USD, window: day, per: global}\n"
+        "  - {name: e, spend: 9 EUR, window: day}\n  - {name: f, spend: 5 USD, window: day}"),
+        [("limit.never_binds", 6), ("limit.never_binds", 10)],
+    ),
+    "a risk that nothing has": (
+        "routes: [{route: GET /look, capability: shop.look, risk: low}]\nrules: {allow: [shop.look], risk: {low: warn, high: deny}}",
+        [("risk.unused", 5)],
+    ),
+    "names that nothing uses": (
+        ("lists: {a: [x], b: [x]}\nschedules: {c: {open: daily 00:00-12:00}, d: {open: daily 00:00-12:00}, e: {open: daily 00:00-12:00}}\n"
+        "rules: {allow: [{capability: a.b, when: {recipient: {in: $a}, time: {in: [c, d]}}}]}"),
+        [("name.unused", 0), ("name.unused", 0)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "told"), CASES.values(), ids=CASES.keys())
+def test_findings(text, told, tmp_path):
+    assert found(text + "\n", tmp_path) == told
+
+
+def test_every_id_has_a_case():
+    assert {name for _, told in CASES.values() for name, _ in told} == set(IDS)
+
+
+SEGMENT = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])
+PATTERN = st.builds(
+    lambda segments, rest: ".".join([*segments, *(["**"] if rest or not segments else [])]),
+    st.lists(SEGMENT, max_size=3),
+    st.booleans(),
+)
+CAPABILITY = st.lists(st.sampled_from(["a", "b", "ab", "cab"]), min_size=1, max_size=4).map(".".join)
+
+
+@given(PATTERN, PATTERN, CAPABILITY)
+def test_what_is_said_of_two_patterns_is_true(one, other, capability):
+    if covers(one, other) and matches(other, capability):
+        assert matches(one, capability)
+    if matches(one, capability) and matches(other, capability):
+        assert meets(one, other)
+        assert meets(other, one)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [("**", "a.*"), ("a.**", "a"), ("a.**", "a.b.**"), ("*.b", "a*.b"), ("a*.c", "ab.c"), ("a.*", "a.b")],
+)
+def test_what_covers(wide, narrow):
+    assert covers(wide, narrow)
+    assert not covers(narrow, wide)
