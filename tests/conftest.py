@@ -29,7 +29,7 @@ NEEDS = {
     "gunicorn": "flask",
     "django": "django",
     "corpus": "hypercorn",
-    "demo": "uvicorn",
+    "demo": "fastapi",
     "uvicorn": "uvicorn",
     "packaging": "build",
 }

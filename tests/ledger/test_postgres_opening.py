@@ -11,7 +11,7 @@ import pytest
 
 from afmiddleware.errors import ConfigError, LedgerError, LedgerUnavailableError, ReceiptError
 from afmiddleware.ledger.open import open_for_reading
-from tests.ledger.servers import SECRET, admin, postgres, schema
+from tests.ledger.servers import SECRET, SIGNER, admin, postgres, schema
 from tests.ledger.test_postgres import admit, name_of, start
 
 pytestmark = pytest.mark.service("postgresql")
@@ -69,12 +69,12 @@ def test_another_key_is_refused_and_a_missing_one_is_not_made_anew(url: str, tmp
     with closing(postgres(url)) as ledger:
         admit(ledger, "d1")
     with pytest.raises(ReceiptError, match="restore it"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo)
+        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
     (tmp_path / "fence.key").write_text("00" * 32)
     with pytest.raises(ReceiptError, match="is not the one"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo)
+        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
     (tmp_path / "fence.key").write_text(SECRET.hex())
-    PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo).close()
+    PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER).close()
 
 
 def test_there_is_no_ledger_to_read_before_one_is_made(url: str, tmp_path: Path) -> None:
