@@ -10,28 +10,33 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
+from afmiddleware.config.schema import Identity
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
 from afmiddleware.policy.explain import Explanation, explain, stands
+from afmiddleware.policy.replay import Record, Replay, record_of, replay
+from afmiddleware.receipts.canonical import strict_parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from afmiddleware.config.schema import Config
@@ -40,6 +45,11 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.coverage import Report
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
+    from afmiddleware.receipts.checkpoint import Signer
+    from afmiddleware.receipts.verify import StoredReceipt
+
+PREFIX: Final = "/.well-known/agent-fence/"
+"""Where the fence serves its own endpoints, unless told otherwise."""
 
 _log = logging.getLogger("afmiddleware")
 
@@ -55,9 +65,13 @@ def new_id(now: int) -> str:
 
 
 class Fence:
-    """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it."""
+    """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    def __init__(
+    `receipts` is the log of what was decided. `signer` signs it in place of the policy's `signing_key`, for a key that
+    never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence serves its own endpoints.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a fence is made of)
         self,
         config: Config,
         *,
@@ -65,6 +79,8 @@ class Fence:
         ledger: Ledger | None = None,
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
+        signer: Signer | None = None,
+        prefix: str = PREFIX,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -74,7 +90,9 @@ class Fence:
         self._assembled = self.plan
         self._listing = Listing()
         self.vary = _vary(config)
-        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
+        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = _Io(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
@@ -137,6 +155,17 @@ class Fence:
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
         limits = stands(found.balances, event, found.verdict.limit)
         return replace(told, verdict=found.verdict, limits=limits)
+
+    def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
+        """Decide every receipt of this fence's ledger once more, under its own policy or that of a candidate file.
+
+        Charges nothing, records nothing. Raises `ConfigError` for a candidate that is wrong.
+        """
+        policy = self.plan.policy
+        if candidate is not None:
+            config, base = read_policy(candidate, {})
+            policy = assemble(config.model_copy(update={"identity": Identity()}), base)[0].policy
+        return replay(policy, records_in(self.ledger.receipts(Filter())))
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -334,6 +363,14 @@ class _AsyncIo:
 
 def _unrecorded(admission: Admission, error: Exception) -> None:
     _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+
+
+def records_in(stored: Iterable[StoredReceipt]) -> Iterator[Record]:
+    """What was decided, by the receipts of a ledger."""
+    for one in stored:
+        record = record_of(strict_parse(one.receipt.body), one.receipt.disclosed)
+        if record is not None:
+            yield record
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:
