@@ -42,6 +42,8 @@ class Trial:
         faults = self.judge()
         site = self.stack.site
         intents, outcomes = site.intents(), site.outcomes()
+        # Every action has ended one way or another, those of clients that left too.
+        faults += [f"{one.body['route']} never ended" for one in intents.values() if one.body["id"] not in outcomes]
         for name, seq, settled in self._settlements:
             seen = outcomes.get(intents[seq].body["id"]) if seq in intents else None
             if seen != settled:
