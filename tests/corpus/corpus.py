@@ -73,7 +73,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `line` and `headers` and `body` make it, with the usual `HEADERS` but for those named in `without` or given;
     or else `raw` is all of it, in pieces that are sent one by one, with `{auth}` for a good credential's header line,
     `{usual}` for all of the usual lines of a request without a body. `repeat` multiplies a text in the body that
-    stands between `<<` and `>>`. `stacks` are names of stacks (`stacks.KINDS`), `elsewhere` what is expected of some. `rows` are the rows of the
+    stands between `<<` and `>>`. With `h2` it is sent over HTTP/2. `stacks` are names of stacks (`stacks.KINDS`), `elsewhere` what is expected of some. `rows` are the rows of the
     research report it stands for (`rows.yaml`).
     """
 
@@ -89,6 +89,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: tuple[str, ...] = ()
     app: str = ""
     half_close: bool = False
+    h2: bool = False
     stacks: tuple[str, ...] = tuple(name for name in STACKS if not name.startswith("dj-layered"))
     elsewhere: dict[str, Any] = {}
 
@@ -103,6 +104,19 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in (*KINDS[stack].also, stack):
             expect = self.elsewhere.get(name, expect)
         return msgspec.convert(_spelled_out(expect), Expected)
+
+    def pairs(self, key: str) -> list[tuple[str, str]]:
+        """The headers to send over HTTP/2. Pseudo-headers that `headers` names again stand there twice."""
+        method, _, path = self.line.partition(" ")
+        usual = {":method": method, ":path": path, ":scheme": "http", ":authority": "shop.example"}
+        usual |= {"authorization": f"Bearer {key}", "x-case": self.name, "x-app": self.app}
+        if self.body and self.media is not None:
+            usual["content-type"] = self.media
+        more = [
+            (line[:1] + name, value.strip()) for line in self.headers for name, _, value in [line[1:].partition(":")]
+        ]
+        told = [(name, value) for name, value in usual.items() if value and name not in self.without] + more
+        return sorted(told, key=lambda pair: not pair[0].startswith(":"))
 
     def parts(self, key: str) -> list[bytes]:
         """The bytes to send."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.corpus.corpus import Case
 from tests.corpus.judge import acts, differences
 from tests.corpus.stacks import Stack
-from tests.corpus.wire import Answer, answers, send
+from tests.corpus.wire import Answer, answers, send, send_h2
 
 
 class Trial:
@@ -20,15 +20,21 @@ class Trial:
         stack, marks = self.stack, self.stack.site.marks
         before = marks.stat().st_size
         try:
-            received = send(stack.port, case.parts(stack.site.key), half_close=case.half_close)
+            answer = self._exchange(case)
         except ConnectionRefusedError:
             return ["the server is not there"]
-        answer = (answers(received) or [Answer()])[0]
         found = acts(marks, before)
         expected = case.expected(stack.name)
         if expected.settled:
             self._settlements += [(case.name, act.event["seq"], expected.settled) for act in found if act.event]
         return expected.faults(answer, found) + self.judge(before)
+
+    def _exchange(self, case: Case) -> Answer:
+        stack = self.stack
+        if case.h2:
+            return send_h2(stack.port, case.pairs(stack.site.key), case.body.encode("latin-1"))
+        received = send(stack.port, case.parts(stack.site.key), half_close=case.half_close)
+        return (answers(received) or [Answer()])[0]
 
     def end(self) -> list[str]:
         """Stop the server, and judge all that it ever did once more, how it was settled too."""
@@ -36,6 +42,8 @@ class Trial:
         faults = self.judge()
         site = self.stack.site
         intents, outcomes = site.intents(), site.outcomes()
+        # Every action has ended one way or another, those of clients that left too.
+        faults += [f"{one.body['route']} never ended" for one in intents.values() if one.body["id"] not in outcomes]
         for name, seq, settled in self._settlements:
             seen = outcomes.get(intents[seq].body["id"]) if seq in intents else None
             if seen != settled:

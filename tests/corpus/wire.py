@@ -6,6 +6,9 @@ import json
 import socket
 
 import msgspec
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
 PATIENCE = 20.0
 
@@ -51,6 +54,35 @@ def send(port: int, parts: list[bytes], *, half_close: bool = False) -> bytes:
         except (ConnectionResetError, BrokenPipeError):
             pass  # the server has read enough
     return b"".join(received)
+
+
+def send_h2(port: int, headers: list[tuple[str, str]], body: bytes) -> Answer:
+    """Send one request over HTTP/2 without TLS, as it is, and return what comes back. Raises `TimeoutError`."""
+    as_it_is = H2Configuration(
+        header_encoding="latin-1", validate_outbound_headers=False, normalize_outbound_headers=False
+    )
+    connection = H2Connection(as_it_is)
+    connection.initiate_connection()
+    connection.send_headers(1, headers, end_stream=not body)
+    if body:
+        connection.send_data(1, body, end_stream=True)
+    events: list[Event] = []
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+        plain.sendall(connection.data_to_send())
+        while not any(isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)) for event in events):
+            piece = plain.recv(65536)
+            if not piece:
+                break
+            events += connection.receive_data(piece)
+    told = [
+        (str(name), str(value))
+        for event in events
+        if isinstance(event, ResponseReceived)
+        for name, value in event.headers
+    ]
+    parts = [event.data for event in events if isinstance(event, DataReceived)]
+    status = next((int(value) for name, value in told if name == ":status"), 0)
+    return Answer(status, tuple(told), b"".join(parts))
 
 
 def answers(received: bytes) -> list[Answer]:
