@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-RECEIPT = re.compile(r'log="([^"]+)", seq=(\d+), leaf=:([^:]+):')
+RECEIPT = re.compile(r'log="([^"]+)", seq=(\d+), leaf=:([^:]+):, size=\d+, root=:[^:]+:, sig=:[^:]+:')
 
 
 @pytest.fixture
