@@ -40,7 +40,7 @@ def to_event(  # noqa: PLR0913 (each is another party's knowledge)
     Raises `MappingError`: `request.ambiguous`, `request.media_type`, `request.too_large`, `amount.unresolvable`.
     """
     document, form = _parsed(binding, facts, body)
-    found = binding.read(RequestView(facts, target.params, document, form=form))
+    found = binding.read(RequestView(facts, target.params, document, form=form, spelled=target.spelled))
     return ActionEvent(
         capability=binding.capability,
         actor=actor,
@@ -65,7 +65,7 @@ def reads_body(binding: Binding, facts: HttpFacts) -> bool:
 def view_of(binding: Binding, facts: HttpFacts, target: Target, body: bytes | None, actor: Actor) -> RequestView:
     """The request as a function of the service sees it. Raises as `to_event` does."""
     document, form = _parsed(binding, facts, body)
-    return RequestView(facts, target.params, document, form=form, actor=actor)
+    return RequestView(facts, target.params, document, form=form, actor=actor, spelled=target.spelled)
 
 
 def _parsed(binding: Binding, facts: HttpFacts, body: bytes | None) -> tuple[Any, Form | None]:

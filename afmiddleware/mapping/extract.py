@@ -86,6 +86,19 @@ def _same(path: Path, label: str) -> Get:
     return read
 
 
+def _as_written(source: Source) -> Get:
+    """`compile_source`, refusing a text that the handler will read as another one: `007` where it declares a number."""
+    get = compile_source(source)
+
+    def read(view: RequestView) -> object:
+        value = get(view)
+        if view.spelled is not None and type(value) is str and not view.spelled(source, value):
+            refuse(source.label, "is written in another way than the value that the handler makes of it")
+        return value
+
+    return get if source.kind == "path" else read
+
+
 def compile_text(template: str, kinds: tuple[str, ...] = KINDS) -> tuple[ReadText, tuple[Source, ...]]:
     """Make the reader of a template such as `flight:{body.flight_id}`, and name the sources it reads.
 
@@ -107,7 +120,7 @@ def compile_text(template: str, kinds: tuple[str, ...] = KINDS) -> tuple[ReadTex
         if isinstance(part, Source):
             following = parts[place + 1] if place + 1 < len(parts) else ""
             literal = following if isinstance(following, str) else ""
-            pieces.append((compile_source(part), part.label, literal, part is not sources[-1]))
+            pieces.append((_as_written(part), part.label, literal, part is not sources[-1]))
     if len(pieces) == 1:
         get, label, suffix, _ = pieces[0]
 

@@ -11,8 +11,9 @@ from afmiddleware.mapping.percent import decode, split
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from afmiddleware.grammar.paths import Source
     from afmiddleware.mapping.multipart import Form
     from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts
@@ -25,12 +26,13 @@ class RequestView:
 
     `document` is the JSON body as `parse_json` gives it (of a JSON-RPC call, its params or arguments), `MISSING` when
     there is none or it was not read; `form` are the fields of a form body, `None` when it is not one; `params` are the
-    path parameters as the router converted them; `actor` is who acts, for extractors that are functions.
+    path parameters as the router converted them; `actor` is who acts, for extractors that are functions; `spelled` is
+    the target's.
     """
 
-    __slots__ = ("_query", "actor", "document", "facts", "form", "params")
+    __slots__ = ("_query", "actor", "document", "facts", "form", "params", "spelled")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a part of the request)
         self,
         facts: HttpFacts,
         params: Mapping[str, object],
@@ -38,12 +40,14 @@ class RequestView:
         *,
         form: Form | None = None,
         actor: Actor | None = None,
+        spelled: Callable[[Source, str], bool] | None = None,
     ) -> None:
         self.facts = facts
         self.params = params
         self.document = document
         self.form = form
         self.actor = actor
+        self.spelled = spelled
         self._query: list[tuple[str, bytes]] | None = None
 
     def query(self, name: str) -> str | None:

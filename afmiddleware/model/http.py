@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Header = tuple[bytes, bytes]
 """A header line: lower-case name and value, undecoded."""
@@ -58,6 +58,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` is the binding key, `POST /v1/bookings/{id}`: the method that is judged (`GET` for `HEAD`), and the template
     from the outermost router down. `endpoint` is the object the router will call; `params` are its path parameters.
+    `spelled` says whether a text in a place of the request (the first argument, a `Source`) is how the value that the
+    handler will make of it is written; `None` where the framework converts nothing but the path.
     """
 
     key: str
@@ -65,3 +67,4 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     endpoint: object = None
     params: Mapping[str, object] = MappingProxyType({})
+    spelled: Callable[[Any, str], bool] | None = None

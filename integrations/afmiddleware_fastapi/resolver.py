@@ -138,6 +138,7 @@ def _enter(node: Node, scope: MutableMapping[str, Any], found: Mapping[str, Any]
         template=node.template,
         endpoint=endpoint,
         params=params,
+        spelled=node.spelled,
         rest=rest,
         steps=steps,
         closed=node.closed,

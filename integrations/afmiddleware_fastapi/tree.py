@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from afmiddleware.declare import first_declared
 from afmiddleware.mapping.coverage import Kind, key_of
 from afmiddleware_fastapi.index import ANYTHING, Index, Shape, shape_of
+from afmiddleware_fastapi.spelling import Spelling, spelling_of
 from afmiddleware_fastapi.typed import types_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Node:
 
     __slots__ = (
         "any_method", "child", "closed", "endpoint", "held", "keys", "kind", "layers", "match", "name", "refuses",
-        "sets_root", "shape", "template", "types",
+        "sets_root", "shape", "spelled", "template", "types",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, match: Callable[[Any], tuple[Any, Any]], template: str, endpoint: object) -> None:
@@ -56,6 +57,7 @@ class Node:
         self.refuses: Callable[[str], bool] | None = None
         self.sets_root = ""
         self.types: Mapping[str, Any] = {}
+        self.spelled: Spelling | None = None
         self.layers: tuple[object, ...] = ()
 
 
@@ -136,6 +138,7 @@ class Tree:
             node.shape = _shape(original, view, view.path)
             _methods(node, original, view.methods)
             node.types = types_of(getattr(view, "dependant", None))
+            node.spelled = spelling_of(getattr(view, "dependant", None))
             node.layers = _route_layers(view)
         elif isinstance(original, WebSocketRoute):
             node = Node("websocket", view.matches, prefix + view.path, view.endpoint)

@@ -37,7 +37,7 @@ class TypedParams(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = dict.__getitem__(self, name)
-        return value if all(_is_own(one, value) for one in self._types.get(name, ())) else OTHER_SPELLING
+        return value if all(is_own(one, value) for one in self._types.get(name, ())) else OTHER_SPELLING
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, or what stands for one with another spelling."""
@@ -70,7 +70,7 @@ def _fields(dependant: Any) -> Iterator[Any]:
         yield from _fields(inner)
 
 
-def _is_own(adapter: TypeAdapter[Any], text: object) -> bool:
+def is_own(adapter: TypeAdapter[Any], text: object) -> bool:
     """Whether a text is how its value is written. One that FastAPI will refuse is not acted on, so it may be read."""
     try:
         value = adapter.validate_python(text)
