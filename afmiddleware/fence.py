@@ -10,7 +10,7 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from msgspec.structs import replace
 
@@ -25,6 +25,7 @@ from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.coverage import Report
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
+
+PREFIX: Final = "/.well-known/agent-fence/"
+"""Where the fence serves its own endpoints, unless told otherwise."""
 
 _log = logging.getLogger("afmiddleware")
 
@@ -60,9 +65,13 @@ def new_id(now: int) -> str:
 
 
 class Fence:
-    """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it."""
+    """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    def __init__(
+    `receipts` is the log of what was decided. `signer` signs it in place of the policy's `signing_key`, for a key that
+    never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence serves its own endpoints.
+    """
+
+    def __init__(  # noqa: PLR0913 (what a fence is made of)
         self,
         config: Config,
         *,
@@ -70,6 +79,8 @@ class Fence:
         ledger: Ledger | None = None,
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
+        signer: Signer | None = None,
+        prefix: str = PREFIX,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -79,7 +90,9 @@ class Fence:
         self._assembled = self.plan
         self._listing = Listing()
         self.vary = _vary(config)
-        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo)
+        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = _Io(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))

@@ -1,4 +1,4 @@
-"""`python -m benchmarks overhead`, `throughput`, `routes` and `policy`."""
+"""`python -m benchmarks overhead`, `throughput`, `routes`, `policy` and `receipts`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 from benchmarks.django_stack import django_overhead
 from benchmarks.overhead import overhead
 from benchmarks.policy import policy
+from benchmarks.receipts import receipts
 from benchmarks.routes import routes
 from benchmarks.throughput import throughput
 from benchmarks.wsgi import wsgi_overhead
@@ -31,6 +32,9 @@ def main() -> None:
     four = commands.add_parser("policy", help="the policy alone at 10 000 rules against 10")
     four.add_argument("--rounds", type=int, default=15)
     four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
+    five = commands.add_parser("receipts", help="checking a log against re-encoding it")
+    five.add_argument("--rounds", type=int, default=3)
+    five.add_argument("--size", type=int, default=100_000, help="receipts in the log")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         whole = not (chosen.wsgi or chosen.django)
@@ -42,6 +46,8 @@ def main() -> None:
             django_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.django)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
+    elif chosen.command == "receipts":
+        receipts(chosen.size, chosen.rounds)
     elif chosen.command == "policy":
         policy(chosen.rounds, chosen.requests)
     else:

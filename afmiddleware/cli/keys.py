@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from afmiddleware.cli import signing
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import ApiKeyRecord, new_key
@@ -22,13 +23,25 @@ def keys_group() -> None:
 
 
 @keys_group.command("new")
-@click.argument("account")
+@click.argument("account", default="")
+@click.option("--receipts", is_flag=True, help="Make the key that signs the receipt log instead.")
 @click.option("--label", default="", help="A note on what the key is for.")
 @click.option("--scope", "scopes", multiple=True, help="A scope the key carries; may be given again.")
 @policy_option
 @json_option
-def new_command(account: str, label: str, scopes: tuple[str, ...], policy: str, *, as_json: bool) -> None:
+def new_command(  # noqa: PLR0913 (options)
+    account: str,
+    label: str,
+    scopes: tuple[str, ...],
+    policy: str,
+    *,
+    receipts: bool,
+    as_json: bool,
+) -> None:
     """Make a key for ACCOUNT and show it. It cannot be shown again."""
+    if receipts:
+        signing.make(policy, as_json=as_json)
+        return
     try:
         text, record = new_key(account, secrets.token_bytes, now=system_clock(), label=label, scopes=scopes)
     except ValueError as error:
@@ -43,6 +56,24 @@ def new_command(account: str, label: str, scopes: tuple[str, ...], policy: str, 
         return
     click.echo(text)
     click.echo(f"Key {record.id} of account {account}. This is the only time it is shown.", err=True)
+
+
+@keys_group.command("rotate")
+@click.option("--receipts", is_flag=True, required=True, help="The key that signs the receipt log.")
+@policy_option
+@json_option
+def rotate_command(policy: str, *, receipts: bool, as_json: bool) -> None:
+    """Replace the key that signs the receipt log; the old one signs the record of it."""
+    del receipts
+    signing.rotate(policy, as_json=as_json)
+
+
+@keys_group.command("public")
+@policy_option
+@json_option
+def public_command(policy: str, *, as_json: bool) -> None:
+    """Show the public keys of the receipt log, for whoever verifies it. Exit 1 when it is not signed."""
+    signing.show(policy, as_json=as_json)
 
 
 @keys_group.command("list")

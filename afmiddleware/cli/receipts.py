@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +14,28 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
-from afmiddleware.errors import AFError, ConfigError
+from afmiddleware.cli.receipts_out import (
+    check_command,
+    export_command,
+    prove_command,
+    redact_command,
+    stats_command,
+)
+from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.log import ReceiptLog
+from afmiddleware.ledger.open import keys_for_reading, open_for_reading
 from afmiddleware.ledger.verification import verify_ledger
+from afmiddleware.model.money import Money
+from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.receipts.checkpoint import read_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import Report, StoredReceipt
 
 _UNREADABLE = 5
@@ -40,23 +53,38 @@ def receipts_group() -> None:
 @click.option("--kind", default="", help="Only intent, refusal, outcome or aggregate.")
 @click.option("--capability", default="", help="Only this capability.")
 @click.option("--verdict", default="", help="Only allow or refuse.")
+@click.option("--actor", default="", help="Only those of this caller, such as key:acct_42.")
+@click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
+@click.option("--until", type=click.DateTime(), help="Only before this time, in UTC.")
+@click.option("--amount", default="", help="Only of at least this much, such as '20 USD'.")
 @click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
 def list_command(  # noqa: PLR0913 (options)
     policy: str,
     kind: str,
     capability: str,
     verdict: str,
+    actor: str,
+    since: datetime | None,
+    until: datetime | None,
+    amount: str,
     last: int | None,
     *,
     as_json: bool,
 ) -> None:
     """List receipts in the order of the log. As JSON, one receipt a line."""
-    with closing(open_for_reading(*policy_at(policy))) as ledger:
+    config, base = policy_at(policy)
+    least = Money.parse(amount, config.exponents) if amount else None
+    with closing(open_for_reading(config, base)) as ledger:
+        owner = ReceiptLog(ledger, keys_for_reading(config, base)).pseudonym(actor) if actor else ""
         after = max(ledger.head().size - last, 0) if last else 0
         if not as_json:
             click.echo(_HEADING)
         for stored in ledger.receipts(Filter(kind=kind, capability=capability, verdict=verdict, after=after)):
             body = strict_parse(stored.receipt.body)
+            if (owner and body["owner"] != owner) or not _within(int(stored.columns["ts"]), since, until):
+                continue
+            if least is not None and (body.get("currency") != least.currency or _minor(body) < least.minor):
+                continue
             click.echo(msgspec.json.encode(_told(stored, body)) if as_json else _line(stored, body))
 
 
@@ -90,11 +118,28 @@ def show_command(which: str, policy: str, *, as_json: bool) -> None:
 @policy_option
 @json_option
 @click.option("--anchor", type=click.Path(dir_okay=False), help="The anchor file, when it is not the policy's.")
-def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with a public key the log must be signed by; may be given again.",
+)
+@click.option(
+    "--have",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A file with an Agent-Receipt header or a proof that was given out; may be given again.",
+)
+def verify_command(
+    policy: str, anchor: str | None, public_keys: tuple[str, ...], have: tuple[str, ...], *, as_json: bool
+) -> None:
     """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5)."""
     try:
+        trusted = tuple(read_public(_text(place)) for place in public_keys)
+        had = [one for place in have for one in read_had(_text(place))]
         if as_json or not sys.stderr.isatty():
-            report = verify_policy(policy, anchor)
+            report = verify_policy(policy, anchor, trusted=trusted, had=had)
         else:
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 task = progress.add_task("verifying", total=None)
@@ -102,6 +147,8 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
                     policy,
                     anchor,
                     lambda done, size: progress.update(task, completed=done, total=size),
+                    trusted=trusted,
+                    had=had,
                 )
     except ConfigError:
         # A policy that cannot be read says nothing of the log.
@@ -120,13 +167,28 @@ def verify_command(policy: str, anchor: str | None, *, as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
+for _command in (export_command, prove_command, check_command, redact_command, stats_command):
+    receipts_group.add_command(_command)
+
+
 def verify_policy(
     policy: str,
     anchor: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
-    return verify_ledger(*policy_at(policy), anchor, progress)
+    return verify_ledger(*policy_at(policy), anchor, progress, trusted=trusted, had=had)
+
+
+def _text(place: str) -> str:
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{place} cannot be read: {error}"
+        raise ReceiptError(msg) from error
 
 
 def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
@@ -152,6 +214,15 @@ def _shown(value: object) -> str:
     """A value without what a terminal would obey: callers choose some of these texts."""
     text = str(value)
     return text if text.isprintable() else repr(text)
+
+
+def _within(ts: int, since: datetime | None, until: datetime | None) -> bool:
+    at = datetime.fromtimestamp(ts / 1_000_000, UTC).replace(tzinfo=None)
+    return (since is None or at >= since) and (until is None or at < until)
+
+
+def _minor(body: dict[str, Any]) -> int:
+    return int(body.get("amount") or body.get("captured") or 0)
 
 
 def _amount(body: dict[str, Any]) -> str:

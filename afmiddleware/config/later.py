@@ -41,7 +41,6 @@ NOT_YET: Final = frozenset(
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",
         "receipts.redact",
-        "receipts.signing_key",
     },
 )
 """Keys by their path, `*` for any place in a list."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from afmiddleware.config.tree import Path, Problem, Tree, read_tree, spelled
 from afmiddleware.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["limits_of", "load"]
 
@@ -29,7 +30,9 @@ _NUMBERED: Final[tuple[Path, ...]] = (
     ("rules", "allow"),
     ("identity", "jwt", "issuers"),
 )
-_SECRETS: Final[frozenset[Path]] = frozenset({("receipts", "mac_key")})
+_SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
+    {("receipts", "mac_key"): mac_secret, ("receipts", "signing_key"): str.encode},
+)
 _URLS: Final[frozenset[Path]] = frozenset({("ledger",)})
 """URLs that may hold a password: such a one is read whole from the environment."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
@@ -165,7 +168,7 @@ def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str
         _note(tree, path, f"the environment variable {match.group(1)} is not set; set it, or use {{file: path}}")
     else:
         try:
-            secret = mac_secret(env[match.group(1)])
+            secret = _SECRETS[path](env[match.group(1)])
         except ValueError as error:
             _note(tree, path, f"the environment variable {match.group(1)} {error}")
         else:

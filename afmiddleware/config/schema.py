@@ -251,6 +251,13 @@ class MacKey(Model):
     secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
 
 
+class SigningEntry(Model):
+    """The private key that signs checkpoints: a file that holds it, or its text, read by the loader."""
+
+    file: Text | None = None
+    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
+
+
 class AnchorEntry(Model):
     """Where the mark of the log is kept, and how often it is written, in seconds."""
 
@@ -263,6 +270,7 @@ class Receipts(Model):
 
     payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
     mac_key: MacKey | None = None
+    signing_key: SigningEntry | None = None
     anchor: AnchorEntry | None = None
 
 

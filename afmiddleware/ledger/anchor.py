@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.receipts.verify import Anchor
+from afmiddleware.receipts.anchor import Anchor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
     from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.keys import ReceiptKeys
+    from afmiddleware.receipts.merkle import Frontier
+    from afmiddleware.receipts.notary import SigningKey
     from afmiddleware.receipts.verify import StoredReceipt
 
 
@@ -37,6 +40,26 @@ class Reader(Protocol):
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """Stored receipts in order of their sequence numbers."""
+        ...
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Up to `count` hashes of the log's tree from index `first` on: leaves (0), or a stored level (8, 16, ...)."""
+        ...
+
+    def checkpoint(self) -> str:
+        """The last signed checkpoint, a C2SP note; empty while nothing is signed."""
+        ...
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The signed checkpoints of more than `after` receipts, by their sizes."""
+        ...
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public keys of the log, the oldest first."""
+        ...
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log, as stored."""
         ...
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
@@ -67,6 +90,9 @@ class Ledger(Reader, Protocol):
     receipt are written together or not at all, and nothing is answered before that is durable. All raise
     `LedgerUnavailableError` when the commit could not be made in time or its outcome is not known.
     """
+
+    keys: ReceiptKeys
+    """What authenticates the receipts, and hides their owners."""
 
     inline: bool
     """Whether a commit does no I/O, so that it may be made on an event loop."""

@@ -22,9 +22,9 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
-from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef
+from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
 from afmiddleware.receipts.record import aggregate
 from afmiddleware.receipts.verify import StoredReceipt
@@ -110,6 +110,7 @@ class Books:
         self.changed_claims: dict[str, Claimed | None] = {}
         self.turned_away: dict[tuple[str, str], int] = {}
         self.turned_away_since = 0
+        self.seal: Seal | None = None
         self.leases: dict[int, int] = {}
         self.holder = 0
         self.renewed = 0
@@ -125,6 +126,8 @@ class Books:
                 return conclude(self, item)
             if isinstance(item, Settle):
                 return settle(self, item)
+            if isinstance(item, Record):
+                return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -245,7 +248,7 @@ class Books:
         row.oseq, row.oprev = mine.seq, mine.leaf
         self.changed.add(key)
         self.written.append(Written(draft, receipt, self.head.ts))
-        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf)
+        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf, self.seal)
 
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
@@ -274,6 +277,9 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     for item in items:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
+            continue
+        if isinstance(item, Record):
+            rows.add(f"actor:{item.draft.owner}")
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)

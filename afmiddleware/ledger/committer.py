@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Record, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -250,7 +250,11 @@ class Committer:
 
     def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
         _log.error("the ledger did not commit: %s", error)
-        again = [ticket for ticket in batch if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle)]
+        again = [
+            ticket
+            for ticket in batch
+            if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle | Record)
+        ]
         again += undone
         with self._wake:
             for ticket in batch:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
+from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Entry, Expire
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.notary import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
+    from afmiddleware.receipts.merkle import Frontier
     from afmiddleware.receipts.verify import StoredReceipt
 
 MAX_ROWS: Final = 200_000
@@ -44,12 +48,13 @@ class MemoryLedger:
 
     inline = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
         keys: ReceiptKeys,
         clock: Callable[[], int],
         draw: Callable[[int], bytes],
         *,
+        signer: Signer | None = None,
         max_rows: int = MAX_ROWS,
         kept: int = KEPT_RECEIPTS,
     ) -> None:
@@ -64,6 +69,7 @@ class MemoryLedger:
         self._swept_at = 0
         self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
+        self._tree = MemoryTree(kept, signer)
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
@@ -85,8 +91,10 @@ class MemoryLedger:
             answer = books.perform(item)
             if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
                 heappush(self._due, (books.holds[item.id].due, item.id))
-            self._kept += books.written
-            books.written.clear()
+            if books.written:
+                self._kept += books.written
+                self._tree.add([written.receipt.leaf for written in books.written])
+                books.written.clear()
             books.changed.clear()
             books.changed_claims.clear()
             if type(answer) is Closed:
@@ -112,6 +120,31 @@ class MemoryLedger:
         with self._lock:
             kept = [written.stored() for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Hashes of the log's tree: those of the receipts that are kept."""
+        with self._lock:
+            return self._tree.nodes(level, first, count)
+
+    def checkpoint(self) -> str:
+        """A checkpoint of the whole log, signed now."""
+        with self._lock:
+            return self._tree.sign(self._books.head.log)
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The one checkpoint."""
+        with self._lock:
+            size, note = self._books.head.size, self._tree.sign(self._books.head.log)
+        return iter([(size, note)] if size > after else [])
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public key of this process."""
+        return [SigningKey(0, self._tree.public)]
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log."""
+        with self._lock:
+            return self._tree.grown()
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """Copies of the counters of `keys`."""

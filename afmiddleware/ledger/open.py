@@ -10,9 +10,10 @@ from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postg
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.ledger.anchor import AnchorFile
 from afmiddleware.ledger.memory import MemoryLedger
-from afmiddleware.ledger.receipt_key import read_keys
+from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
+from afmiddleware.receipts.checkpoint import KeySigner
 from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config, Receipts
     from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.receipts.checkpoint import Signer
 
+SIGNING_FILE: Final = "fence.signing.pem"
 KEY_FILE: Final = "fence.key"
 """Where the receipts' secret is, beside the policy, when the ledger is on a server and the policy names no other."""
 
@@ -34,6 +37,7 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     clock: Callable[[], int],
     undo: Callable[[Entry, Held], Conclusion],
     secret: bytes | None = None,
+    signer: Signer | None = None,
 ) -> Ledger:
     """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
 
@@ -41,16 +45,25 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     driver that is not installed or a memory ledger under several workers, and what the ledger raises.
     """
     secret = secret or receipt_secret(receipts)
+    signer = signer or _signer(url, base, receipts)
     if url in MEMORY:
         _one_process_only()
-        return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom)
+        return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom, signer=signer)
     mark = receipts.anchor
     anchor = AnchorFile(base / mark.file, mark.every * 1_000_000) if mark is not None else None
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
-        opened = _postgres().PostgresLedger(parse_postgres(url), key, undo, secret=secret, anchor=anchor)
+        opened = _postgres().PostgresLedger(
+            parse_postgres(url),
+            key,
+            undo,
+            secret=secret,
+            signing=_signing_on_server(base, receipts),
+            signer=signer,
+            anchor=anchor,
+        )
         return cast("Ledger", opened)
-    return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, anchor=anchor)
+    return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, signer=signer, anchor=anchor)
 
 
 def receipt_secret(receipts: Receipts) -> bytes | None:
@@ -67,16 +80,45 @@ def locate(url: str, base: Path, receipts: Receipts | None = None) -> Location:
         )
         raise ConfigError([msg])
     key = receipts.mac_key.file if receipts is not None and receipts.mac_key is not None else None
-    return Location.of(base / url.removeprefix(SQLITE), base / key if key else None)
+    signing = receipts.signing_key.file if receipts is not None and receipts.signing_key is not None else None
+    return Location.of(
+        base / url.removeprefix(SQLITE), base / key if key else None, base / signing if signing else None
+    )
 
 
-def open_for_tools(config: Config, base: Path) -> Ledger:
+def signing_file(config: Config, base: Path) -> Path:
+    """The file of the key that signs the receipts of a policy. Raises `ConfigError` for a ledger in memory."""
+    _not_in_memory(config)
+    if config.ledger.startswith(POSTGRES):
+        return _signing_on_server(base, config.receipts)
+    return locate(config.ledger, base, config.receipts).signing
+
+
+def _signing_on_server(base: Path, receipts: Receipts) -> Path:
+    named = receipts.signing_key.file if receipts.signing_key is not None else None
+    return base / (named or SIGNING_FILE)
+
+
+def _signer(url: str, base: Path, receipts: Receipts) -> Signer | None:
+    """The signer that the policy names apart from where the ledger looks by itself."""
+    named = receipts.signing_key
+    if named is None:
+        return None
+    if named.secret is not None:
+        return KeySigner.read(named.secret.get_secret_value())
+    place = base / (named.file or "")
+    return read_signing_key(place) if url in MEMORY and place.exists() else None
+
+
+def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None = None) -> Ledger:
     """Open the ledger of a policy for a command that reads, or changes keys, and admits nothing.
 
     It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
     """
     _not_in_memory(config)
-    return open_ledger(config.ledger, base, config.receipts.model_copy(update={"anchor": None}), _no_clock, _no_undo)
+    return open_ledger(
+        config.ledger, base, config.receipts.model_copy(update={"anchor": None}), clock or _no_clock, _no_undo
+    )
 
 
 def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:

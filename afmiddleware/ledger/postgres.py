@@ -18,9 +18,12 @@ from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_writer import PostgresWriter
+from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.stored import COLUMNS, Seen, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
@@ -83,6 +87,42 @@ class PostgresReader:
             if len(page) < PAGE:
                 return
             values[0] = page[-1][0]
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Hashes of the log's tree."""
+        if level:
+            found = self._all(
+                "SELECT hash FROM {}.node WHERE level = %s AND place >= %s AND place < %s ORDER BY place",
+                [level, first, first + count],
+            )
+        else:
+            query: LiteralString = "SELECT leaf FROM {}.receipt WHERE seq > %s AND seq <= %s ORDER BY seq"
+            found = self._all(query, [first, first + count])
+        return [one for (one,) in found]
+
+    def checkpoint(self) -> str:
+        """The last signed checkpoint."""
+        found = self._all("SELECT note FROM {}.checkpoint ORDER BY size DESC LIMIT 1")
+        return str(found[0][0]) if found else ""
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The signed checkpoints, read a page at a time."""
+        while True:
+            query: LiteralString = "SELECT size, note FROM {}.checkpoint WHERE size > %s ORDER BY size LIMIT %s"
+            page = self._all(query, [after, PAGE])
+            yield from ((int(size), str(note)) for size, note in page)
+            if len(page) < PAGE:
+                return
+            after = page[-1][0]
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public keys of the log."""
+        found = self._all("SELECT after, public, proof FROM {}.signing_key ORDER BY after, id")
+        return [SigningKey(*row) for row in found]
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log."""
+        return Frontier.unpack(*self._all("SELECT size, frontier FROM {}.head WHERE id = 1")[0])
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """The counters of `keys`."""
@@ -174,16 +214,23 @@ class PostgresLedger(PostgresReader):
         clock: Callable[[], int] | None = None,
         draw: Callable[[int], bytes] = os.urandom,
         secret: bytes | None = None,
+        signing: Path | None = None,
+        signer: Signer | None = None,
         anchor: AnchorFile | None = None,
         deadline: float | None = None,
     ) -> None:
-        self.keys = prepare(url, key, secret)
+        place = signing or key.with_name(f"{key.stem}.signing.pem")
+        self.keys = prepare(url, key, secret, place, signer)
         super().__init__(url)
         if anchor is not None:
             check_anchor(anchor, self)
         seen, keys = Seen(), self.keys
+
+        def read_signer() -> Signer | None:
+            return signer or (read_signing_key(place) if place.exists() else None)
+
         self._committer = Committer(
-            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock),
+            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer),
             undo,
             deadline=float(url.timeout) if deadline is None else deadline,
         )

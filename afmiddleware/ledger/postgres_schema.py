@@ -11,7 +11,7 @@ from afmiddleware.errors import LedgerError
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the tables, kept in `meta`; migrations only go forward."""
 
 _LOCK: Final = 0x61666D  # every ledger of a database migrates in turn
@@ -82,4 +82,16 @@ _SECOND: Final[tuple[LiteralString, ...]] = (
     "CREATE INDEX claim_expires ON {schema}.claim (expires)",
 )
 
-_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND)
+# The tree over the leaves, and the signatures of it. `prepare` makes the tree of a log that has begun.
+_THIRD: Final[tuple[LiteralString, ...]] = (
+    "ALTER TABLE {schema}.head ADD COLUMN frontier bytea NOT NULL DEFAULT ''",
+    "ALTER TABLE {schema}.head ADD COLUMN signer bytea NOT NULL DEFAULT ''",
+    ("CREATE TABLE {schema}.node (level integer, place bigint, hash bytea NOT NULL, PRIMARY KEY (level, place))"),
+    "CREATE TABLE {schema}.checkpoint (size bigint PRIMARY KEY, note text NOT NULL)",
+    (
+        "CREATE TABLE {schema}.signing_key (public bytea PRIMARY KEY, after bigint NOT NULL, proof bytea NOT NULL,"
+        " id bigint GENERATED ALWAYS AS IDENTITY)"
+    ),
+)
+
+_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND, _THIRD)

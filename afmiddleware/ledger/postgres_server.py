@@ -12,13 +12,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from afmiddleware.errors import ConfigError, LedgerUnavailableError
 from afmiddleware.ledger.postgres_schema import migrate
-from afmiddleware.ledger.receipt_key import keys_of_log, new_log
+from afmiddleware.ledger.receipt_key import keys_of_log, new_log, signer_of_log
 from afmiddleware.receipts.chain import NO_LEAF
+from afmiddleware.receipts.merkle import Frontier, extend
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.ledger_url import PostgresUrl
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 _log = logging.getLogger("afmiddleware.ledger")
@@ -61,11 +63,18 @@ def connect(url: PostgresUrl) -> psycopg.Connection:
         raise LedgerUnavailableError(msg) from error
 
 
-def prepare(url: PostgresUrl, key: Path, secret: bytes | None = None) -> ReceiptKeys:
+def prepare(
+    url: PostgresUrl,
+    key: Path,
+    secret: bytes | None = None,
+    signing: Path | None = None,
+    signer: Signer | None = None,
+) -> ReceiptKeys:
     """Make the tables when there are none, migrate older ones, and read the keys of the receipts.
 
-    `key` is the file with the receipts' secret, `secret` (32 bytes) stands in for it. A key file is made only together
-    with a new log. Raises `LedgerError`, `LedgerUnavailableError` and `ReceiptError`, each saying what to do.
+    `key` is the file with the receipts' secret and `signing` that of the key that signs; `secret` (32 bytes) and
+    `signer` stand in for them. Key files are made only together with a new log. Raises `LedgerError`,
+    `LedgerUnavailableError` and `ReceiptError`, each saying what to do.
     """
     head = sql.Identifier(url.schema, "head")
     with connect(url) as connection:
@@ -73,15 +82,26 @@ def prepare(url: PostgresUrl, key: Path, secret: bytes | None = None) -> Receipt
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_PATIENCE}s",))
                 migrate(connection, url.schema)
-                cursor.execute(sql.SQL("SELECT size, kid FROM {} FOR UPDATE").format(head))
+                cursor.execute(sql.SQL("SELECT size, kid, signer, frontier FROM {} FOR UPDATE").format(head))
                 found = cursor.fetchone()
-                size, kid = found or (0, "")
+                size, kid, public, frontier = found or (0, "", b"", b"")
                 keys = keys_of_log(size, kid, key, secret, url.name)
                 if found is None:
                     insert = sql.SQL("INSERT INTO {} VALUES (1, %s, 0, %s, 0, %s)").format(head)
                     cursor.execute(insert, (new_log(), NO_LEAF, keys.kid))
                 elif not size and kid != keys.kid:
                     cursor.execute(sql.SQL("UPDATE {} SET kid = %s").format(head), (keys.kid,))
+                if size and not frontier:
+                    _plant(cursor, url.schema)
+                place = signing or key.with_name(f"{key.stem}.signing.pem")
+                signs = signer_of_log(size, bytes(public), place, signer, url.name)
+                if signs is not None and signs.public != bytes(public):
+                    cursor.execute(sql.SQL("UPDATE {} SET signer = %s").format(head), (signs.public,))
+                    of_log = sql.Identifier(url.schema, "signing_key")
+                    if not size:
+                        cursor.execute(sql.SQL("DELETE FROM {}").format(of_log))
+                    insert = sql.SQL("INSERT INTO {} (public, after, proof) VALUES (%s, %s, '')").format(of_log)
+                    cursor.execute(insert, (signs.public, size))
                 cursor.execute("SELECT current_setting('fsync'), current_setting('full_page_writes')")
                 if cursor.fetchone() != ("on", "on"):
                     _log.warning("%s runs without fsync or full_page_writes: a crash of it loses receipts", url.name)
@@ -89,6 +109,21 @@ def prepare(url: PostgresUrl, key: Path, secret: bytes | None = None) -> Receipt
             msg = f"the ledger {url.name} cannot be used: {said(error)}"
             raise LedgerUnavailableError(msg) from error
     return keys
+
+
+def _plant(cursor: psycopg.Cursor, schema: str) -> None:
+    """Make the tree of a log that was begun by a release without one."""
+
+    def named(name: str) -> sql.Identifier:
+        return sql.Identifier(schema, name)
+
+    leaves = cursor.execute(sql.SQL("SELECT leaf FROM {} ORDER BY seq").format(named("receipt"))).fetchall()
+    tree, nodes = extend(Frontier(), (bytes(leaf) for (leaf,) in leaves))
+    cursor.executemany(
+        sql.SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(named("node")),
+        [(node.level, node.index, node.hash) for node in nodes],
+    )
+    cursor.execute(sql.SQL("UPDATE {} SET frontier = %s").format(named("head")), (tree.pack(),))
 
 
 def said(error: psycopg.Error) -> str:

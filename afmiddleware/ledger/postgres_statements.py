@@ -20,7 +20,7 @@ class Statements:
             " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
             " ELSE current_setting('synchronous_commit') END, true)",
         )
-        self.head = made("SELECT log, size, leaf, ts FROM {schema}.head WHERE id = 1 FOR UPDATE")
+        self.head = made("SELECT log, size, leaf, ts, frontier, signer FROM {schema}.head WHERE id = 1 FOR UPDATE")
         # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
         self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
         self.holds = made("SELECT id, data FROM {schema}.hold WHERE id = ANY(%b)")
@@ -52,7 +52,13 @@ class Statements:
             "INSERT INTO {schema}.claim VALUES (%s, %s, %b)"
             " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
         )
-        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s WHERE id = 1")
+        self.put_head = made("UPDATE {schema}.head SET size = %s, leaf = %b, ts = %s, frontier = %b WHERE id = 1")
+        self.put_nodes = made("INSERT INTO {schema}.node SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[])")
+        self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")
+        self.put_signer = made("UPDATE {schema}.head SET signer = %b")
+        self.put_key = made("INSERT INTO {schema}.signing_key (public, after, proof) VALUES (%b, %s, %b)")
+        self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
+        self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
         self.begin = b"BEGIN ISOLATION LEVEL READ COMMITTED"
         self.page = made("SELECT key, data FROM {schema}.counter WHERE key > %b ORDER BY key LIMIT %s")
         self.some_rows = made(

@@ -16,10 +16,14 @@ from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
+from afmiddleware.ledger.stored import without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
-from afmiddleware.model.entry import Expire
+from afmiddleware.model.entry import Expire, Record
+from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 EXPIRED_AT_ONCE: Final = 100
@@ -55,6 +60,7 @@ class PostgresWriter:
         anchor: AnchorFile | None,
         seen: Seen,
         clock: Callable[[], int] | None = None,
+        read_signer: Callable[[], Signer | None] = lambda: None,
     ) -> None:
         self._url = url
         self._keys = keys
@@ -63,6 +69,9 @@ class PostgresWriter:
         self._seen = seen
         self._clock = clock
         self._sql = Statements(url.schema)
+        self._read_signer = read_signer
+        self._signer = read_signer()
+        self._frontier = Frontier()
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
         seen.hold(draw)
@@ -135,7 +144,7 @@ class PostgresWriter:
                 answers += [books.perform(item) for item in items]
                 if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                     books.flush_turned_away()
-                self._store(books)
+                self._store(books, [item for item in items if isinstance(item, Record)])
                 asked = True
                 connection.execute("COMMIT")
         except BaseException as error:
@@ -176,8 +185,12 @@ class PostgresWriter:
         if found is None or told is None:
             msg = f"the ledger {self._url.name} has no log: its tables were emptied"
             raise LedgerUnavailableError(msg)
-        head = self._checked(Head(*found))
+        *known, frontier, public = found
+        head = self._checked(Head(*known))
+        self._frontier = Frontier.unpack(head.size, frontier)
         books = Books(head, self._keys, self._draw)
+        if self._signs(public):
+            books.seal = Seal()
         books.now = self._clock() if self._clock is not None else told[0]
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
@@ -203,7 +216,27 @@ class PostgresWriter:
             raise LedgerUnavailableError(msg)
         return head
 
-    def _store(self, books: Books) -> None:
+    def _signs(self, public: bytes) -> bool:
+        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
+        if (self._signer.public if self._signer is not None else b"") != public:
+            self._signer = self._read_signer()
+            if self._signer is None or self._signer.public != public:
+                msg = f"the signing key at hand is not the one of the log in {self._url.name}"
+                raise LedgerUnavailableError(msg)
+        return self._signer is not None
+
+    def _carry_out(self, record: Record, size: int) -> None:
+        """Do what a record says was done."""
+        connection, statements = self._connection, self._sql
+        if record.new_key:
+            connection.execute(statements.put_signer, (record.new_key,))
+            connection.execute(statements.put_key, (record.new_key, size, record.proof))
+        for seq in record.erase_in:
+            found = connection.execute(statements.values, (seq,), binary=True).fetchone()
+            left = without(found[0] if found is not None else None, record.erase)
+            connection.execute(statements.put_values, (left, seq))
+
+    def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection, statements = self._connection, self._sql
         changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
         if changed:
@@ -222,7 +255,16 @@ class PostgresWriter:
         if books.written:
             head = books.head
             connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
-            connection.execute(statements.put_head, (head.size, head.leaf, head.ts))
+            leaves = [written.receipt.leaf for written in books.written]
+            sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+            connection.execute(statements.put_head, (head.size, head.leaf, head.ts, sealed.frontier.pack()))
+            if sealed.nodes:
+                rows = [(node.level, node.index, node.hash) for node in sealed.nodes]
+                connection.execute(statements.put_nodes, _columns(rows))
+            if sealed.note:
+                connection.execute(statements.put_checkpoint, (head.size, sealed.note))
+            for record in records:
+                self._carry_out(record, head.size)
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

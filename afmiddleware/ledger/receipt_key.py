@@ -1,4 +1,4 @@
-"""The secret that the receipts of a log are authenticated by, in a file beside the ledger or the policy."""
+"""The secrets of a log, in files beside the ledger or the policy: what authenticates its receipts, what signs it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from afmiddleware.errors import ReceiptError
+from afmiddleware.receipts.checkpoint import KeySigner, key_name
 from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from afmiddleware.receipts.checkpoint import Signer
 
 KEY_BYTES: Final = 32
 
@@ -51,6 +57,58 @@ def keys_of_log(size: int, kid: str, path: Path, secret: bytes | None, place: st
         msg = f"the key {found.kid} is not the one the receipt log in {place} was made with ({kid})"
         raise ReceiptError(msg)
     return found
+
+
+def signer_of_log(size: int, known: bytes, path: Path, signer: Signer | None, place: str) -> Signer | None:
+    """What signs the log in `place`, which has `size` receipts and is signed by the public key `known`.
+
+    `signer` stands in for the key file. A key file is made only together with a new log; a log of an older release has
+    no key and stays unsigned (`None`) until it is given one. Raises `ReceiptError`, saying what to do.
+    """
+    if signer is None and not path.exists():
+        if size and not known:
+            return None
+        if size:
+            msg = (
+                f"the signing key {path} of the receipt log in {place} is missing: restore it; a new key is never made "
+                "over an existing log"
+            )
+            raise ReceiptError(msg)
+        write_signing_key(path)
+    if signer is None:
+        signer = read_signing_key(path)
+    if size and known and signer.public != known:
+        msg = (
+            f"the signing key {key_name(signer.public)} is not the one of the receipt log in {place} "
+            f"({key_name(known)}): restore that one; a key is replaced with: afmiddleware keys rotate --receipts"
+        )
+        raise ReceiptError(msg)
+    return signer
+
+
+def read_signing_key(path: Path) -> KeySigner:
+    """The private key in a file. Raises `ReceiptError`."""
+    try:
+        return KeySigner.read(path.read_bytes())
+    except (OSError, ReceiptError) as error:
+        msg = f"the signing key {path} cannot be read: {error}"
+        raise ReceiptError(msg) from error
+
+
+def write_signing_key(path: Path) -> KeySigner:
+    """Make a private key in a new file that only its owner reads. Raises `ReceiptError` when there is one already."""
+    key = Ed25519PrivateKey.generate()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        msg = f"the signing key {path} cannot be made: {error.strerror}"
+        raise ReceiptError(msg) from error
+    return KeySigner(key)
 
 
 def _new_or_old_secret(path: Path) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import LedgerError
+from afmiddleware.receipts.merkle import Frontier, extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlite_utils import Database
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the tables (`PRAGMA user_version`); migrations only go forward."""
 
 
@@ -80,4 +81,22 @@ def _second(database: Database) -> None:
     execute("CREATE INDEX hold_open ON hold (state, created) WHERE state IN ('held', 'unknown')")
 
 
-_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second)
+def _third(database: Database) -> None:
+    """The tree over the leaves, and the signatures of it."""
+    execute = database.conn.execute
+    execute("ALTER TABLE head ADD COLUMN frontier BLOB NOT NULL DEFAULT x''")
+    execute("ALTER TABLE head ADD COLUMN signer BLOB NOT NULL DEFAULT x''")
+    execute(
+        "CREATE TABLE node (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place))"
+        " STRICT, WITHOUT ROWID",
+    )
+    execute("CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT")
+    execute("CREATE TABLE signing_key (public BLOB PRIMARY KEY, after INTEGER NOT NULL, proof BLOB NOT NULL) STRICT")
+    leaves = (leaf for (leaf,) in execute("SELECT leaf FROM receipt ORDER BY seq"))
+    frontier, nodes = extend(Frontier(), leaves)
+    rows = [(node.level, node.index, node.hash) for node in nodes]
+    database.conn.executemany("INSERT INTO node VALUES (?, ?, ?)", rows)
+    execute("UPDATE head SET frontier = ?", (frontier.pack(),))
+
+
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third)

@@ -14,11 +14,14 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
@@ -70,6 +74,45 @@ class SqliteReader:
             if len(page) < PAGE:
                 return
             values[0] = page[-1][0]
+
+    def nodes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Hashes of the log's tree."""
+        if level:
+            query = "SELECT hash FROM node WHERE level = ? AND place >= ? AND place < ? ORDER BY place"
+            values: tuple[int, ...] = (level, first, first + count)
+        else:
+            query = "SELECT leaf FROM receipt WHERE seq > ? AND seq <= ? ORDER BY seq"
+            values = (first, first + count)
+        with self._read() as connection:
+            return [one for (one,) in connection.execute(query, values)]
+
+    def checkpoint(self) -> str:
+        """The last signed checkpoint."""
+        with self._read() as connection:
+            found = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
+        return str(found[0]) if found else ""
+
+    def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
+        """The signed checkpoints, read a page at a time."""
+        query = f"SELECT size, note FROM checkpoint WHERE size > ? ORDER BY size LIMIT {PAGE}"  # noqa: S608 (a number)
+        while True:
+            with self._read() as connection:
+                page = connection.execute(query, (after,)).fetchall()
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1][0]
+
+    def signing_keys(self) -> list[SigningKey]:
+        """The public keys of the log."""
+        with self._read() as connection:
+            found = connection.execute("SELECT after, public, proof FROM signing_key ORDER BY after, rowid")
+            return [SigningKey(*row) for row in found]
+
+    def frontier(self) -> Frontier:
+        """The tree at the end of the log."""
+        with self._read() as connection:
+            return Frontier.unpack(*connection.execute("SELECT size, frontier FROM head WHERE id = 1").fetchone())
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """The counters of `keys`."""
@@ -134,17 +177,22 @@ class SqliteLedger(SqliteReader):
         *,
         draw: Callable[[int], bytes] = os.urandom,
         secret: bytes | None = None,
+        signer: Signer | None = None,
         anchor: AnchorFile | None = None,
         deadline: float = 2.0,
     ) -> None:
-        self.keys = prepare(location, secret)
+        self.keys = prepare(location, secret, signer)
         super().__init__(location)
         if anchor is not None:
             check_anchor(anchor, self)
         seen = Seen()
-        path, keys = location.database, self.keys
+        path, keys, place = location.database, self.keys, location.signing
+
+        def read_signer() -> Signer | None:
+            return signer or (read_signing_key(place) if place.exists() else None)
+
         self._committer = Committer(
-            lambda: SqliteWriter(path, keys, clock, draw, anchor, seen),
+            lambda: SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer),
             undo,
             deadline=deadline,
         )

@@ -11,7 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 from afmiddleware.errors import LedgerError, LedgerUnavailableError
-from afmiddleware.ledger.receipt_key import keys_of_log, new_log
+from afmiddleware.ledger.receipt_key import keys_of_log, new_log, signer_of_log
 from afmiddleware.ledger.schema import migrate
 from afmiddleware.receipts.chain import NO_LEAF
 
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 BUSY_MS: Final = 1500
 
 
 class Location(msgspec.Struct, frozen=True):
-    """Where a ledger's parts are: the database, and the file with the secret its receipts are authenticated by."""
+    """Where a ledger's parts are: the database, the secret its receipts are authenticated by, the key that signs it."""
 
     database: Path
     key: Path
+    signing: Path
 
     @classmethod
-    def of(cls, database: Path, key: Path | None = None) -> Location:
-        """The usual places: the key beside the database, as `<name>.key`."""
-        return cls(database, key or database.with_name(database.name + ".key"))
+    def of(cls, database: Path, key: Path | None = None, signing: Path | None = None) -> Location:
+        """The usual places: the keys beside the database, as `<name>.key` and `<name>.signing.pem`."""
+        beside = database.with_name
+        return cls(database, key or beside(database.name + ".key"), signing or beside(database.name + ".signing.pem"))
 
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
@@ -98,10 +101,10 @@ class Queue:
         os.close(self._fd)
 
 
-def prepare(location: Location, secret: bytes | None = None) -> ReceiptKeys:
+def prepare(location: Location, secret: bytes | None = None, signer: Signer | None = None) -> ReceiptKeys:
     """Make the ledger when there is none, migrate it when it is older, and read the keys of its receipts.
 
-    `secret` (32 bytes) stands in for the key file. A key file is only made together with a new log. Raises
+    `secret` (32 bytes) and `signer` stand in for the key files. Those are only made together with a new log. Raises
     `LedgerError`, `LedgerUnavailableError` and `ReceiptError`, each saying what to do.
     """
     database = location.database
@@ -115,7 +118,7 @@ def prepare(location: Location, secret: bytes | None = None) -> ReceiptKeys:
         with queue.turn():
             connection = connect(database, create=True)
             try:
-                return _prepare(connection, location, secret)
+                return _prepare(connection, location, secret, signer)
             except sqlite3.Error as error:
                 msg = f"{database} is not a usable ledger: {error}"
                 raise LedgerError(msg) from error
@@ -125,11 +128,16 @@ def prepare(location: Location, secret: bytes | None = None) -> ReceiptKeys:
         queue.close()
 
 
-def _prepare(connection: sqlite3.Connection, location: Location, secret: bytes | None) -> ReceiptKeys:
+def _prepare(
+    connection: sqlite3.Connection,
+    location: Location,
+    secret: bytes | None,
+    signer: Signer | None,
+) -> ReceiptKeys:
     with transaction(connection):
         migrate(Database(connection))
-        head = connection.execute("SELECT size, kid FROM head").fetchone()
-        size, kid = head or (0, "")
+        head = connection.execute("SELECT size, kid, signer FROM head").fetchone()
+        size, kid, public = head or (0, "", b"")
         keys = keys_of_log(size, kid, location.key, secret, str(location.database))
         if head is None:
             connection.execute(
@@ -138,4 +146,10 @@ def _prepare(connection: sqlite3.Connection, location: Location, secret: bytes |
             )
         elif not size and kid != keys.kid:
             connection.execute("UPDATE head SET kid = ? WHERE size = 0", (keys.kid,))
+        found = signer_of_log(size, public, location.signing, signer, str(location.database))
+        if found is not None and found.public != public:
+            if not size:
+                connection.execute("DELETE FROM signing_key")
+            connection.execute("UPDATE head SET signer = ?", (found.public,))
+            connection.execute("INSERT INTO signing_key VALUES (?, ?, x'')", (found.public, size))
         return keys

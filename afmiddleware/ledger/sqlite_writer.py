@@ -10,11 +10,15 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
+from afmiddleware.ledger.stored import without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
-from afmiddleware.model.entry import Expire
+from afmiddleware.model.entry import Expire, Record
+from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.merkle import Frontier
+from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +28,14 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
+    from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
 EXPIRED_AT_ONCE: Final = 100
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
+_END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
 _HOLD = (
@@ -41,7 +47,7 @@ _CLAIM = (
     " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
-_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ? WHERE id = 1 AND size = ?"
+_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
 _PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
 _STALE = (
     (
@@ -77,6 +83,7 @@ class SqliteWriter:
         draw: Callable[[int], bytes],
         anchor: AnchorFile | None,
         seen: Seen,
+        read_signer: Callable[[], Signer | None],
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
@@ -89,6 +96,9 @@ class SqliteWriter:
         self._inode = path.stat().st_ino
         self._seen = seen
         self._swept = ""
+        self._read_signer = read_signer
+        self._signer = read_signer()
+        self._frontier = Frontier()
         seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
@@ -158,7 +168,7 @@ class SqliteWriter:
                     answers: list[Answer] = [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
-                    self._store(books)
+                    self._store(books, [item for item in items if isinstance(item, Record)])
                 self._fold()
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
@@ -173,12 +183,15 @@ class SqliteWriter:
 
     def _load(self, items: Sequence[Item]) -> Books:
         connection = self._connection
-        log, size, leaf, ts = connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone()
+        log, size, leaf, ts, frontier, signer = connection.execute(_END).fetchone()
         known = self._seen.head
         if known is not None and (size < known.size or log != known.log):
             msg = f"the log in {self._path} has {size} receipts, but {known.size} were acknowledged: it was replaced"
             raise LedgerUnavailableError(msg)
+        self._frontier = Frontier.unpack(size, frontier)
         books = Books(Head(log, size, leaf, ts), self._keys, self._draw)
+        if self._signs(signer):
+            books.seal = Seal()
         books.now = self._clock()
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
@@ -199,7 +212,16 @@ class SqliteWriter:
             books.lease(self._seen.holder, self._seen.lease, leases)
         return books
 
-    def _store(self, books: Books) -> None:
+    def _signs(self, public: bytes) -> bool:
+        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
+        if (self._signer.public if self._signer is not None else b"") != public:
+            self._signer = self._read_signer()
+            if self._signer is None or self._signer.public != public:
+                msg = f"the signing key at hand is not the one of the log in {self._path}"
+                raise LedgerUnavailableError(msg)
+        return self._signer is not None
+
+    def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection = self._connection
         if books.changed:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
@@ -219,10 +241,30 @@ class SqliteWriter:
         connection.executemany(_RECEIPT, [written.columns() for written in books.written])
         head = books.head
         before = head.size - len(books.written)
-        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, before))
+        leaves = [written.receipt.leaf for written in books.written]
+        sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
         if done.rowcount != 1:
             msg = f"the end of the log in {self._path} moved during a transaction"
             raise LedgerUnavailableError(msg)
+        if sealed.nodes:
+            nodes = [(node.level, node.index, node.hash) for node in sealed.nodes]
+            connection.executemany("INSERT INTO node VALUES (?, ?, ?)", nodes)
+        if sealed.note:
+            connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (head.size, sealed.note))
+        for record in records:
+            self._carry_out(record, head.size)
+
+    def _carry_out(self, record: Record, size: int) -> None:
+        """Do what a record says was done."""
+        connection = self._connection
+        if record.new_key:
+            connection.execute("UPDATE head SET signer = ?", (record.new_key,))
+            connection.execute("INSERT INTO signing_key VALUES (?, ?, ?)", (record.new_key, size, record.proof))
+        for seq in record.erase_in:
+            packed = connection.execute("SELECT disclosed FROM receipt WHERE seq = ?", (seq,)).fetchone()
+            left = without(packed[0] if packed is not None else None, record.erase)
+            connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
 
     def _fold(self) -> None:
         try:

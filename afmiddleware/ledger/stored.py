@@ -13,9 +13,10 @@ from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
+_pack = msgspec.msgpack.Encoder().encode
 _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 
 
@@ -57,6 +58,12 @@ def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, by
             "ts": ts,
         },
     )
+
+
+def without(packed: bytes | None, names: Collection[str]) -> bytes | None:
+    """The values behind a receipt's commitments without those of `names`, `None` when none is left."""
+    left = {name: one for name, one in _values(packed).items() if name not in names}
+    return _pack(left) if left else None
 
 
 def _values(packed: bytes | None) -> dict[str, tuple[bytes, str | None]]:

@@ -8,25 +8,30 @@ from typing import TYPE_CHECKING
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import read_anchor
-from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import keys_for_reading, open_for_reading
-from afmiddleware.receipts.verify import Report, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.receipts.seals import Had
+    from afmiddleware.receipts.verify import Report
 
 
-def verify_ledger(
+def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
     config: Config,
     base: Path,
     anchor: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    trusted: tuple[bytes, ...] = (),
+    had: Sequence[Had] = (),
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read.
 
-    `base` is the policy's folder; `anchor` names another anchor file than the policy does.
+    `base` is the policy's folder; `anchor` names another anchor file than the policy does, `trusted` public keys the
+    log must be signed by, `had` what was given out.
     """
     with closing(open_for_reading(config, base)) as ledger:
         mark = config.receipts.anchor
@@ -36,4 +41,4 @@ def verify_ledger(
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
         keys = keys_for_reading(config, base)
-        return verify(ledger.receipts(Filter()), ledger.head(), keys, seen, progress, head_now=ledger.head)
+        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)

@@ -2,12 +2,12 @@
 
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
 from afmiddleware.model.http import Header, HttpFacts, Target
 from afmiddleware.model.limit import Balance, Charge, Limit, Unit, Window
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.model.receipt import Draft, Receipt, ReceiptRef
+from afmiddleware.model.receipt import Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
 
@@ -29,6 +29,8 @@ __all__ = [
     "Outcome",
     "Receipt",
     "ReceiptRef",
+    "Record",
+    "Seal",
     "Settlement",
     "Target",
     "Tier",

@@ -73,6 +73,20 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A receipt about the log or the fence themselves: a rotation, a redaction, what an operator did.
+
+    `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
+    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`.
+    """
+
+    draft: Draft
+    new_key: bytes = b""
+    proof: bytes = b""
+    erase: tuple[str, ...] = ()
+    erase_in: tuple[int, ...] = ()
+
+
 class Settle(msgspec.Struct, frozen=True, gc=False):
     """What somebody knows of an admitted action besides its handler's answer.
 
@@ -135,5 +149,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order
+Item = Entry | Conclusion | Settle | Expire | Order | Record
 """What a ledger commits."""

@@ -100,12 +100,27 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     private: Mapping[str, str | None] = MappingProxyType({})
 
 
+class Seal(msgspec.Struct, gc=False):
+    """The signed checkpoint of the batch a receipt was committed in: how many receipts it covers, and their root.
+
+    Filled in when the batch is signed; `size` is 0 until then.
+    """
+
+    size: int = 0
+    root: bytes = b""
+    signature: bytes = b""
+
+
 class ReceiptRef(msgspec.Struct, frozen=True, gc=False):
-    """Where a receipt stands: the log's id, its sequence number (from 1) and its leaf hash (32 bytes)."""
+    """Where a receipt stands: the log's id, its sequence number (from 1) and its leaf hash (32 bytes).
+
+    `seal` is shared by the batch, `None` where the log is signed on demand.
+    """
 
     log: str
     seq: int
     leaf: bytes
+    seal: Seal | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

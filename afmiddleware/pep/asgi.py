@@ -20,6 +20,7 @@ from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.asgi_endpoints import served
 from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, unsealed, unusable
@@ -114,8 +115,12 @@ class FenceMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         fence, facts = self.fence, facts_of(scope)
+        # What is judged is what is handed on: a server may add a chunked body's trailers to its own list later.
+        scope = {**scope, "headers": [*facts.headers]}
         now = fence.clock()
         io = _Io(fence, receive, facts)
+        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send):
+            return
         try:
             routing = (self._router or self._start(scope)).begin(scope)
         except ConfigError as error:

@@ -173,10 +173,16 @@ def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeader
 def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:
     """`Agent-Receipt`: a structured-field dictionary (RFC 9651) of log, sequence number and leaf hash.
 
-    Where a request holds several actions, `batch` lists the leaf hashes of the others, whose numbers follow.
+    Where the batch is signed already also the number of receipts, the root and the signature of its checkpoint. Where
+    a request holds several actions, `batch` lists the leaf hashes of the others, whose numbers follow.
     """
     leaf = binascii.b2a_base64(receipt.leaf, newline=False)
     field = b'log="%b", seq=%d, leaf=:%b:' % (receipt.log.encode(), receipt.seq, leaf)
+    seal = receipt.seal
+    if seal is not None and seal.size:
+        root = binascii.b2a_base64(seal.root, newline=False)
+        signature = binascii.b2a_base64(seal.signature, newline=False)
+        field = b"%b, size=%d, root=:%b:, sig=:%b:" % (field, seal.size, root, signature)
     if not others:
         return field
     listed = b" ".join(b":%b:" % binascii.b2a_base64(other, newline=False) for other in others)

@@ -17,6 +17,7 @@ from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import unsealed, unusable
 from afmiddleware.pep.respond import admitted, refusal
@@ -80,6 +81,8 @@ class FenceMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange(self.fence, environ, start_response)
+        if (answer := exchange.served()) is not None:
+            return answer
         try:
             router = self._router or self._start(environ)
         except ConfigError as error:
@@ -222,6 +225,16 @@ class Exchange:
         status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
         self._start(status_line(status), texts(headers))
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
+
+    def served(self) -> Iterable[bytes] | None:
+        """Answer a request for one of the fence's own paths, `None` for any other."""
+        fence, facts = self.fence, self.facts
+        if not wanted(fence, facts.path):
+            return None
+        found = run(caller(fence, facts), _Io(fence, self.body or self._look()))
+        status, headers, content = serve(fence, facts, found)
+        self._start(status_line(status), texts(headers))
+        return [content]
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""

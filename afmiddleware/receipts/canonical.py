@@ -7,6 +7,7 @@ values.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -82,7 +83,13 @@ def _check_keys(body: dict[str, Any]) -> None:
         values = one
         if type(one) is dict:
             values = one.values()
-            if "".join(one).encode().translate(None, _KEY_BYTES) or "" in one:
+            if not _plain(tuple(one)):
                 msg = "not a receipt body: a key is not made of a-z, 0-9 and the underscore"
                 raise ReceiptError(msg)
         inside += [value for value in values if type(value) in _NESTING]
+
+
+@lru_cache(maxsize=1024)
+def _plain(names: tuple[str, ...]) -> bool:
+    """Whether names are made as they must be. The same few sets of names come again and again."""
+    return not "".join(names).encode().translate(None, _KEY_BYTES) and "" not in names

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 SALT_BYTES: Final = 16
 NO_LEAF: Final = bytes(32)
+_NO_TEXT: Final = "a private value is not text that has a UTF-8 form, or its name is too long"
 _CHAIN_MEMBERS: Final = frozenset(
     {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c"},
 )
@@ -105,7 +106,12 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     SHA-256("afm/c1" || salt || u16 length of name || name || 0x01 || value), or with 0x00 and no value for an absent
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
-    return _commit({name: value}, (salt,))[name]
+    try:
+        absent, present = _labels(name)
+        said = absent if value is None else present + value.encode()
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise ReceiptError(_NO_TEXT) from error
+    return sha256(b"afm/c1" + salt + said).hexdigest()
 
 
 def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[str, str]:
@@ -116,8 +122,7 @@ def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[s
             said = absent if value is None else present + value.encode()
             made[name] = sha256(b"afm/c1" + salt + said).hexdigest()
     except (UnicodeEncodeError, OverflowError) as error:
-        msg = "a private value is not text that has a UTF-8 form, or its name is too long"
-        raise ReceiptError(msg) from error
+        raise ReceiptError(_NO_TEXT) from error
     return made
 
 

@@ -9,25 +9,29 @@ cannot be told, so the answer is never plainly "whole".
 from __future__ import annotations
 
 import hmac
-import re
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.receipts.canonical import encode, parse
 from afmiddleware.receipts.chain import NO_LEAF, SALT_BYTES, VERSION, Head, commitment, leaf_hash
+from afmiddleware.receipts.seals import SealCheck, SealFaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from afmiddleware.model.receipt import Receipt
+    from afmiddleware.receipts.anchor import Anchor
     from afmiddleware.receipts.keys import ReceiptKeys
+    from afmiddleware.receipts.seals import Had, Seals
 
 _PROGRESS_EVERY: Final = 1000
 _SHOWN: Final = 80
 _EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4}
-_HEX_LEAF = re.compile(r"[0-9a-f]{64}")
+_AUTHENTICITY: Final = frozenset({"mac", "checkpoint", "signer"})
+_COMPLETENESS: Final = frozenset({"seq", "anchor", "head", "owner"})
+_NOT_INTEGRITY: Final = _AUTHENTICITY | _COMPLETENESS
 
 
 class StoredReceipt(msgspec.Struct, frozen=True, gc=False):
@@ -37,43 +41,13 @@ class StoredReceipt(msgspec.Struct, frozen=True, gc=False):
     columns: Mapping[str, str | int]
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """A mark outside the database: this log had `size` receipts, and the last one's leaf was `leaf`."""
-
-    log: str
-    size: int
-    leaf: bytes
-
-    def text(self) -> str:
-        """The mark as one line of JSON."""
-        return msgspec.json.encode({"log": self.log, "size": self.size, "leaf": self.leaf.hex()}).decode()
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a mark. Raises `ReceiptError` when it is none."""
-        try:
-            found = msgspec.json.decode(text.encode(), type=_AnchorText)
-        except (msgspec.MsgspecError, UnicodeEncodeError) as error:
-            msg = f"not an anchor: {error}"
-            raise ReceiptError(msg) from error
-        if found.size < 1 or _HEX_LEAF.fullmatch(found.leaf) is None:
-            msg = "not an anchor: size is a whole number from 1, leaf has 64 hexadecimal digits"
-            raise ReceiptError(msg)
-        return cls(found.log, found.size, bytes.fromhex(found.leaf))
-
-
-class _AnchorText(msgspec.Struct, forbid_unknown_fields=True):
-    log: str
-    size: int
-    leaf: str
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found.
 
     `status` is `whole`, `tampered` or `unanchored`. `seq` is the first bad sequence number (0 when there is none),
     `code` the stable name of what is wrong with it and `reason` a sentence. `open` counts intents without an outcome,
-    which is no fault: their money is still counted.
+    which is no fault: their money is still counted. `signed` is how many receipts
+    the last signed checkpoint covers, `evidence` two checkpoints that contradict each other.
     """
 
     status: str
@@ -86,6 +60,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     integrity: str = "ok"
     authenticity: str = "ok"
     completeness: str = "ok"
+    signed: int = 0
+    evidence: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +77,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             first,
             f"  integrity     {self.integrity}",
             f"  authenticity  {self.authenticity}",
+            f"  signed        {f'up to receipt {self.signed}' if self.signed else 'no'}",
             f"  completeness  {self.completeness}",
             f"  open          {self.open} intents without an outcome yet",
         ]
@@ -125,6 +102,9 @@ class _Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     verdict: str = ""
     code: str = ""
     ref: str = ""
+    new_key: str = ""
+    fields: list[str] = []
+    seqs: list[int] = []
 
 
 class _FaultError(Exception):
@@ -145,16 +125,20 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
     progress: Callable[[int, int], None] | None = None,
     *,
     head_now: Callable[[], Head] | None = None,
+    seals: Seals | None = None,
+    had: Sequence[Had] = (),
 ) -> Report:
     """Check a log from its first receipt to its last, stopping at the first fault.
 
+    With `seals` the tree and the signed checkpoints are checked too; `had` is what others hold of the log.
     `head` is read before `stored`. Receipts after it are checked too, and are a fault unless `head_now`, which reads
     the head again, counts them: the log of a running server grows. A `ReceiptError` of `stored` means that
     the next receipt is there and cannot be read. Without `keys` authenticity is not checked, and
-    said so. Memory holds some 200 bytes an owner and as many an open intent, nothing a receipt. `progress` is called
+    said so. Memory holds some 200 bytes an owner and as many an open intent or a receipt with a
+    redacted value, nothing for others. `progress` is called
     with how many of how many receipts are done.
     """
-    check = _Check(head, keys, anchor)
+    check = _Check(head, keys, anchor, seals, had)
     try:
         check.begin()
         for one in stored:
@@ -164,6 +148,8 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
         check.end(head_now)
     except ReceiptError as error:
         return check.report(_FaultError("row.unreadable", str(error)))
+    except SealFaultError as fault:
+        return check.report(_FaultError(fault.code, fault.reason, fault.seq), fault.evidence)
     except _FaultError as fault:
         return check.report(fault)
     return check.report(None)
@@ -172,8 +158,20 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
 class _Check:
     """A check under way."""
 
-    def __init__(self, head: Head, keys: ReceiptKeys | None, anchor: Anchor | None) -> None:
+    def __init__(
+        self,
+        head: Head,
+        keys: ReceiptKeys | None,
+        anchor: Anchor | None,
+        seals: Seals | None,
+        had: Sequence[Had],
+    ) -> None:
         self.size = 0
+        self._seals = SealCheck(head.log, seals, had) if seals is not None else None
+        self._signed = 0
+        self._had = {one.seq: one for one in had}
+        self._reach = max([one.seq for one in had], default=0)
+        self._foreign = any(one.log != head.log for one in had)
         self._head = head
         self._keys = keys
         self._anchor = anchor
@@ -181,10 +179,15 @@ class _Check:
         self._ts = self._ts_at_head = 0
         self._owners: dict[str, tuple[int, str]] = {}
         self._open: set[str] = set()
+        self._missing: dict[int, set[str]] = {}
 
     def begin(self) -> None:
-        """Check that the anchor is one of this log."""
+        """Check that the anchor and the keys are those of this log."""
         anchor = self._anchor
+        if self._foreign:
+            raise _FaultError("anchor.foreign", "a receipt that was brought along belongs to another log")
+        if self._seals is not None:
+            self._seals.begin()
         if anchor is not None and anchor.log != self._head.log:
             raise _FaultError("anchor.foreign", f"the anchor belongs to the log {_shown(anchor.log)}")
 
@@ -204,34 +207,46 @@ class _Check:
         self._links(body, seq)
         self._owner(body, leaf)
         _columns(body, one.columns)
-        _disclosures(body, receipt)
+        self._redacted(body, seq, _disclosures(body, receipt))
         self._pair(body, leaf)
         self._marks(seq, leaf, body.ts)
+        if self._seals is not None:
+            if body.kind == "rotation":
+                self._seals.rotation(seq, body.new_key)
+            self._seals.leaf(seq, leaf)
         self.size, self._leaf, self._ts = seq, leaf, body.ts
 
     def end(self, head_now: Callable[[], Head] | None) -> None:
         """Check that the log ends where it should."""
         head, anchor = self._head, self._anchor
+        if self._missing:
+            seq, names = min(self._missing.items())
+            told = f"the value of {_shown(min(names))} was removed without a record of it"
+            raise _FaultError("disclosure.missing", told, seq)
         if anchor is not None and anchor.size > max(self.size, head.size):
             raise _FaultError("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
+        if self._reach > max(self.size, head.size):
+            raise _FaultError("anchor.behind", f"a receipt {self._reach} was given out, the log has {self.size}")
         if self.size < head.size:
             raise _FaultError("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
         if not head.size and head.leaf != NO_LEAF:
             raise _FaultError("head.mismatch", "the log's head names a receipt, and counts none")
         if head.ts != self._ts_at_head:
             raise _FaultError("head.mismatch", "the log's head has another time than its last receipt", head.size)
-        if self.size > head.size:
-            now = head_now() if head_now is not None else head
-            if now.log != head.log or now.size < self.size:
-                told = f"it stands after the end of the log: its head counts {now.size} receipts"
-                raise _FaultError("head.mismatch", told, now.size + 1)
+        now = head_now() if head_now is not None else head
+        if self._seals is not None:
+            self._signed = self._seals.end(self.size, head.size, max(now.size, self.size))
+        if self.size > head.size and (now.log != head.log or now.size < self.size):
+            told = f"it stands after the end of the log: its head counts {now.size} receipts"
+            raise _FaultError("head.mismatch", told, now.size + 1)
 
-    def report(self, fault: _FaultError | None) -> Report:
+    def report(self, fault: _FaultError | None, evidence: tuple[str, ...] = ()) -> Report:
         """What was found."""
         kept = "ok" if self._keys is not None else "not checked: the key is not at hand"
         if fault is None:
-            status, completeness = "whole", f"ok, anchored up to receipt {self._anchor.size}" if self._anchor else ""
-            if self._anchor is None:
+            reach = max(self._anchor.size if self._anchor is not None else 0, self._reach)
+            status, completeness = "whole", f"ok, anchored up to receipt {reach}"
+            if not reach:
                 status, completeness = "unanchored", "tail unanchored: without an anchor a cut tail cannot be told"
             return Report(
                 status=status,
@@ -240,6 +255,7 @@ class _Check:
                 open=len(self._open),
                 authenticity=kept,
                 completeness=completeness,
+                signed=self._signed,
             )
         kind = fault.code.partition(".")[0]
         return Report(
@@ -250,9 +266,10 @@ class _Check:
             seq=fault.seq or self.size + 1,
             code=fault.code,
             reason=fault.reason,
-            integrity="failed" if kind not in ("mac", "seq", "anchor", "head", "owner") else "ok up to there",
-            authenticity="failed" if kind == "mac" else kept if self._keys is None else "ok up to there",
-            completeness="failed" if kind in ("seq", "anchor", "head", "owner") else "unknown after the fault",
+            integrity="failed" if kind not in _NOT_INTEGRITY else "ok up to there",
+            authenticity="failed" if kind in _AUTHENTICITY else kept if self._keys is None else "ok up to there",
+            completeness="failed" if kind in _COMPLETENESS else "unknown after the fault",
+            evidence=evidence,
         )
 
     def _mac(self, receipt: Receipt) -> None:
@@ -281,6 +298,16 @@ class _Check:
             raise _FaultError("owner.prev", "it does not follow its owner's receipt before it")
         self._owners[body.owner] = (oseq + 1, leaf.hex())
 
+    def _redacted(self, body: _Plain, seq: int, missing: set[str]) -> None:
+        """Values that are missing were redacted when a later record says so."""
+        if missing:
+            self._missing[seq] = missing
+        if body.kind == "redaction":
+            for one in body.seqs:
+                left = self._missing.pop(one, set()) - set(body.fields)
+                if left:
+                    self._missing[one] = left
+
     def _pair(self, body: _Plain, leaf: bytes) -> None:
         if body.kind == "intent":
             self._open.add(leaf.hex())
@@ -294,6 +321,9 @@ class _Check:
         head, anchor = self._head, self._anchor
         if anchor is not None and anchor.size == seq and anchor.leaf != leaf:
             raise _FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
+        seen = self._had.get(seq)
+        if seen is not None and seen.leaf != leaf:
+            raise _FaultError("anchor.mismatch", "another receipt was given out here: the log was rewritten")
         if head.size == seq:
             if head.leaf != leaf:
                 raise _FaultError("head.mismatch", "the log's head names another receipt as the last")
@@ -339,17 +369,15 @@ _COLUMNS: Final = (
 )
 
 
-def _disclosures(body: _Plain, receipt: Receipt) -> None:
-    """Every commitment has its value beside it, and every value is the one committed to."""
+def _disclosures(body: _Plain, receipt: Receipt) -> set[str]:
+    """Every value beside a receipt is the one committed to. Answers which commitments have none."""
     commitments, disclosed = body.c, receipt.disclosed
     for name, (salt, value) in disclosed.items():
         # A salt of another length could take in part of a value, and so make another value fit.
         if name not in commitments or len(salt) != SALT_BYTES or commitments[name] != _made_of(name, salt, value):
             told = f"the value of {_shown(name)} beside it is not the one that was recorded"
             raise _FaultError("disclosure.mismatch", told)
-    if len(commitments) != len(disclosed):
-        missing = min(commitments.keys() - disclosed.keys())
-        raise _FaultError("disclosure.missing", f"the value of {_shown(missing)} was removed without a record of it")
+    return commitments.keys() - disclosed.keys() if len(commitments) != len(disclosed) else set()
 
 
 def _made_of(name: str, salt: bytes, value: str | None) -> str:

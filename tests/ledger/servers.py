@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from afmiddleware.config.ledger_url import PostgresUrl, parse_postgres
 from afmiddleware.fence import undo
+from afmiddleware.receipts.checkpoint import KeySigner
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 POSTGRES = os.environ.get("AFM_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 SECRET = bytes(range(32))
+SIGNER = KeySigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64))))
 
 
 @contextmanager
@@ -45,4 +49,6 @@ def postgres(url: str | PostgresUrl, clock: Callable[[], int] | None = None, **m
     from afmiddleware.ledger.postgres import PostgresLedger
 
     parsed = parse_postgres(url) if isinstance(url, str) else url
-    return PostgresLedger(parsed, Path("/nonexistent/fence.key"), undo, clock=clock, secret=SECRET, **more)
+    return PostgresLedger(
+        parsed, Path("/nonexistent/fence.key"), undo, clock=clock, secret=SECRET, signer=SIGNER, **more
+    )

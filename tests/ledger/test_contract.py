@@ -293,7 +293,7 @@ def test_the_log_of_everything_verifies(ledger: Ledger, clock: FrozenClock) -> N
         held = admit(ledger, begun)
         if held.verdict.authorized and n % 4:
             ledger.commit(ending(begun, held, Settlement.RELEASE if n % 3 else Settlement.CAPTURE))
-    report = verify(ledger.receipts(Filter()), ledger.head(), ledger.keys, None)  # type: ignore[attr-defined]
+    report = verify(ledger.receipts(Filter()), ledger.head(), ledger.keys, None)
     assert (report.status, report.code) == ("unanchored", "")
     assert report.checked == ledger.head().size > 30
 

@@ -25,7 +25,7 @@ from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import ending, entry, rate, spend
 from tests.ledger.proxy import Proxy
-from tests.ledger.servers import POSTGRES, SECRET, admin, postgres, schema
+from tests.ledger.servers import POSTGRES, SECRET, SIGNER, admin, postgres, schema
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.postgres import PostgresLedger
@@ -372,12 +372,12 @@ def test_another_key_is_refused_and_a_missing_one_is_not_made_anew(url: str, tmp
     with closing(postgres(url)) as ledger:
         admit(ledger, "d1")
     with pytest.raises(ReceiptError, match="restore it"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo)
+        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
     (tmp_path / "fence.key").write_text("00" * 32)
     with pytest.raises(ReceiptError, match="is not the one"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo)
+        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
     (tmp_path / "fence.key").write_text(SECRET.hex())
-    PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo).close()
+    PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER).close()
 
 
 def test_a_server_that_lost_acknowledged_receipts_is_not_continued(url: str) -> None:

@@ -37,7 +37,7 @@ def used(ledger: Ledger) -> int:
 
 def told(ledger: Ledger, answer: object) -> tuple[bool, str]:
     assert isinstance(answer, Closed)
-    report = verify(ledger.receipts(Filter()), ledger.head(), ledger.keys, None)  # type: ignore[attr-defined]
+    report = verify(ledger.receipts(Filter()), ledger.head(), ledger.keys, None)
     assert report.code == ""
     return answer.booked, answer.state
 

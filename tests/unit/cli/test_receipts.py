@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from afmiddleware.receipts.merkle import Frontier, extend
 from tests.unit.cli.conftest import POLICY, SECRET, acted, written
 
 ANCHORED = "receipts:\n  anchor: {file: far/anchor.json, every: 1s}\n"
@@ -163,9 +164,11 @@ def test_a_receipt_of_another_type_is_told(afm, log):
 
 
 def test_a_cut_tail_is_told_by_the_anchor(afm, log):
-    leaf = bytes.fromhex(listed(afm, log)[4]["leaf"])
+    leaves = [bytes.fromhex(one["leaf"]) for one in listed(afm, log)[:5]]
     changed(log, "DELETE FROM receipt WHERE seq = 6")
-    changed(log, "UPDATE head SET size = 5, leaf = ? WHERE id = 1", leaf)
+    changed(log, "DELETE FROM checkpoint WHERE size > 5")
+    frontier, _ = extend(Frontier(), leaves)
+    changed(log, "UPDATE head SET size = 5, leaf = ?, frontier = ? WHERE id = 1", leaves[-1], frontier.pack())
     report = afm("receipts", "verify", "--policy", log, "--json")
     assert (report.code, report.json["code"], report.json["seq"]) == (3, "anchor.behind", 6)
     assert report.json["reason"] == "the anchor has seen 6 receipts, the log has 5"

@@ -45,7 +45,6 @@ KEYS = {
     "rules.require_approval.*.applies_to": "agents",
     "rules.allow.*.applies_to": "agents",
     "receipts.redact": "[payload.card.*, payload.email]",
-    "receipts.signing_key": "{file: keys/receipts.pem}",
 }
 """Every such key by its path, `*` for an entry of a list, with a value that it will take."""
 

@@ -10,9 +10,10 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from afmiddleware.model.receipt import Draft
+from afmiddleware.receipts.anchor import Anchor
 from afmiddleware.receipts.chain import NO_LEAF, Head, OwnerHead, append, leaf_hash
 from afmiddleware.receipts.keys import ReceiptKeys
-from afmiddleware.receipts.verify import Anchor, Report, StoredReceipt, verify
+from afmiddleware.receipts.verify import Report, StoredReceipt, verify
 
 KEYS = ReceiptKeys.derive(bytes(range(32)))
 OTHER = ReceiptKeys.derive(bytes(32))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
+from afmiddleware.receipts.anchor import Anchor
 from afmiddleware.receipts.canonical import encode, strict_parse
 from afmiddleware.receipts.chain import NO_LEAF, Head, commitment, leaf_hash
 from afmiddleware.receipts.keys import ReceiptKeys
-from afmiddleware.receipts.verify import Anchor, StoredReceipt, verify
+from afmiddleware.receipts.verify import StoredReceipt, verify
 from tests.unit.receipts.conftest import KEYS, OTHER, Log, check, draft, honest, mark, with_body, write
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
+from afmiddleware.receipts.anchor import Anchor
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.chain import NO_LEAF, Head
-from afmiddleware.receipts.verify import Anchor
 from tests.unit.receipts.conftest import (
     OTHER,
     Log,

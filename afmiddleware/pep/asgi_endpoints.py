@@ -1,0 +1,27 @@
+"""The fence's own endpoints in an ASGI application: looked up in a thread, so that the event loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from afmiddleware.drivers import arun
+from afmiddleware.pep.endpoints import caller, serve, wanted
+
+if TYPE_CHECKING:
+    from starlette.types import Send
+
+    from afmiddleware.effects import AsyncIo
+    from afmiddleware.fence import Fence
+    from afmiddleware.model.http import HttpFacts
+
+
+async def served(fence: Fence, facts: HttpFacts, io: AsyncIo, send: Send) -> bool:
+    """Answer a request for one of the fence's own paths; `False` for any other, and then nothing was sent."""
+    if not wanted(fence, facts.path):
+        return False
+    found = await arun(caller(fence, facts), io)
+    status, headers, body = await asyncio.to_thread(serve, fence, facts, found)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return True

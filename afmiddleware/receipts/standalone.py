@@ -1,0 +1,398 @@
+"""Verify receipts with a public key and nothing else: `python standalone.py BUNDLE --public-key KEY`.
+
+One file, the standard library and `cryptography`; copy it wherever it is needed. It reads a proof (one JSON object) or
+an export (JSON lines) of afmiddleware and imports nothing of it, so it is also a second opinion: the format is that of
+docs/receipt-format.md. Exit 0: all holds. 3: tampered. 5: cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+PROOF = "afmiddleware-receipt-proof/1"
+EXPORT = "afmiddleware-receipts/1"
+ZERO = "0" * 64
+MAX_INTEGER = 2**53 - 1
+MAX_LINE = 1 << 20
+KEY = re.compile(r"[a-z0-9_]+")
+DEPTH = 10
+HASH = 32
+LINES = 4
+
+
+class UnreadableError(Exception):
+    """The bundle is not one: it is of another format, damaged or cut off."""
+
+
+class TamperedError(Exception):
+    """The bundle can be read, and something in it does not hold."""
+
+
+def tampered_if(bad: object, what: str) -> None:
+    """Raise for what does not hold."""
+    if bad:
+        raise TamperedError(what)
+
+
+def unreadable_if(bad: object, what: str) -> None:
+    """Raise for what cannot be read."""
+    if bad:
+        raise UnreadableError(what)
+
+
+def verify(lines: IO[bytes], trusted: list[bytes]) -> dict[str, Any]:
+    """Verify a bundle against trusted public keys (32 bytes each); what was found. Raises the two errors above."""
+    told = load(lines.readline(MAX_LINE))
+    if told.get("format") == PROOF:
+        unreadable_if(lines.read(1), "something stands after the proof")
+        return verify_proof(told, trusted)
+    if told.get("format") == EXPORT:
+        return verify_export(told, lines, trusted)
+    raise UnreadableError("neither a proof nor an export of receipts")
+
+
+def verify_proof(told: dict[str, Any], trusted: list[bytes]) -> dict[str, Any]:
+    """Check a proof: every receipt leads to the root of the one signed checkpoint."""
+    unreadable_if(set(told) != {"format", "log", "checkpoint", "keys", "receipts"}, "the proof has other members")
+    log = text(told, "log")
+    keys = trusted_keys(key_chain(log, told["keys"]), trusted)
+    size, root = checkpoint(text(told, "checkpoint"), log, keys)
+    receipts = told["receipts"]
+    unreadable_if(not isinstance(receipts, list) or not receipts, "the proof has no receipts")
+    for one in receipts:
+        leaf, body = receipt(one, log)
+        in_tree(one, leaf, body["seq"], size, root)
+    return {"log": log, "size": size, "receipts": len(receipts)}
+
+
+def verify_export(header: dict[str, Any], lines: IO[bytes], trusted: list[bytes]) -> dict[str, Any]:
+    """Check an export: of the whole log that nothing is missing, of one owner that none of its receipts is."""
+    names = {"format", "log", "size", "owner", "checkpoint", "keys"}
+    unreadable_if(set(header) != names, "the header has other members than it may have")
+    log, owner = text(header, "log"), text(header, "owner")
+    keys = key_chain(log, header["keys"])
+    size, root = checkpoint(text(header, "checkpoint"), log, trusted_keys(keys, trusted))
+    tampered_if(header["size"] != size, "the header counts other receipts than its checkpoint")
+    state = State()
+    ended = False
+    while line := lines.readline(MAX_LINE):
+        told = load(line)
+        unreadable_if(ended, "something stands after the end")
+        if set(told) == {"checkpoint"}:
+            covered, its_root = checkpoint(text(told, "checkpoint"), log, keys)
+            if owner or covered != state.size or its_root != state.root():
+                raise TamperedError(f"the checkpoint of {covered} receipts is not that of the receipts before it")
+        elif set(told) == {"end"}:
+            ended = True
+            if told["end"] != state.count:
+                raise UnreadableError(f"the end counts {told['end']!r:.20} receipts, {state.count} are there")
+        else:
+            leaf, body = receipt(told, log)
+            state.take(told, leaf, body, owner)
+            if owner:
+                in_tree(told, leaf, body["seq"], size, root)
+    unreadable_if(not ended, "the export is cut off")
+    if not owner and (state.size != size or state.root() != root):
+        raise TamperedError(f"{state.size} receipts are there, and not those {size} that were signed")
+    if state.missing:
+        seq, names = min(state.missing.items())
+        raise TamperedError(f"receipt {seq}: the value of {min(names)!a} was removed without a record of it")
+    return {"log": log, "size": size, "receipts": state.count, "owner": owner}
+
+
+class State:
+    """What is carried from receipt to receipt: the tree's frontier, the chain, and each owner's."""
+
+    def __init__(self) -> None:
+        self.frontier: list[tuple[int, bytes]] = []
+        self.size = self.count = self.ts = 0
+        self.leaf = ZERO
+        self.owners: dict[str, tuple[int, str]] = {}
+        self.open: set[str] = set()
+        self.missing: dict[int, set[str]] = {}
+
+    def take(self, told: dict[str, Any], leaf: bytes, body: dict[str, Any], owner: str) -> None:
+        """Check a receipt against those before it."""
+        seq = body["seq"]
+        if owner:
+            if body["owner"] != owner:
+                raise TamperedError(f"receipt {seq} belongs to somebody else")
+        elif seq != self.size + 1 or body["prev"] != self.leaf or body["ts"] < self.ts:
+            raise TamperedError(f"receipt {self.size + 1} is missing, or {seq} does not follow it")
+        oseq, before = self.owners.get(body["owner"], (0, ZERO))
+        if body["oseq"] != oseq + 1 or body["oprev"] != before:
+            raise TamperedError(f"receipt {seq}: its owner's receipt {oseq + 1} is missing before it")
+        self.owners[body["owner"]] = (oseq + 1, leaf.hex())
+        if body["kind"] == "intent":
+            self.open.add(leaf.hex())
+        elif body["kind"] == "outcome":
+            if body.get("ref") not in self.open:
+                raise TamperedError(f"receipt {seq} ends an intent that is not there, or that has ended before")
+            self.open.remove(body["ref"])
+        missing = set(body.get("c", {})) - set(told.get("disclosed", {}))
+        if missing and not owner:
+            self.missing[seq] = missing
+        if body["kind"] == "redaction":
+            for one in body["seqs"]:
+                left = self.missing.pop(one, set()) - set(body["fields"])
+                if left:
+                    self.missing[one] = left
+        self.count += 1
+        self.size, self.leaf, self.ts = seq, leaf.hex(), body["ts"]
+        self.grow(leaf)
+
+    def grow(self, leaf: bytes) -> None:
+        """Append a leaf to the tree (RFC 6962)."""
+        level, node = 0, leaf
+        while self.frontier and self.frontier[-1][0] == level:
+            node = node_hash(self.frontier.pop()[1], node)
+            level += 1
+        self.frontier.append((level, node))
+
+    def root(self) -> bytes:
+        """The Merkle tree hash of the leaves so far."""
+        if not self.frontier:
+            return hashlib.sha256(b"").digest()
+        node = self.frontier[-1][1]
+        for _, left in reversed(self.frontier[:-1]):
+            node = node_hash(left, node)
+        return node
+
+
+def receipt(told: Any, log: str) -> tuple[bytes, dict[str, Any]]:
+    """Check a receipt by itself: canonical bytes, its log, its number, its disclosed values. Its leaf and its body."""
+    if not isinstance(told, dict) or not {"body", "seq"} <= set(told) <= {"body", "seq", "disclosed", "path", "mac"}:
+        raise UnreadableError("a receipt has other members than it may have")
+    body = load_body(told)
+    seq = body.get("seq")
+    kinds = {"log": str, "seq": int, "ts": int, "kind": str, "prev": str, "owner": str, "oseq": int, "oprev": str}
+    for name, kind in kinds.items():
+        if type(body.get(name)) is not kind:
+            raise TamperedError(f"receipt {seq!r:.20}: its member {name} is missing or of another type")
+    if body.get("v") != 1 or body["log"] != log or seq != told["seq"] or seq < 1:
+        raise TamperedError(f"receipt {told['seq']!r:.20} is of another log, version or number than it says")
+    listed = [(body.get("fields"), str), (body.get("seqs"), int)] if body["kind"] == "redaction" else []
+    if not all(isinstance(all_, list) and all(type(one) is kind for one in all_) for all_, kind in listed):
+        raise TamperedError(f"receipt {seq}: a redaction without its fields")
+    if body["kind"] == "outcome" and not isinstance(body.get("ref"), str):
+        raise TamperedError(f"receipt {seq}: an outcome of nothing")
+    commitments, disclosed = body.get("c", {}), told.get("disclosed", {})
+    if not isinstance(commitments, dict) or not isinstance(disclosed, dict):
+        raise UnreadableError(f"receipt {seq}: its values cannot be read")
+    for name, one in disclosed.items():
+        if not isinstance(one, dict) or set(one) != {"salt", "value"}:
+            raise UnreadableError(f"receipt {seq}: a value cannot be read")
+        same = name in commitments and commitments[name] == commitment(name, one["salt"], one["value"])
+        tampered_if(not same, f"receipt {seq}: the value of {name[:40]!a} is not the one that was recorded")
+    return hashlib.sha256(b"\0" + told["body"].encode()).digest(), body
+
+
+def load_body(told: dict[str, Any]) -> dict[str, Any]:
+    """The body of a receipt, when its bytes are the canonical ones of what they say (RFC 8785)."""
+    data = told["body"]
+    try:
+        body = load(data.encode())
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise UnreadableError("the body of a receipt is no text") from error
+    subset(body, DEPTH)
+    canonical = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    tampered_if(canonical != data, "the body of a receipt is not canonical")
+    return body
+
+
+def subset(value: Any, depth: int) -> None:
+    """Only what a body may hold: texts, booleans, integers within 2^53, arrays and objects with plain names."""
+    tampered_if(depth < 0, "the body of a receipt is too deep")
+    if isinstance(value, dict):
+        for name, one in value.items():
+            tampered_if(not KEY.fullmatch(name), "the body of a receipt has a member that it may not have")
+            subset(one, depth - 1)
+    elif isinstance(value, list):
+        for one in value:
+            subset(one, depth - 1)
+    else:
+        good = isinstance(value, str | bool) or (type(value) is int and abs(value) <= MAX_INTEGER)
+        tampered_if(not good, "the body of a receipt has a value that it may not have")
+
+
+def commitment(name: str, salt: Any, value: Any) -> str:
+    """SHA-256("afm/c1" || salt || u16 length of name || name || 0x01 || value); 0x00 for an absent value."""
+    if not isinstance(salt, str) or not re.fullmatch("[0-9a-f]{32}", salt) or not isinstance(value, str | None):
+        return ""
+    label = name.encode("utf-8", "surrogatepass")
+    said = b"\0" if value is None else b"\1" + value.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(
+        b"afm/c1" + bytes.fromhex(salt) + len(label).to_bytes(4, "big")[2:] + label + said
+    ).hexdigest()
+
+
+def in_tree(told: dict[str, Any], leaf: bytes, seq: int, size: int, root: bytes) -> None:
+    """Check a receipt's path to the root (RFC 9162, section 2.1.3.2)."""
+    path = told.get("path", [])
+    unreadable_if(not isinstance(path, list), f"receipt {seq}: its path cannot be read")
+    node, at, last = leaf, seq - 1, size - 1
+    good = at <= last
+    for step in path:
+        hashed = unbase64(step)
+        good = good and len(hashed) == HASH and last > 0
+        if at & 1 or at == last:
+            node = node_hash(hashed, node)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            node = node_hash(node, hashed)
+        at, last = at >> 1, last >> 1
+    tampered_if(not good or last or node != root, f"receipt {seq} is not in the signed tree")
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """A node of the tree (RFC 6962)."""
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def key_chain(log: str, told: Any) -> list[tuple[int, bytes]]:
+    """The log's keys, each with the size after which it signs and appointed by the one before it."""
+    found: list[tuple[int, bytes]] = []
+    unreadable_if(not isinstance(told, list), "the keys cannot be read")
+    for one in told:
+        if not isinstance(one, dict) or set(one) != {"key", "after", "proof"} or type(one["after"]) is not int:
+            raise UnreadableError("a key cannot be read")
+        public = read_key(text(one, "key"))
+        if found:
+            old = found[-1][1]
+            said = f"afmiddleware/rotation/1\n{log}\n{old.hex()}\n{public.hex()}\n".encode()
+            if one["after"] < found[-1][0] or not signed(old, text(one, "proof"), said):
+                raise TamperedError("a key of the log was not appointed by the one before it")
+        found.append((one["after"], public))
+    return found
+
+
+def trusted_keys(keys: list[tuple[int, bytes]], trusted: list[bytes]) -> list[tuple[int, bytes]]:
+    """The keys from the first trusted one on. One before it may have been made up, and vouches for nothing."""
+    known = [place for place, (_, public) in enumerate(keys) if public in trusted]
+    tampered_if(not known, "the log is signed by no key that you trust")
+    return keys[known[0] :]
+
+
+def checkpoint(note: str, log: str, keys: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+    """The size and the root of a signed checkpoint (C2SP tlog-checkpoint in a signed-note)."""
+    head, split, lines = note.partition("\n\n")
+    parts = (head + "\n").split("\n")
+    if not split or len(parts) < LINES or not lines.endswith("\n") or not re.fullmatch("0|[1-9][0-9]{0,18}", parts[1]):
+        raise UnreadableError("a checkpoint cannot be read")
+    size, root = int(parts[1]), unbase64(parts[2])
+    tampered_if(parts[0] != log or len(root) != HASH, "a checkpoint is of another log")
+    public = [one for after, one in keys if after < size][-1:]
+    tampered_if(not public, f"no key signs a log of {size} receipts")
+    kid = hashlib.sha256(f"{log}\n".encode() + b"\x01" + public[0]).digest()[:4]
+    for line in lines[:-1].split("\n"):
+        dash, _, rest = line.partition(" ")
+        name, _, blob = rest.partition(" ")
+        unreadable_if(dash != "\u2014", "a line of a checkpoint's signatures cannot be read")
+        if name == log:
+            data = unbase64(blob)
+            if data[:4] == kid and signed(public[0], data[4:], (head + "\n").encode()):
+                return size, root
+    raise TamperedError(f"the checkpoint of {size} receipts is not signed by the log's key")
+
+
+def signed(public: bytes, signature: bytes | str, data: bytes) -> bool:
+    """Whether an Ed25519 signature (bytes, or hexadecimal digits) holds."""
+    try:
+        signature = bytes.fromhex(signature) if isinstance(signature, str) else signature
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def read_key(told: str) -> bytes:
+    """A public key: PEM, a JWK or JWKS, C2SP `name+id+key`, or 64 hexadecimal digits."""
+    told = told.strip()
+    try:
+        if "-----BEGIN" in told:
+            key = load_pem_public_key(told.encode())
+            public = key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
+        elif told.startswith("{"):
+            one = json.loads(told)
+            one = one["keys"][-1] if "keys" in one else one
+            public = base64.urlsafe_b64decode(one["x"] + "=") if one["crv"] == "Ed25519" else b""
+        elif told.count("+") > 1:
+            name, kid, blob = told.split("+", 2)
+            data = unbase64(blob)
+            good = hashlib.sha256(f"{name}\n".encode() + data).hexdigest()[:8] == kid and data[:1] == b"\1"
+            public = data[1:] if good else b""
+        else:
+            public = bytes.fromhex(told)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UnreadableError("a public key cannot be read") from error
+    unreadable_if(len(public) != HASH, "not an Ed25519 public key")
+    return public
+
+
+def load(data: bytes) -> dict[str, Any]:
+    """An object of JSON in which no name stands twice."""
+    try:
+        told = json.loads(data, object_pairs_hook=once, parse_constant=unbase64)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError("a line is not JSON") from error
+    unreadable_if(not isinstance(told, dict), "a line is no object")
+    return dict(told)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, when no name stands in it twice."""
+    unreadable_if(len(dict(pairs)) != len(pairs), "a name stands twice")
+    return dict(pairs)
+
+
+def text(told: dict[str, Any], name: str) -> str:
+    """A member that is a text."""
+    unreadable_if(not isinstance(told.get(name), str), f"the member {name} is no text")
+    return str(told[name])
+
+
+def unbase64(told: Any) -> bytes:
+    """Base64 as it is written, with its padding."""
+    try:
+        data = base64.b64decode(told, validate=True)
+        same = base64.b64encode(data).decode() == told
+    except (ValueError, TypeError) as error:
+        raise UnreadableError("not base64") from error
+    unreadable_if(not same, "not base64 as it is written")
+    return data
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify a file; the exit code."""
+    parser = argparse.ArgumentParser(description="Verify a proof or an export of receipts.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--public-key", type=Path, action="append", required=True, help="a file; may be given again")
+    chosen = parser.parse_args(arguments)
+    try:
+        trusted = [read_key(place.read_text(encoding="utf-8")) for place in chosen.public_key]
+        with chosen.bundle.open("rb") as lines:
+            found = verify(lines, trusted)
+    except TamperedError as error:
+        sys.stdout.write(f"tampered: {error}\n")
+        return 3
+    except (UnreadableError, OSError, UnicodeDecodeError) as error:
+        sys.stdout.write(f"unreadable: {error}\n")
+        return 5
+    sys.stdout.write(f"whole: {found['receipts']} receipts of log {found['log']}, signed at size {found['size']}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
