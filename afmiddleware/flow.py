@@ -42,14 +42,16 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     now: int,
     decision: str,
     known: Callable[[], AppUser | None] | None = None,
+    *,
+    screened: bool = False,
 ) -> Flow[Pass | Refused | Admission]:
     """Decide an HTTP request before its handler runs.
 
-    `resolve` asks the framework's router, and is only called for an unambiguous request; `None` means that no
-    endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id.
-    `known` asks whom the application has signed in, for a policy that takes its word.
+    `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
+    that no endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id. `known` asks
+    whom the application has signed in, for a policy that takes its word.
     """
-    fault = screen(facts)
+    fault = None if screened else screen(facts)
     if fault is not None:
         stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from benchmarks.django_stack import django_overhead
 from benchmarks.overhead import overhead
 from benchmarks.policy import policy
 from benchmarks.receipts import receipts
@@ -21,6 +22,7 @@ def main() -> None:
     one.add_argument("--requests", type=int, default=400, help="requests per variant and round")
     one.add_argument("--profile", action="store_true", help="show where the time of the fenced app goes")
     one.add_argument("--wsgi", action="store_true", help="Flask and WSGI alone")
+    one.add_argument("--django", action="store_true", help="Django alone, under WSGI and ASGI")
     two = commands.add_parser("throughput", help="requests per second under uvicorn with 64 connections")
     two.add_argument("--seconds", type=float, default=4.0)
     two.add_argument("--connections", type=int, default=64)
@@ -35,9 +37,13 @@ def main() -> None:
     five.add_argument("--size", type=int, default=100_000, help="receipts in the log")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
-        if not chosen.wsgi:
+        whole = not (chosen.wsgi or chosen.django)
+        if whole:
             overhead(chosen.rounds, chosen.requests, profile=chosen.profile)
-        wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
+        if whole or chosen.wsgi:
+            wsgi_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.wsgi)
+        if whole or chosen.django:
+            django_overhead(chosen.rounds, chosen.requests, profile=chosen.profile and chosen.django)
     elif chosen.command == "routes":
         routes(chosen.rounds, chosen.requests)
     elif chosen.command == "receipts":

@@ -11,6 +11,7 @@ import click
 from afmiddleware.assemble import assemble, audited
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.coverage import listing_of, show, told
+from afmiddleware.config.calls import with_calls
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.schema import Config
@@ -40,7 +41,7 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
     try:
         config, base = policy_at(policy)
         plan, _ = assemble(config, base)
-        doubts = lint(plan.policy, config.routes, limits_of(config))
+        doubts = lint(plan.policy, with_calls(config.routes), limits_of(config))
         report = audited(plan, config, listing_of(app, plan, config.source)) if app else None
     except ConfigError as error:
         if not Path(policy).is_file():

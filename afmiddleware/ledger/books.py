@@ -124,10 +124,10 @@ class Books:
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
                 return conclude(self, item)
-            if isinstance(item, Record):
-                return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Settle):
                 return settle(self, item)
+            if isinstance(item, Record):
+                return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -275,11 +275,11 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     rows: set[str] = {f"actor:{ANONYMOUS}", CONTROL}
     holds: set[str] = set()
     for item in items:
-        if isinstance(item, Record):
-            rows.add(f"actor:{item.draft.owner}")
-            continue
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
+            continue
+        if isinstance(item, Record):
+            rows.add(f"actor:{item.draft.owner}")
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)

@@ -68,10 +68,10 @@ class PostgresWriter:
         self._anchor = anchor
         self._seen = seen
         self._clock = clock
+        self._sql = Statements(url.schema)
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
-        self._sql = Statements(url.schema)
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)
         seen.hold(draw)

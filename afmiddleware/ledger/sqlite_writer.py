@@ -95,10 +95,10 @@ class SqliteWriter:
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
+        self._swept = ""
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
-        self._swept = ""
         seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:

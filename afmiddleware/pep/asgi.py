@@ -115,6 +115,8 @@ class FenceMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         fence, facts = self.fence, facts_of(scope)
+        # What is judged is what is handed on: a server may add a chunked body's trailers to its own list later.
+        scope = {**scope, "headers": [*facts.headers]}
         now = fence.clock()
         io = _Io(fence, receive, facts)
         if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send):

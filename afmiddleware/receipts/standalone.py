@@ -180,7 +180,7 @@ def receipt(told: Any, log: str) -> tuple[bytes, dict[str, Any]]:
     for name, kind in kinds.items():
         if type(body.get(name)) is not kind:
             raise TamperedError(f"receipt {seq!r:.20}: its member {name} is missing or of another type")
-    if body.get("v") != 1 or body["log"] != log or seq != told["seq"] or seq < 1:
+    if body.get("v") != 1 or body["log"] != log or seq != told["seq"] or body["seq"] < 1:
         raise TamperedError(f"receipt {told['seq']!r:.20} is of another log, version or number than it says")
     listed = [(body.get("fields"), str), (body.get("seqs"), int)] if body["kind"] == "redaction" else []
     if not all(isinstance(all_, list) and all(type(one) is kind for one in all_) for all_, kind in listed):

@@ -121,7 +121,7 @@ class Exchange:
             return None
         # In observe mode it passes, and is not judged again.
         self.decided = self.fence.plan.observe
-        return self._admit(_nothing)
+        return self._admit(_nothing, screened=False)
 
     def judge(self, resolver: Resolver, view: Callable[..., Any], kwargs: Mapping[str, object]) -> Flow[Any]:
         """Decide on the view that Django matched. Raises `SealBrokenError` when it is not the one that is judged."""
@@ -140,10 +140,11 @@ class Exchange:
         target = target_of(place, request, match)
         self.decided = True
         self._answers_itself = target is None
-        if request.method != self.facts.method:
+        screened = request.method == self.facts.method
+        if not screened:
             self.facts = _with_method(self.facts, request.method or "")
         self.judged = Judged(request, target, None)
-        return self._admit(lambda: target)
+        return self._admit(lambda: target, screened=screened)
 
     def conclude(self, passage: Pass | Refused | Admission) -> HttpResponse | None:
         """A refusal's answer, `None` for what passes: that has its body back, and is the current action."""
@@ -268,10 +269,10 @@ class Exchange:
         """Whom Django's authentication has signed in; in async code its user was looked up before."""
         return signed_in(getattr(self.request, "user", None) if self.user is None else self.user)
 
-    def _admit(self, resolve: Callable[[], Target | None]) -> Flow[Pass | Refused | Admission]:
+    def _admit(self, resolve: Callable[[], Target | None], *, screened: bool) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known)
+        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
 
 
 def _nothing() -> None:

@@ -11,11 +11,12 @@ from django.apps import apps
 from django.core.exceptions import BadRequest, ImproperlyConfigured
 
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ClientGoneError, SealBrokenError
+from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import acall, call
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
-from afmiddleware.pep.environ import Body, facts_of
+from afmiddleware.pep.environ import Body, check_processes, facts_of
+from afmiddleware.pep.passage import unusable
 from afmiddleware_django.audit import APP, app_config
 from afmiddleware_django.body import HeldBody, Source, Spooled, lost, too_early
 from afmiddleware_django.exchange import KEY, Exchange
@@ -56,6 +57,7 @@ class FenceMiddleware:
         self.fence = started.fence
         self.resolver = started.resolver
         self._watched = started.watched
+        self._fits = False
         self._async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated] (as Django asks)
         # Bound once: a sync one under ASGI would cost a thread for every request.
         self.process_view: Callable[..., Any] = self._aview if self._async else self._view
@@ -66,7 +68,7 @@ class FenceMiddleware:
         if self._async:
             return self._acall(request)
         exchange = self._begin(request)
-        refused = self._ambiguous(exchange)
+        refused = self._unfit(exchange) or self._ambiguous(exchange)
         if refused is not None:
             return refused
         try:
@@ -167,13 +169,26 @@ class FenceMiddleware:
         """Look at one request; nothing is decided yet."""
         facts = _facts_of(request)
         # Django has no public name for the stream.
-        source: Source = Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
+        source: Source = (
+            Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
+        )
         held = None
         if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
         exchange = Exchange(self.fence, request, facts, held)
         vars(request)[KEY] = exchange
         return exchange
+
+    def _unfit(self, exchange: Exchange) -> HttpResponse | None:
+        """Refuse everything where the server runs processes that a ledger in memory cannot hold together."""
+        if self._fits:
+            return None
+        try:
+            check_processes(self.fence, exchange.request.META)
+        except ConfigError as error:
+            return exchange.answer_of(unusable(self.fence, exchange.facts, error))
+        self._fits = True
+        return None
 
     def _ambiguous(self, exchange: Exchange) -> HttpResponse | None:
         flow = exchange.ambiguous()

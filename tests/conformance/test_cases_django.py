@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,8 @@ import httpx
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import path
 from django.views import View
 
@@ -21,14 +23,25 @@ from tests.conformance.test_cases_core import UNMAPPED, settle
 from tests.integrations.django.project import project
 
 
-def answer(request: HttpRequest, **_values: object) -> HttpResponse:
+def answer(request: HttpRequest, **_values: object) -> HttpResponseBase:
     len(request.body)
     status, media, body = answer_to({name.lower(): value for name, value in request.headers.items()})
-    return HttpResponse(body, content_type=media, status=status)
+    return HttpResponse(body, status=status, content_type=media)
 
 
-async def aanswer(request: HttpRequest, **_values: object) -> HttpResponse:
-    return answer(request)
+def streams(request: HttpRequest, **_values: object) -> HttpResponseBase:
+    status, media, body = answer_to({name.lower(): value for name, value in request.headers.items()})
+    return StreamingHttpResponse(iter([body[:7], body[7:]]), status=status, content_type=media)
+
+
+async def aanswer(request: HttpRequest, **_values: object) -> HttpResponseBase:
+    status, media, body = answer_to({name.lower(): value for name, value in request.headers.items()})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[:7]
+        yield body[7:]
+
+    return StreamingHttpResponse(pieces(), status=status, content_type=media)
 
 
 def patterns(fence: Fence, handler: Any) -> list[Any]:
@@ -59,10 +72,11 @@ def view_of(template: str, methods: list[str], handler: Any) -> Any:
 
 
 @pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
+@pytest.mark.parametrize("handler", [answer, streams], ids=["whole", "streamed"])
 @pytest.mark.parametrize("case", wsgi.cases(), ids=lambda case: case.id)
-def test_wsgi(case: Case, ledger: str, tmp_path: Path) -> None:
+def test_wsgi(case: Case, ledger: str, handler: Any, tmp_path: Path) -> None:
     scene = Scene(case, tmp_path, ledger)
-    with project(patterns(scene.fence, answer), scene.fence):
+    with project(patterns(scene.fence, handler), scene.fence):
         app = WSGIHandler()
         for request in case.before:
             wsgi.send(app, scene, request)
@@ -73,7 +87,7 @@ def test_wsgi(case: Case, ledger: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("handler", [answer, aanswer], ids=["sync", "async"])
+@pytest.mark.parametrize("handler", [answer, aanswer], ids=["sync", "async-streamed"])
 @pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 async def test_asgi(case: Case, ledger: str, handler: Any, tmp_path: Path) -> None:

@@ -197,6 +197,10 @@ def target(fence: Fence | None, *, layered: bool = False, **more: Any) -> FastAP
     async def number(request: Request, n: int) -> dict[str, bool]:
         return act("number", request)
 
+    @app.get("/v1/items/{id}")
+    async def item(request: Request, id: int) -> dict[str, bool]:  # noqa: A002
+        return act("item", request, params={"held": id})
+
     @app.get("/files/{path:path}")
     async def file(request: Request, path: str) -> dict[str, bool]:
         return act("file", request)

@@ -9,6 +9,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import resolve
 
 
 class Layer:
@@ -72,6 +73,11 @@ class EarlyQuery(Layer):
 class EarlyForm(Layer):
     def before(self, request: HttpRequest) -> None:
         request.POST = QueryDict("amount=5000")
+
+
+class OtherMatch(Layer):
+    def between(self, request: HttpRequest, kwargs: dict[str, Any]) -> None:
+        request.resolver_match = resolve("/health")
 
 
 class Copy(Layer):

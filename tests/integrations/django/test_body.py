@@ -43,9 +43,11 @@ limits:
 
 
 def seen_by_django(request: HttpRequest) -> JsonResponse:
+    # First what a middleware may have put there: asking for the files would parse the form anew.
+    post = request.POST.dict()
     uploads: dict[str, Any] = request.FILES.dict()
     files = {name: file.read().decode() for name, file in uploads.items()}
-    return JsonResponse({"post": request.POST.dict(), "files": files, "body": request.body.decode()})
+    return JsonResponse({"post": post, "files": files, "body": request.body.decode()})
 
 
 def read_as_stream(request: HttpRequest) -> JsonResponse:
@@ -193,6 +195,25 @@ def test_a_body_is_only_read_when_the_decision_needs_it(tmp_path: Path) -> None:
         environ = wsgi.environ_of("POST", "/json", headers, b"")
         environ["wsgi.input"] = Untouched()
         assert wsgi.call(door.app, environ)[0] == 401
+
+
+def test_a_body_that_nobody_judges_is_not_read_ahead(forms: Tried) -> None:
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            piece = super().read(size)
+            read.append(len(piece))
+            return piece
+
+    def first_bytes(request: HttpRequest) -> JsonResponse:
+        return JsonResponse({"read": request.read(5).decode()})
+
+    read: list[int] = []
+    headers = [("host", "api.example.com"), ("content-type", "text/plain"), ("content-length", "500000")]
+    with forms.door("wsgi", [*PATTERNS[:3], path("open", first_bytes)]) as door:
+        environ = wsgi.environ_of("POST", "/open", headers, b"")
+        environ["wsgi.input"] = Counted(b"x" * 500_000)
+        status, _, content = wsgi.call(door.app, environ)
+    assert (status, content, read) == (200, b'{"read": "xxxxx"}', [5])
 
 
 def test_a_middleware_before_the_fence_that_reads_the_body_is_a_fault(kind: str, forms: Tried) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.http import HttpResponse
 from django.urls import path
 
 from afmiddleware.errors import ConfigError
 from afmiddleware_django.resolver import Place, Resolver
 from afmiddleware_django.tree import Leaf
+from tests.conformance import wsgi
 from tests.integrations.django import layers
 from tests.integrations.django.fenced import POLICY, Door, Tried
 from tests.integrations.django.project import FENCE, SEAL
@@ -123,6 +126,12 @@ def test_a_query_exchanged_before_routing_does_not_reach_the_view(kind: str, tmp
     assert seen == ["1"]
 
 
+def test_a_match_exchanged_before_the_decision_is_caught(kind: str, tried: Tried) -> None:
+    with tried.door(kind, MIDDLEWARE=[f"{HERE}.OtherMatch", FENCE]) as door:
+        answer = door.json("POST", "/pay", {"amount": "4.00"})
+    assert (answer.status, answer.code, tried.ran) == (500, "request.unsealed", [])
+
+
 def test_a_request_exchanged_for_another_is_refused(kind: str, tmp_path: Path) -> None:
     tried, middleware = inside(tmp_path, layers.Copy)
     with tried.door(kind, MIDDLEWARE=middleware) as door:
@@ -182,3 +191,36 @@ def test_observe_lets_everything_pass(kind: str, tmp_path: Path) -> None:
         assert door.send("GET", "/read/a%5Cb").status == 200
         assert door.json("POST", "/pay", {"amount": "x"}).status == 200
     assert len(tried.ran) == 3
+
+
+def test_a_ledger_in_memory_serves_no_second_process(tried: Tried) -> None:
+    with tried.door("wsgi") as door:
+        environ = wsgi.environ_of("GET", "/health", [("host", "api.example.com")], b"") | {"wsgi.multiprocess": True}
+        status, _, content = wsgi.call(door.app, environ)
+    assert (status, json.loads(content)["code"], tried.ran) == (503, "policy.unavailable", [])
+
+
+def test_a_redirect_for_a_missing_slash_is_djangos_own(tried: Tried, kind: str) -> None:
+    middleware = [FENCE, "django.middleware.common.CommonMiddleware"]
+    patterns = [*tried.patterns(), path("slashed/", tried.view("slashed").as_view())]
+    with tried.door(kind, patterns, MIDDLEWARE=middleware, APPEND_SLASH=True) as door:
+        assert door.send("GET", "/slashed").status == 301
+        assert door.send("GET", "/slashed/").status == 405
+        assert door.send("POST", "/slashed/").code == "route.unmapped"
+    assert tried.ran == []
+
+
+def test_the_admin_is_one_endpoint(tmp_path: Path, kind: str) -> None:
+    public = POLICY.replace("rules:", '  - {route: "GET /admin/{path:path}", public: true}\nrules:')
+    tried = Tried(tmp_path, public)
+    middleware = [
+        FENCE,
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ]
+    patterns = [*tried.patterns(), path("admin/", admin.site.urls)]
+    with tried.door(kind, patterns, MIDDLEWARE=middleware) as door:
+        assert door.send("GET", "/admin/login/").status == 200
+        assert door.send("GET", "/admin/").status == 302
+        assert door.send("POST", "/admin/login/").code == "route.unmapped"

@@ -267,3 +267,13 @@ def test_sqlite_under_both(tmp_path: Path, kind: str) -> None:
         assert door.json("POST", "/pay", {"amount": "97.00"}).code == "spend.exceeded"
     assert tried.spent() == 400
     tried.fence.close()
+
+
+@pytest.mark.parametrize(("name", "status", "settled"), [("pay", 503, "unknown"), ("keep", 402, "capture")])
+def test_what_the_seal_has_seen_reach_the_view_is_kept(
+    tried: Tried, kind: str, name: str, status: int, settled: str
+) -> None:
+    patterns = tried.patterns(**{name: HttpResponse("", status=status)})
+    with tried.door(kind, patterns, MIDDLEWARE=[FENCE, SEAL]) as door:
+        assert door.json("POST", f"/{name}", {"amount": "4.00"}).status == status
+    assert (tried.settled(), tried.spent()) == ([(settled, "ok")], 400)

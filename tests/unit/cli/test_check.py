@@ -143,3 +143,14 @@ def test_what_is_hardly_meant_is_told_and_strict_refuses_it(afm, tmp_path):
     assert (ran.code, ran.err) == (1, said)
     assert afm("check", "--policy", policy, "--json").json["lint"][0]["id"] == "rule.shadowed"
     assert afm("check", "--policy", written(tmp_path), "--strict").code == 0
+
+
+def test_a_tool_that_costs_money_and_is_open_to_all_is_told(afm, tmp_path):
+    policy = written(
+        tmp_path,
+        text="version: 1\nservice: s\nledger: memory\n"
+        'routes: [{route: POST /mcp, protocol: mcp, capability: "mcp.{tool}", '
+        "tools: {book: {amount: {from: arguments.price}}}}]\n"
+        "rules: {allow: [mcp.*]}\n",
+    )
+    assert "lets anybody use POST /mcp book, which moves money" in afm("check", "--policy", policy).err
