@@ -17,12 +17,14 @@ from msgspec.structs import replace
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
+from afmiddleware.config.schema import Identity
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.identity.needs import NeedKey
+from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
@@ -30,9 +32,11 @@ from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Refused
 from afmiddleware.policy.explain import Explanation, explain, stands
+from afmiddleware.policy.replay import Record, Replay, record_of, replay
+from afmiddleware.receipts.canonical import strict_parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from afmiddleware.config.schema import Config
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
+    from afmiddleware.receipts.verify import StoredReceipt
 
 PREFIX: Final = "/.well-known/agent-fence/"
 """Where the fence serves its own endpoints, unless told otherwise."""
@@ -150,6 +155,17 @@ class Fence:
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
         limits = stands(found.balances, event, found.verdict.limit)
         return replace(told, verdict=found.verdict, limits=limits)
+
+    def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
+        """Decide every receipt of this fence's ledger once more, under its own policy or that of a candidate file.
+
+        Charges nothing, records nothing. Raises `ConfigError` for a candidate that is wrong.
+        """
+        policy = self.plan.policy
+        if candidate is not None:
+            config, base = read_policy(candidate, {})
+            policy = assemble(config.model_copy(update={"identity": Identity()}), base)[0].policy
+        return replay(policy, records_in(self.ledger.receipts(Filter())))
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -347,6 +363,14 @@ class _AsyncIo:
 
 def _unrecorded(admission: Admission, error: Exception) -> None:
     _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+
+
+def records_in(stored: Iterable[StoredReceipt]) -> Iterator[Record]:
+    """What was decided, by the receipts of a ledger."""
+    for one in stored:
+        record = record_of(strict_parse(one.receipt.body), one.receipt.disclosed)
+        if record is not None:
+            yield record
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:

@@ -1,10 +1,11 @@
-"""`python -m benchmarks overhead`, `throughput`, `routes`, `policy` and `receipts`."""
+"""`python -m benchmarks overhead`, `throughput`, `routes`, `policy`, `receipts` and `ledger`."""
 
 from __future__ import annotations
 
 import argparse
 
 from benchmarks.django_stack import django_overhead
+from benchmarks.ledger import ledger
 from benchmarks.overhead import overhead
 from benchmarks.policy import policy
 from benchmarks.receipts import receipts
@@ -35,6 +36,9 @@ def main() -> None:
     five = commands.add_parser("receipts", help="checking a log against re-encoding it")
     five.add_argument("--rounds", type=int, default=3)
     five.add_argument("--size", type=int, default=100_000, help="receipts in the log")
+    six = commands.add_parser("ledger", help="commits a second on every ledger, and what many actors cost")
+    six.add_argument("--seconds", type=float, default=6.0, help="for each ledger")
+    six.add_argument("--actors", type=int, default=100_000)
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         whole = not (chosen.wsgi or chosen.django)
@@ -48,6 +52,8 @@ def main() -> None:
         routes(chosen.rounds, chosen.requests)
     elif chosen.command == "receipts":
         receipts(chosen.size, chosen.rounds)
+    elif chosen.command == "ledger":
+        ledger(chosen.seconds, chosen.actors)
     elif chosen.command == "policy":
         policy(chosen.rounds, chosen.requests)
     else:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afmiddleware.cli.cases import diff_command, test_command
+from afmiddleware.cli.cases import diff_command, replay_command, test_command
 from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.demo import demo_command
 from afmiddleware.cli.explain import explain_command, simulate_command
+from afmiddleware.cli.imports import import_group
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.operate import (
     breaker_group,
@@ -40,6 +41,8 @@ cli.add_command(explain_command)
 cli.add_command(simulate_command)
 cli.add_command(test_command)
 cli.add_command(diff_command)
+cli.add_command(replay_command)
+cli.add_command(import_group)
 cli.add_command(keys_group)
 cli.add_command(receipts_group)
 cli.add_command(budget_command)

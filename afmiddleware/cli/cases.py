@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import click
+import msgspec
 import yaml
 
-from afmiddleware.cli.common import echo_json, json_option, policy_option
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.events import looking_fence
 from afmiddleware.errors import ConfigError
+from afmiddleware.fence import records_in
+from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError
+from afmiddleware.policy.replay import record_of_case, replay
 from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cases, word_of
 
 if TYPE_CHECKING:
@@ -69,6 +74,60 @@ def diff_command(old: Path, new: Path, cases: Path, *, as_json: bool) -> None:
             click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
         click.echo(f"{len(found)} of {len(read)} cases change, {opened} are newly allowed.")
     sys.exit(1 if found else 0)
+
+
+@click.command("replay")
+@click.argument("source")
+@policy_option
+@json_option
+def replay_command(source: str, policy: str, *, as_json: bool) -> None:
+    """Decide SOURCE once more: a ledger (its URL, or a SQLite file), or a trace.jsonl of cases.
+
+    A line of a trace is a case as `test` reads it, its expect being what was decided. Exit 1 when any decision changes.
+    What a ledger did not keep is counted as undecidable, by what is missing.
+    """
+    with closing(looking_fence(policy)) as fence:
+        if source.endswith((".jsonl", ".json")):
+            now = fence.clock()
+            records = [record_of_case(case, now) for case in trace_in(Path(source), fence)]
+            found = replay(fence.plan.policy, records)
+        else:
+            config, _ = policy_at(policy)
+            url = source if "://" in source else f"sqlite:///{Path(source).resolve()}"
+            with closing(open_for_reading(config.model_copy(update={"ledger": url}), Path.cwd())) as ledger:
+                found = replay(fence.plan.policy, records_in(ledger.receipts(Filter())))
+    totals = {
+        "total": found.total,
+        "reproduced": found.reproduced,
+        "changed": found.changed,
+        "newly_allowed": found.newly_allowed,
+        "blocked": found.blocked,
+        "undecidable": sum(found.undecidable.values()),
+    }
+    if as_json:
+        echo_json({**totals, "missing": found.undecidable, "changes": found.changes})
+    else:
+        for one in found.changes:
+            mark = "NEWLY ALLOWED" if one.opens else "changed"
+            click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
+        for why, count in sorted(found.undecidable.items()):
+            click.echo(f"undecidable: {count}, {why}")
+        click.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items()))
+    sys.exit(1 if found.changes else 0)
+
+
+def trace_in(path: Path, fence: Fence) -> list[Case]:
+    """The cases of a file with one JSON object a line. Raises `ConfigError` naming the file."""
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        entries = [msgspec.json.decode(line) for line in lines]
+        return read_cases(entries, fence.config.exponents, fence.config.environment)
+    except OSError as error:
+        raise ConfigError([f"{path}: the file cannot be read: {error.strerror}"]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: a line is not JSON: {error}"]) from None
+    except CaseError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
 
 
 def _told(verdict: Any) -> str:

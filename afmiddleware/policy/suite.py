@@ -128,9 +128,10 @@ def compare(
         before, after = old(case.event, at), new(case.event, at)
         if word_of(before) != word_of(after) or before.code != after.code:
             found.append(Change(name=case.name, capability=case.event.capability, old=before, new=after))
-    return sorted(found, key=_weight)
+    return sorted(found, key=weight)
 
 
-def _weight(change: Change) -> int:
+def weight(change: Change) -> int:
+    """The order of changes: what opens most comes first."""
     order = {"deny": 0, "require_approval": 1, "allow": 2}
     return order[word_of(change.old)] - order[word_of(change.new)]

@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from afmiddleware import ActionEvent, Fence
-from afmiddleware.errors import ActionRefusedError, ConfigError, LedgerError, LedgerUnavailableError, ReceiptError
+from afmiddleware.errors import ActionRefusedError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model import Held, Settlement, Window
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import ending, entry, rate, spend
 from tests.ledger.proxy import Proxy
-from tests.ledger.servers import POSTGRES, SECRET, SIGNER, admin, postgres, schema
+from tests.ledger.servers import POSTGRES, admin, postgres, schema
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.postgres import PostgresLedger
@@ -211,20 +210,6 @@ def test_a_server_that_takes_no_writes_refuses_and_is_found_again(url: str) -> N
             other.execute(f"DROP ROLE {role}")
 
 
-def test_a_server_that_is_not_there_is_unavailable_at_the_start(url: str) -> None:
-    with pytest.raises(LedgerUnavailableError, match="cannot be reached"):
-        postgres("postgresql://postgres:hunter2@127.0.0.1:1/test?timeout=1s")
-
-
-def test_a_fault_never_shows_the_password(url: str) -> None:
-    with pytest.raises(LedgerUnavailableError) as caught:
-        postgres("postgresql://postgres:hunter2@127.0.0.1:1/test?timeout=1s")
-    assert "hunter2" not in str(caught.value)
-    with pytest.raises(ConfigError) as unknown:
-        postgres("postgresql://postgres:hunter2@127.0.0.1:1/test?sslmoode=require")
-    assert "hunter2" not in str(unknown.value)
-
-
 def test_a_stopped_peer_holds_the_log_up_no_longer_than_its_timeout(url: str) -> None:
     postgres(url).close()
     code = """
@@ -340,46 +325,6 @@ def test_a_forked_child_and_its_parent_both_commit(url: str) -> None:
     assert out == "both\n", err
 
 
-def test_tables_of_a_newer_release_are_refused(url: str) -> None:
-    postgres(url).close()
-    with admin() as connection:
-        connection.execute(f"UPDATE {name_of(url)}.meta SET version = 99")
-    with pytest.raises(LedgerError, match="upgrade"):
-        postgres(url)
-
-
-def test_many_that_start_at_once_make_one_log(url: str) -> None:
-    made: list[str] = []
-
-    def begin() -> None:
-        with closing(postgres(url)) as ledger:
-            made.append(ledger.head().log)
-
-    threads = [threading.Thread(target=begin) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 6
-    assert len(set(made)) == 1
-
-
-def test_another_key_is_refused_and_a_missing_one_is_not_made_anew(url: str, tmp_path: Path) -> None:
-    from afmiddleware.config.ledger_url import parse_postgres
-    from afmiddleware.fence import undo
-    from afmiddleware.ledger.postgres import PostgresLedger
-
-    with closing(postgres(url)) as ledger:
-        admit(ledger, "d1")
-    with pytest.raises(ReceiptError, match="restore it"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
-    (tmp_path / "fence.key").write_text("00" * 32)
-    with pytest.raises(ReceiptError, match="is not the one"):
-        PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER)
-    (tmp_path / "fence.key").write_text(SECRET.hex())
-    PostgresLedger(parse_postgres(url), tmp_path / "fence.key", undo, signer=SIGNER).close()
-
-
 def test_a_server_that_lost_acknowledged_receipts_is_not_continued(url: str) -> None:
     with closing(postgres(url)) as ledger, admin() as other:
         admit(ledger, "d1")
@@ -400,31 +345,6 @@ def test_any_name_has_a_row_of_its_own(url: str, owner: str) -> None:
         assert isinstance(held, Held)
         ledger.commit(ending(begun, held, Settlement.RELEASE))
         assert used(ledger, f"actor:{owner}") == 300
-
-
-def test_there_is_no_ledger_to_read_before_one_is_made(url: str, tmp_path: Path) -> None:
-    from afmiddleware.config.load import load
-
-    config = load(f"version: 1\nservice: s\nledger: {url}\n")
-    with closing(open_for_reading(config, tmp_path)) as reader, pytest.raises(ReceiptError, match="no ledger"):
-        reader.head()
-
-
-def test_without_the_driver_it_says_what_to_install(tmp_path: Path) -> None:
-    code = """
-        import sys
-        sys.modules["psycopg"] = None
-        from pathlib import Path
-        from afmiddleware import Fence
-        from afmiddleware.errors import ConfigError
-        Path(sys.argv[1]).write_text("version: 1\\nservice: s\\nledger: postgresql://nowhere/db\\n")
-        try:
-            Fence.from_file(sys.argv[1], env={})
-        except ConfigError as error:
-            print(error)
-    """
-    out, err = start(code, str(tmp_path / "fence.yaml")).communicate(timeout=60)
-    assert out == "ledger: postgresql needs a driver that is not installed: pip install 'afmiddleware[postgres]'\n", err
 
 
 def test_a_full_queue_of_the_pool_is_unavailable(url: str) -> None:

@@ -1,0 +1,162 @@
+"""Converted policies decide as their documents say, or stricter, and say where."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from afmiddleware.config.load import load
+from afmiddleware.fence import Fence
+from afmiddleware.policy.cases import read_event
+
+GUARD = {
+    "service": "travel",
+    "version": "1",
+    "actions": {
+        "search_*": {"allowed": True},
+        "book_*": {"allowed": True, "identity": "token"},
+        "book_flight": {"allowed": True, "identity": "verified", "max_spend": 500.5, "requires_human_approval": False},
+        "book_bulk": {"allowed": False},
+        "delete_*": {"allowed": False},
+        "delete_draft": {"allowed": True},
+        "wire": {"allowed": True, "requires_human_approval": True},
+        "POST /bookings/:id": {"allowed": True, "identity": "token"},
+    },
+    "rate_limits": {"requests_per_minute": 30, "transactions_per_day": 0},
+    "spend_limits": {
+        "session_max": 100, "daily_max": 500, "currency": "EUR",
+        "window": {"max_amount": 50, "duration_minutes": 60},
+    },
+    "circuit_breaker": {"global_max_spend": 10000, "action": "alert_only"},
+}  # fmt: skip
+CAP = """
+policy_name: shell
+extends: base.yaml
+deny:
+  - capability: shell.exec
+    contains: "rm -rf"
+  - capability: pay.send
+    amount_gt: 5000
+require_approval:
+  - {capability: pay.send, amount_gte: 1000, environment: [production, staging]}
+allow:
+  - fs.read
+  - {capability: pay.send, user_role: clerk}
+  - {capability: db.query, match_regex: "^select"}
+  - {capability: sub.call.production, caller_depth_lte: 2, tenant: t1}
+rules:
+  - {capability: old.thing, action: block}
+risk_levels: {critical: {action: block}, high: {action: require_approval}, medium: {action: warn}, low: {action: allow}}
+"""
+BASE = "deny: [fs.write]\nallow: [fs.list]\n"
+
+
+def decided(text: str, event: dict[str, Any]) -> str:
+    fence = Fence(load(text.replace("sqlite:///fence.db", "memory")))
+    try:
+        return fence.plan.policy.decide(read_event(event, {})[0]).code
+    finally:
+        fence.close()
+
+
+@pytest.fixture
+def guard(afm, tmp_path):
+    def convert(**changes):
+        (tmp_path / "guard.json").write_text(json.dumps(GUARD | changes))
+        ran = afm("import", "actionfence", tmp_path / "guard.json")
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    return convert
+
+
+VERIFIED = {"id": "v", "tier": "verified"}
+ROWS = [
+    ({"capability": "search_hotels", "actor": "address:x"}, "policy.allowed"),
+    ({"capability": "book_hotel", "actor": "address:x"}, "identity.required"),
+    ({"capability": "book_hotel", "actor": "t"}, "policy.allowed"),
+    ({"capability": "book_flight", "actor": "t", "amount": "1 EUR"}, "policy.denied"),  # the narrower name demands more
+    ({"capability": "book_flight", "actor": VERIFIED, "amount": "500.50 EUR"}, "policy.allowed"),
+    ({"capability": "book_flight", "actor": VERIFIED, "amount": "500.51 EUR"}, "policy.denied"),
+    ({"capability": "book_bulk", "actor": VERIFIED}, "policy.denied"),
+    ({"capability": "delete_draft", "actor": VERIFIED}, "policy.denied"),  # stricter, and the comment says so
+    ({"capability": "wire"}, "approval.required"),
+    ({"capability": "post.bookings_id"}, "policy.allowed"),
+    ({"capability": "other"}, "policy.unmatched"),
+]
+
+
+@pytest.mark.parametrize(("event", "code"), ROWS)
+def test_actionfence(guard, event, code):
+    assert decided(guard(), event) == code
+
+
+def test_actionfence_defaults_and_limits(guard):
+    text = guard()
+    assert "stricter: delete_draft was allowed all the same; here a deny wins" in text
+    assert "route: POST /bookings/{id}" in text.replace('"', "")
+    limits = {limit.name: limit for limit in load(text).limits}
+    assert list(limits) == ["requests", "session", "daily", "window", "breaker"]
+    assert (limits["window"].spend, limits["window"].window) == ("50 EUR", "rolling 60m")
+    opened = guard(default_rule="allow")
+    assert decided(opened, {"capability": "other", "actor": "address:x"}) == "policy.allowed"
+    assert decided(opened, {"capability": "book_hotel", "actor": "address:x"}) == "policy.denied"
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [({"actions": {}}, "no map of actions"), ([], "no map of actions"), (GUARD | {"default_rule": "maybe"}, "allow or deny"),
+     (GUARD | {"actions": {"a b": {}, "a_b": {}}}, "same capability")],
+)  # fmt: skip
+def test_what_is_no_guard_policy(afm, tmp_path, document, said):
+    (tmp_path / "guard.json").write_text(json.dumps(document))
+    ran = afm("import", "actionfence", tmp_path / "guard.json")
+    assert (ran.code, ran.out, said in ran.err) == (2, "", True)
+
+
+CLERK = {"id": "c", "roles": ["clerk"]}
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"capability": "fs.read.production"}, "policy.allowed"),
+        ({"capability": "fs.list"}, "policy.allowed"),
+        ({"capability": "fs.write.production"}, "policy.denied"),
+        ({"capability": "shell.exec.production"}, "policy.denied"),  # stricter: contains named no field
+        ({"capability": "pay.send", "actor": CLERK, "amount": "1 USD"}, "policy.allowed"),
+        ({"capability": "pay.send", "actor": "c", "amount": "1 USD"}, "policy.unmatched"),
+        (
+            {"capability": "pay.send", "actor": CLERK, "amount": "1000 USD", "environment": "staging"},
+            "approval.required",
+        ),
+        ({"capability": "pay.send", "actor": CLERK, "amount": "1000 USD", "environment": "dev"}, "policy.allowed"),
+        ({"capability": "pay.send", "actor": CLERK, "amount": "5001 USD"}, "policy.denied"),
+        ({"capability": "db.query"}, "policy.unmatched"),  # stricter: an allow rule that cannot be said is left out
+        ({"capability": "sub.call.production", "actor": {"id": "a", "tenant": "t1", "depth": 2}}, "policy.allowed"),
+        ({"capability": "sub.call.production", "actor": {"id": "a", "tenant": "t1", "depth": 3}}, "policy.unmatched"),
+        ({"capability": "old.thing"}, "policy.denied"),
+        ({"capability": "fs.read", "risk": "critical"}, "policy.denied"),
+        ({"capability": "fs.read", "risk": "high"}, "approval.required"),
+    ],
+)
+def test_capfence(afm, tmp_path, event, code):
+    (tmp_path / "policy.yaml").write_text(CAP)
+    (tmp_path / "base.yaml").write_text(BASE)
+    ran = afm("import", "capfence", tmp_path / "policy.yaml")
+    assert ran.code == 0, ran.err
+    assert decided(ran.out, event) == code
+    assert "stricter: without contains, which names no field of the payload" in ran.out
+    assert "stricter: left out, for match_regex" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("extends: policy.yaml", "extends itself"), ("- a", "not a map"), ("a: [", "neither JSON nor YAML"), ("a: 1\na: 2", "stands twice")],
+)  # fmt: skip
+def test_what_is_no_policy_of_capfence(afm, tmp_path, text, said):
+    (tmp_path / "policy.yaml").write_text(text)
+    ran = afm("import", "capfence", tmp_path / "policy.yaml")
+    assert (ran.code, ran.out, said in ran.err) == (2, "", True)

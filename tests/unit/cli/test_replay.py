@@ -1,0 +1,130 @@
+"""`replay` and `fence.replay()`: what was decided, decided once more; what was not kept is never called reproduced."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from afmiddleware import ActionEvent, ActionRefused, Fence, Money
+from afmiddleware.testing import FrozenClock
+from tests.unit.cli.conftest import written
+
+POLICY = """version: 1
+service: shop
+environment: live
+ledger: sqlite:///fence.db
+rules:
+  deny: [{id: evil, capability: pay.*, when: {recipient: evil}}]
+  allow:
+    - {id: pay, capability: pay.out, max_amount: 20 USD}
+    - {id: body, capability: pay.body, when: {payload.n: {lt: 5}}}
+    - {id: scoped, capability: pay.scoped, scopes: [pay]}
+limits:
+  - {name: daily, spend: 25 USD, window: day}
+"""
+ACTS = (
+    ("out", "5 USD", "acme"),
+    ("out", "15 USD", "acme"),
+    ("out", "15 USD", "acme"),  # over the limit
+    ("out", "21 USD", "acme"),  # over the cap
+    ("out", "1 USD", "evil"),
+    ("body", "1 USD", "acme"),
+    ("scoped", "1 USD", "acme"),
+    ("none", "1 USD", "acme"),
+    ("out", "1 USD", None),  # a recipient that may be there and was not kept
+)
+
+
+def play(policy) -> None:
+    fence = Fence.from_file(policy, env={}, clock=FrozenClock())
+    try:
+        for action, amount, recipient in ACTS:
+            event = ActionEvent.create(
+                actor="a",
+                resource="pay",
+                action=action,
+                amount=Money.parse(amount),
+                recipient=recipient,
+                payload={"n": 1},
+            )
+            try:
+                with fence.action(event):
+                    pass
+            except ActionRefused:
+                pass
+    finally:
+        fence.close()
+
+
+@pytest.fixture
+def played(tmp_path):
+    policy = written(tmp_path, text=POLICY)
+    play(policy)
+    return policy
+
+
+MISSING = {
+    "actor.scopes not kept": 1,
+    "decided by spend.exceeded": 1,
+    "payload not kept": 1,
+    "recipient not kept": 1,
+}
+
+
+def test_the_policy_that_wrote_a_ledger_reproduces_what_was_kept(afm, played, tmp_path):
+    ran = afm("replay", tmp_path / "fence.db", "--policy", played, "--json")
+    told = ran.json
+    assert (ran.code, told["total"], told["reproduced"], told["changed"], told["undecidable"]) == (0, 9, 5, 0, 4)
+    assert told["missing"] == MISSING
+    assert afm("replay", f"sqlite:///{tmp_path}/fence.db", "--policy", played).out.splitlines() == [
+        *(f"undecidable: {count}, {why}" for why, count in sorted(MISSING.items())),
+        "9 total, 5 reproduced, 0 changed, 0 newly allowed, 0 blocked, 4 undecidable",
+    ]
+
+
+def test_a_candidate_tells_what_it_changes(afm, played, tmp_path):
+    candidate = tmp_path / "candidate.yaml"
+    candidate.write_text(POLICY.replace("recipient: evil", "recipient: acme").replace("20 USD", "4 USD"))
+    ran = afm("replay", tmp_path / "fence.db", "--policy", candidate)
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("NEWLY ALLOWED ")
+    assert lines[0].endswith("(pay.out): deny (policy.denied, evil) -> allow (policy.allowed, pay)")
+    assert lines[-1] == "9 total, 0 reproduced, 5 changed, 1 newly allowed, 2 blocked, 4 undecidable"
+
+
+def test_a_fence_replays_its_own_ledger(played, tmp_path):
+    candidate = tmp_path / "candidate.yaml"
+    candidate.write_text(POLICY.replace("20 USD", "4 USD"))
+    fence = Fence.from_file(played, env={}, clock=FrozenClock())
+    try:
+        own = fence.replay()
+        assert (own.total, own.reproduced, own.changed, own.undecidable) == (9, 5, 0, MISSING)
+        other = fence.replay(candidate)
+        assert (other.changed, other.blocked, other.newly_allowed) == (2, 2, 0)
+        assert fence.replay() == own
+    finally:
+        fence.close()
+
+
+def test_a_trace_has_all_of_its_events(afm, played, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    lines = [
+        {"name": "a", "event": {"capability": "pay.body", "payload": {"n": 1}}, "expect": {"verdict": "allow"}},
+        {"name": "b", "event": {"capability": "pay.body", "payload": {"n": 7}}, "expect": {"verdict": "allow"}},
+        {"name": "c", "event": {"capability": "pay.none"}, "expect": {"code": "policy.unmatched", "rule": ""}},
+        {"name": "d", "event": {"capability": "pay.none", "at": "2026-11-23T12:00:00Z"}, "expect": {"verdict": "deny"}},
+    ]
+    trace.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    ran = afm("replay", trace, "--policy", played)
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        "changed b (pay.body): allow (policy.allowed) -> deny (policy.unmatched)",
+        "4 total, 3 reproduced, 1 changed, 0 newly allowed, 1 blocked, 0 undecidable",
+    ]
+    for text, said in (("{", "a line is not JSON"), ("{}", "case 1: expect is a map of some of")):
+        trace.write_text(text)
+        ran = afm("replay", trace, "--policy", played)
+        assert (ran.code, said in ran.err) == (2, True)
+    assert "cannot be read" in afm("replay", tmp_path / "no.jsonl", "--policy", played).err

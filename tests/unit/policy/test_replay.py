@@ -1,0 +1,65 @@
+"""Which fields sway a decision, and which receipts say enough to decide once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from afmiddleware.policy.replay import reads, record_of, replay
+from tests.unit.policy.test_language import policy, rule
+
+BODY: dict[str, Any] = {
+    "kind": "intent",
+    "id": "d1",
+    "ts": 0,
+    "capability": "payments.transfer",
+    "category": "",
+    "network": "",
+    "environment": "",
+    "route": "POST /pay",
+    "tier": "token",
+    "amount": "",
+    "currency": "",
+    "exponent": 0,
+    "verdict": "allow",
+    "code": "policy.allowed",
+    "rule": "payments.*",
+}
+ACTOR = {"actor": (b"", "key:a"), "recipient": (b"", None)}
+
+
+def test_what_sways_a_decision() -> None:
+    rules = policy(
+        [rule(roles=["a"], scopes=["b"], currency=["USD"])],
+        [rule(when={"currency": {"eq": "USD"}}, observe=1)],
+        [rule(when={"payload.x": {"eq": "1"}})],
+        {"high": "deny"},
+        ["key:z"],
+    )
+    assert reads(rules, "payments.transfer") == {
+        "risk", "actor.id", "actor.roles", "actor.scopes", "amount", "currency", "payload.x",
+    }  # fmt: skip
+    assert reads(policy([rule()]), "payments.transfer") == frozenset()
+
+
+def test_only_decisions_are_records() -> None:
+    assert record_of({**BODY, "kind": "outcome"}, {}) is None
+    record = record_of(BODY, ACTOR)
+    assert record is not None
+    assert (record.event.method, record.event.actor.id) == ("POST", "key:a")
+    assert record.unknown == {"recipient", "resource", "category", "network"}
+    refusal = record_of({**BODY, "kind": "refusal", "route": ""}, {})
+    assert refusal is not None
+    assert refusal.event.method == ""
+    assert {"amount", "actor.id"} <= refusal.unknown
+
+
+def test_what_was_not_kept_is_undecidable() -> None:
+    record = record_of(BODY, ACTOR)
+    assert record is not None
+    assert replay(policy([rule()]), [record]).reproduced == 1
+    assert replay(policy([rule(when={"recipient": {"eq": "x"}})]), [record]).undecidable == {"recipient not kept": 1}
+    hidden = record_of(BODY, {})
+    assert hidden is not None
+    assert replay(policy([rule()], frozen=["key:*"]), [hidden]).undecidable == {"actor.id not kept": 1}
+    opened = replay(policy([rule()], risk={"high": "deny"}), [record])
+    assert (opened.undecidable, opened.changed, opened.newly_allowed, opened.blocked) == ({"risk not kept": 1}, 0, 0, 0)
