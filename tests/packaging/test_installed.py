@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGES = ("afmiddleware", "afmiddleware_fastapi", "afmiddleware_flask", "afmiddleware_django")
-FRAMEWORKS = ("fastapi", "flask", "django", "starlette.applications", "starlette.routing", "werkzeug.serving")
+# Not werkzeug.serving: the reader of multipart forms comes with the whole of werkzeug's front door.
+FRAMEWORKS = ("fastapi", "flask", "django", "starlette.applications", "starlette.routing", "werkzeug.routing")
 
 LOADED = f"""
 import sys
@@ -19,13 +20,18 @@ import {{modules}}
 print(*sorted(set({FRAMEWORKS!r}) & set(sys.modules)))
 """
 
-# Importing every file of the core, the command line included, must need no framework either.
+# Importing every file of the core, the command line included, must need no framework either. The files of a ledger
+# whose driver is an extra are only imported for a URL that names it, and then the driver may be missed by name.
 EVERYTHING = f"""
 import importlib, pkgutil, sys
 import afmiddleware
 for module in pkgutil.walk_packages(afmiddleware.__path__, "afmiddleware."):
     if not module.name.startswith("afmiddleware._samples"):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name != "psycopg" or not module.name.startswith("afmiddleware.ledger.postgres"):
+                raise
 print(*sorted(set({FRAMEWORKS[:3]!r}) & set(sys.modules)))
 """
 
