@@ -48,6 +48,8 @@ def _plain_faults(route: Mapping[str, Any], template: str) -> Iterator[Fault]:
 def _own_faults(route: Mapping[str, Any], protocol: str, template: str) -> Iterator[Fault]:
     if not str(route.get("route", "")).startswith("POST "):
         yield ("route",), f"calls of {protocol} come in the body of a POST; write POST"
+    if "idempotency" in route:
+        yield ("idempotency",), "an Idempotency-Key is not read where a body holds calls; remove idempotency"
     for name in _ELSEWHERE:
         if name in route:
             where = "methods" if protocol == "jsonrpc" else "tools"

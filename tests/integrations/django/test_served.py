@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
+import django
 import httpx
 import pytest
 
@@ -137,6 +138,8 @@ def test_what_can_be_read_in_two_ways_never_runs(site: Site, kind: str) -> None:
 
 
 def test_a_stream_comes_piece_by_piece_and_a_client_may_leave_it(site: Site, kind: str) -> None:
+    if kind.startswith("asgi") and django.VERSION < (5, 0):
+        pytest.skip("Django 4.2 does not look whether the client is still there")
     key = site.key("reader")
     with Served(site, kind) as server:
         with (
