@@ -116,6 +116,12 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
     key = ""
+    if verdict is None and not plan.observe:
+        rates = plan.limits.rates(binding.capability, asked.actor, None, asked.address)
+        if plan.full.holds(rates, asked.now):
+            # The commit says which and until when; to be refused by it, nothing has to be read.
+            why = "A rate limit is reached."
+            verdict = refused("rate.exceeded", why, capability=binding.capability, retry_after=1)
     if verdict is None or plan.observe:
         try:
             if binding.idempotency:
@@ -190,6 +196,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
         verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
         held = Held(verdict=verdict)
+    if not held.verdict.authorized:
+        plan.full.note(rates, held.verdict, asked.now)
     if held.replay is not None:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from afmiddleware.identity.address import address_key
+from afmiddleware.limits.full import FullRates
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.entry import Claim
@@ -53,6 +54,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
     """What receipts keep of the body, if anything."""
+    full: FullRates = msgspec.field(default_factory=FullRates)
+    """Which rates were full a moment ago."""
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):
