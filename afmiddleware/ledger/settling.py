@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import MoneyError
 from afmiddleware.grammar.amounts import to_minor
-from afmiddleware.ledger.claims import answered
+from afmiddleware.ledger.claims import RUNS_FOR, answered
 from afmiddleware.limits.breaker import probed
 from afmiddleware.limits.charge import give_back, overrun
 from afmiddleware.limits.slots import leave
@@ -66,7 +66,9 @@ def settle(books: Books, item: Settle) -> Closed:
             msg = "this action reserved no money, so there is nothing to settle"
             raise MoneyError(msg)
         told = Outcome(settlement=item.settlement, captured=to_minor(item.amount, hold.exponent))
-    if hold.state not in (Settlement.CAPTURE, Settlement.RELEASE):
+    running = hold.state == "held" and books.now < hold.created + RUNS_FOR
+    # While its handler runs, a key is not freed by somebody else's word: the handler would run twice.
+    if not running and hold.state not in (Settlement.CAPTURE, Settlement.RELEASE):
         answered(books, hold, item.settlement, End.OK, None)
     if hold.state == "held":
         return _end(books, item.id, hold, told)

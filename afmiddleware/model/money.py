@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.errors import GrammarError, MoneyError
-from afmiddleware.grammar.amounts import to_major, to_minor
+from afmiddleware.grammar.amounts import MAX_MINOR, to_major, to_minor
 from afmiddleware.grammar.currencies import ISO_4217
 
 if TYPE_CHECKING:
@@ -19,12 +19,18 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact, non-negative amount.
 
     `minor` counts minor units (cents), `currency` is an ISO 4217 code or the name of a configured asset, `exponent`
-    is the number of digits of its minor unit.
+    is the number of digits of its minor unit. Raises `MoneyError` for anything but a whole number from 0 to 2^53 - 1:
+    what is taken from a budget may never give to it.
     """
 
     minor: int
     currency: str
     exponent: int
+
+    def __post_init__(self) -> None:
+        if type(self.minor) is not int or not 0 <= self.minor <= MAX_MINOR:
+            msg = f"{self.minor!r:.40} is not a whole number of minor units from 0 to {MAX_MINOR}"
+            raise MoneyError(msg)
 
     @classmethod
     def parse(cls, text: str, assets: Mapping[str, int] = MappingProxyType({})) -> Money:

@@ -95,6 +95,25 @@ def test_what_never_ran_frees_its_key(ledger: Ledger) -> None:
     assert admit(ledger, keyed("d3")).verdict.authorized
 
 
+def test_a_release_by_somebody_else_frees_no_key_of_a_handler_that_runs(ledger: Ledger) -> None:
+    """It did: the next request with the key ran the handler a second time, beside the first."""
+    admit(ledger, keyed("d1"))
+    ledger.commit(Settle("d1", Settlement.RELEASE))
+    assert admit(ledger, keyed("d2")).verdict.code == "idempotency.in_flight"
+    end(ledger, "d1", "capture", ANSWER)
+    third = admit(ledger, keyed("d3"))
+    # The ledger in memory has forgotten a reservation that was settled, and takes its handler to be running.
+    assert third.replay == ANSWER or third.verdict.code == "idempotency.in_flight"
+    assert used(ledger)[0] == 0
+
+
+def test_a_release_long_after_frees_the_key_of_a_handler_that_was_lost(ledger: Ledger, clock: FrozenClock) -> None:
+    admit(ledger, keyed("d1"))
+    clock.advance(300)
+    ledger.commit(Settle("d1", Settlement.RELEASE))
+    assert admit(ledger, keyed("d2")).verdict.authorized
+
+
 def test_a_refusal_of_the_handler_is_an_answer_too(ledger: Ledger) -> None:
     admit(ledger, keyed("d1"))
     declined = Answer(402, [], b"declined")
