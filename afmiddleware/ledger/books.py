@@ -21,7 +21,7 @@ from afmiddleware.limits.charge import balances, count_rates, count_spends, weig
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
-from afmiddleware.limits.stops import CONTROL
+from afmiddleware.limits.stops import CONTROL, stopped
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
@@ -148,7 +148,8 @@ class Books:
     def _admit(self, entry: Entry) -> Held:
         entry = capped(entry, self.rows)
         rates = weigh(entry.rates, self.rows, self.now)
-        if entry.claim is not None and rates[1] < 0 and not entry.dry:
+        # What is denied or frozen now is not told again what it was told when it was not.
+        if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
             met = meet(self, entry)
             if isinstance(met, Answer):
                 return self._replay(entry, rates[0], met)
@@ -168,6 +169,9 @@ class Books:
         if entry.spends:
             standing += balances(entry.spends, spends[0])
         return Held(verdict, receipt, standing)
+
+    def _is_heard(self, entry: Entry) -> bool:
+        return entry.observe or stopped(entry.verdict, entry, self.rows).authorized
 
     def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
         """Give the answer again that the key's first request got. It is judged, so its rate is counted."""

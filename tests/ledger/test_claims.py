@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model import End, Entry, Held, Outcome, Settlement, Window
-from afmiddleware.model.entry import Claim, Conclusion, Settle
+from afmiddleware.model.entry import Claim, Conclusion, Order, Settle
 from afmiddleware.model.outcome import Answer
 from tests.ledger.conftest import DENY, entry, rate, spend
 
@@ -141,6 +142,19 @@ def test_a_full_rate_comes_before_a_replay(ledger: Ledger) -> None:
     end(ledger, "d1", "capture", ANSWER)
     again = admit(ledger, replace(item, id="d2"))
     assert (again.replay, again.verdict.code) == (None, "rate.exceeded")
+
+
+def test_what_is_denied_or_frozen_now_gets_no_stored_answer(ledger: Ledger) -> None:
+    """It did: an operator's freeze let the answers of before through for a day."""
+    admit(ledger, keyed("d1"))
+    end(ledger, "d1", "capture", ANSWER)
+    denied = admit(ledger, keyed("d2", verdict=DENY))
+    assert (denied.replay, denied.verdict.code) == (None, "policy.denied")
+    ledger.commit(Order(what="freeze", key=CONTROL, name="payments.*", by="test"))
+    frozen = admit(ledger, keyed("d3"))
+    assert (frozen.replay, frozen.verdict.code) == (None, "capability.frozen")
+    ledger.commit(Order(what="unfreeze", key=CONTROL, name="payments.*", by="test"))
+    assert admit(ledger, keyed("d4")).replay == ANSWER
 
 
 def test_one_of_many_at_once_runs(ledger: Ledger) -> None:
