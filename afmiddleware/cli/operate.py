@@ -32,8 +32,16 @@ if TYPE_CHECKING:
 _OPEN = ("held", "unknown", "expired")
 
 
+def _known_as(_context: click.Context, _parameter: click.Parameter, actor: str) -> str:
+    if ":" not in actor:
+        name = actor[:64]
+        msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
+        raise click.BadParameter(msg)
+    return actor
+
+
 @click.command("budget")
-@click.argument("actor")
+@click.argument("actor", callback=_known_as)
 @policy_option
 @json_option
 def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
@@ -90,7 +98,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
 
 
 @limits_group.command("get")
-@click.argument("actor")
+@click.argument("actor", callback=_known_as)
 @policy_option
 @json_option
 def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
@@ -114,7 +122,7 @@ def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
 
 
 @limits_group.command("set")
-@click.argument("actor")
+@click.argument("actor", callback=_known_as)
 @click.argument("name")
 @click.argument("cap")
 @click.option("--override", is_flag=True, help="Let it be wider than the policy's; else it only narrows.")
@@ -261,6 +269,10 @@ def _stop(what: str, target: str, reason: str) -> Order:
     if ":" in target:
         return Order(what=what, key=f"actor:{target}", by=_who(), reason=reason)
     pattern = "**" if target == "all" else target
+    if not {".", "*"} & set(pattern):
+        name = target[:64]
+        said = f"{name} may be a caller or a capability: write key:{name}, or {name}.** for the capability"
+        raise click.BadParameter(said, param_hint="TARGET")
     try:
         check_pattern(pattern)
     except GrammarError as error:

@@ -157,3 +157,18 @@ def test_there_is_nothing_to_tell_of_a_ledger_that_is_not_there(afm, policy):
         assert afm(*command, "--policy", policy).code == 2
     assert POLICY.startswith("version: 1")
     assert not (policy.parent / "fence.db").exists()
+
+
+@pytest.mark.parametrize("command", [["budget"], ["limits", "get"]])
+def test_a_bare_name_is_no_actor(afm, policy, command):
+    """It had its own empty budget, and `freeze` froze a capability that nobody has."""
+    refused = afm(*command, "my-agent", "--policy", policy)
+    assert refused.code == 2
+    assert "key:my-agent" in refused.err
+
+
+def test_a_bare_name_freezes_nothing(afm, policy):
+    refused = afm("freeze", "my-agent", "--policy", policy)
+    assert refused.code == 2
+    assert "key:my-agent" in refused.err
+    assert "my-agent.**" in refused.err
