@@ -25,7 +25,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
-    nothing is written. `others` are the further actions of the same request: all of them pass, or none is charged.
+    nothing is written; a `trial` is counted under the rates and recorded, and that is all. `others` are the further
+    actions of the same request: all of them pass, or none is charged.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counted: str = ""
     observe: bool = False
     dry: bool = False
+    trial: bool = False
     others: tuple[Entry, ...] = ()
 
 
