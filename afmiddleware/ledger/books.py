@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
-from afmiddleware.ledger.claims import Claimed, claim, meet
+from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.orders import OPERATOR, perform_order
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
@@ -22,7 +22,7 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -128,6 +128,8 @@ class Books:
                 return settle(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
+            if isinstance(item, Once):
+                return once(self, item)
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -270,8 +272,9 @@ def _passes(entry: Entry, verdict: Verdict) -> bool:
 
 
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names."""
-    return sorted({item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None})
+    """The idempotency keys a batch names, and what it uses up."""
+    claimed = {item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None}
+    return sorted(claimed | {item.key for item in items if isinstance(item, Once)})
 
 
 def crowds(items: Sequence[Item]) -> bool:
@@ -289,6 +292,8 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             continue
         if isinstance(item, Record):
             rows.add(f"actor:{item.draft.owner}")
+            continue
+        if isinstance(item, Once):
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)
