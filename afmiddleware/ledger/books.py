@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
-from afmiddleware.ledger.orders import OPERATOR, perform_order
+from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
@@ -22,7 +22,7 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Once, Order, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -126,6 +126,8 @@ class Books:
                 return conclude(self, item)
             if isinstance(item, Settle):
                 return settle(self, item)
+            if isinstance(item, InForce):
+                return put_in_force(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Once):
@@ -290,8 +292,8 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
             continue
-        if isinstance(item, Record):
-            rows.add(f"actor:{item.draft.owner}")
+        if isinstance(item, Record | InForce):
+            rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
         if isinstance(item, Once):
             continue

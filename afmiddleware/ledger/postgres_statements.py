@@ -57,6 +57,10 @@ class Statements:
         self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")
         self.put_signer = made("UPDATE {schema}.head SET signer = %b")
         self.put_key = made("INSERT INTO {schema}.signing_key (public, after, proof) VALUES (%b, %s, %b)")
+        self.put_api_key = made(
+            "INSERT INTO {schema}.api_key VALUES (%s, %s, %s, %b) ON CONFLICT (id) DO UPDATE"
+            " SET account = excluded.account, created = excluded.created, data = excluded.data"
+        )
         self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
         self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
         self.begin = b"BEGIN ISOLATION LEVEL READ COMMITTED"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
@@ -79,7 +80,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """A receipt about the log or the fence themselves: a rotation, a redaction, what an operator did.
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
-    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`.
+    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
+    the record of an API key that is stored with it.
     """
 
     draft: Draft
@@ -87,6 +89,20 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     proof: bytes = b""
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
+    api_key: ApiKeyRecord | None = None
+
+
+class InForce(msgspec.Struct, frozen=True, gc=False):
+    """That a policy decides from here on; recorded where another one did before.
+
+    `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`), `by`
+    on whose word.
+    """
+
+    policy: str
+    mode: str
+    cause: str = "start"
+    by: str = ""
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
@@ -162,5 +178,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | Once
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
 """What a ledger commits."""
