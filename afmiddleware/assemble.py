@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
+    from afmiddleware.config.identity_schema import FromApp as FromAppEntry
+    from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.policy_schema import Rules
     from afmiddleware.config.schema import Config, Route
-    from afmiddleware.config.schema import FromApp as FromAppEntry
-    from afmiddleware.config.schema import Issuer as IssuerEntry
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
     from afmiddleware.grammar.schedules import Schedule

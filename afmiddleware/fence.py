@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
-from afmiddleware.config.schema import Identity
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
-from afmiddleware.identity.needs import NeedKey
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.ledger.open import open_ledger
@@ -33,6 +31,7 @@ from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.plan import Admission, Plan, Refused
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
+from afmiddleware.resolve import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,12 +83,13 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, self._keys = assemble(config, base)
+        self.plan, keys = assemble(config, base)
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = prefix
         self.inline = self.ledger.inline
@@ -201,17 +201,11 @@ class Fence:
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""
-        if isinstance(need, NeedKey):
-            return self.ledger.api_key(need.key_id)
-        return self._keys.wait(need)
+        return self._resolver.resolve(need)
 
     async def aresolve(self, need: Need) -> Any:
         """Look up what identity needs without blocking the event loop."""
-        if isinstance(need, NeedKey):
-            if self.ledger.inline:
-                return self.ledger.api_key(need.key_id)
-            return await asyncio.to_thread(self.ledger.api_key, need.key_id)
-        return await self._keys.await_(need)
+        return await self._resolver.aresolve(need)
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
@@ -268,7 +262,7 @@ class Fence:
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         atexit.unregister(self._at_exit)
-        self._keys.close()
+        self._resolver.close()
         self.ledger.close()
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import Known, faults, money_fault
+from afmiddleware.config.identity_schema import FAMILIES
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
 from afmiddleware.config.policy_checks import actor_faults, known_lists, list_faults, named, schedule_faults
 from afmiddleware.config.protocol_checks import protocol_faults
-from afmiddleware.config.schema import FAMILIES
 from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
 from afmiddleware.errors import MoneyError

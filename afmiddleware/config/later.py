@@ -17,7 +17,6 @@ NOT_YET: Final = frozenset(
         "identity.introspection",
         "identity.client_cert",
         "identity.agent_detection",
-        "identity.public_origins",
         "identity.challenge",
         "identity.limits",
         "identity.anonymous",

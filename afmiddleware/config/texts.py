@@ -15,6 +15,7 @@ from pydantic_core import core_schema
 
 from afmiddleware.config.later import NOT_SUPPORTED
 from afmiddleware.grammar.durations import parse_duration
+from afmiddleware.grammar.origins import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +176,12 @@ def check_url(value: str) -> None:
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
         msg = f"{value[:80]!r} is not an https URL; use https (plain http is for loopback only)"
         raise ValueError(msg)
+
+
+def check_origin(value: str) -> None:
+    """Raises `ValueError` for anything but an https origin, or an http one of this host."""
+    check_url(value)
+    origin_of(value)
 
 
 def check_zone(value: str) -> None:

@@ -18,4 +18,14 @@ class NeedKeySet(msgspec.Struct, frozen=True):
     kid: str
 
 
-Need = NeedKey | NeedKeySet
+class NeedOnce(msgspec.Struct, frozen=True):
+    """Whether this is the first use of `key` within `keep` microseconds, over all that share the ledger: a boolean.
+
+    `key` begins with what it is (`dpop:...`) and holds no secret. Whoever is told `True` has used it up.
+    """
+
+    key: str
+    keep: int
+
+
+Need = NeedKey | NeedKeySet | NeedOnce

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
-from afmiddleware.ledger.claims import Claimed, claim, meet
+from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
@@ -22,7 +22,7 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Order, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -130,6 +130,8 @@ class Books:
                 return put_in_force(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
+            if isinstance(item, Once):
+                return once(self, item)
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -267,8 +269,9 @@ class Books:
 
 
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names."""
-    return sorted({item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None})
+    """The idempotency keys a batch names, and what it uses up."""
+    claimed = {item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None}
+    return sorted(claimed | {item.key for item in items if isinstance(item, Once)})
 
 
 def crowds(items: Sequence[Item]) -> bool:
@@ -286,6 +289,8 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             continue
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
+            continue
+        if isinstance(item, Once):
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)

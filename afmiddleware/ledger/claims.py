@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from afmiddleware.model.entry import Closed
 from afmiddleware.model.outcome import Answer, End, Settlement
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
     from afmiddleware.limits.rows import Hold
-    from afmiddleware.model.entry import Entry
+    from afmiddleware.model.entry import Entry, Once
 
 RUNS_FOR: Final = 300_000_000
 """How long a request is taken to be running of which nothing is heard, in microseconds; then its outcome is unknown."""
 
 
+USED: Final = "used"
+"""The state of what may be used once and was."""
+
+
 class Claimed(msgspec.Struct, array_like=True):
-    """A key that was used. `state` is `running`, `unknown` or `done`, which has the answer when that was kept."""
+    """A key that was used.
+
+    `state` is `running`, `unknown` or `done`, which has the answer when that was kept; `used`
+    is what may be used once, and has no request of its own.
+    """
 
     fingerprint: str
     state: str
@@ -87,6 +96,15 @@ def answered(books: Books, hold: Hold, settlement: Settlement, end: End, answer:
     unknown = settlement is Settlement.UNKNOWN or end is not End.OK
     state = "unknown" if unknown else "done"
     _put(books, key, Claimed(fingerprint, state, hold.created, expires, None if unknown else answer))
+
+
+def once(books: Books, item: Once) -> Closed:
+    """Use something up. Booked for the first; whoever comes later, while it is kept, is told that it was used."""
+    found = books.claims.get(item.key)
+    if found is not None and found.expires > books.now:
+        return Closed(booked=False, state=USED)
+    _put(books, item.key, Claimed("", USED, books.now, books.now + item.keep))
+    return Closed(booked=True, state=USED)
 
 
 def _put(books: Books, key: str, claimed: Claimed | None) -> None:

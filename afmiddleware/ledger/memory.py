@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
+from afmiddleware.ledger.claims import USED
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Entry, Expire, Record
+from afmiddleware.model.entry import Closed, Entry, Expire, Once, Record
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.notary import SigningKey
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
 MAX_CLAIMS: Final = 10_000
+MAX_USED: Final = 200_000
 KEPT_DOUBTS: Final = 10_000
 _SWEEP_EVERY: Final = 1_000_000
 _KEYS_AT_MOST: Final = 64
@@ -70,6 +72,7 @@ class MemoryLedger:
         self._roomy = max_rows // 4 - _KEYS_AT_MOST
         self._swept_at = 0
         self._strangers = 0
+        self._used = 0
         self._kept: deque[Written] = deque(maxlen=kept)
         self._tree = MemoryTree(kept, signer)
         self._due: list[tuple[int, str]] = []
@@ -86,11 +89,14 @@ class MemoryLedger:
                 books.flush_turned_away()
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
-            if type(item) is Entry and item.claim is not None and len(books.claims) >= MAX_CLAIMS:
+            claims = type(item) is Entry and item.claim is not None and len(books.claims) - self._used >= MAX_CLAIMS
+            if claims or (type(item) is Once and self._used >= MAX_USED):
                 self._forget_claims()
             while self._due and self._due[0][0] <= books.now:
                 books.perform(Expire(heappop(self._due)[1]))
             answer = books.perform(item)
+            if type(item) is Once and item.key in books.changed_claims:
+                self._used += 1
             if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
                 heappush(self._due, (books.holds[item.id].due, item.id))
             if books.written:
@@ -204,8 +210,9 @@ class MemoryLedger:
         books = self._books
         for key in [key for key, claimed in books.claims.items() if claimed.expires <= books.now]:
             del books.claims[key]
-        if len(books.claims) >= MAX_CLAIMS:
-            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys, its most"
+        self._used = sum(claimed.state == USED for claimed in books.claims.values())
+        if len(books.claims) - self._used >= MAX_CLAIMS or self._used >= MAX_USED:
+            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys or {MAX_USED} proofs that were used, its most"
             raise LedgerUnavailableError(msg, retry_after=60)
 
     def _make_room(self, item: Item) -> None:

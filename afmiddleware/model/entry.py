@@ -116,6 +116,17 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
     by: str = ""
 
 
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """Something that may be used once within `keep` microseconds: the id of a proof, a nonce.
+
+    `key` names it among all that use this, so it begins with what it is (`dpop:...`). The answer is booked for whoever
+    comes first, over every thread, process and host of the ledger; it leaves no receipt.
+    """
+
+    key: str
+    keep: int
+
+
 class Expire(msgspec.Struct, frozen=True, gc=False):
     """A reservation whose deadline may be past."""
 
@@ -165,5 +176,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
 """What a ledger commits."""

@@ -16,7 +16,6 @@ KEYS = {
     "rates": "redis://localhost",
     "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
-    "identity.public_origins": '["https://api.example.com"]',
     "identity.proxy.trusted_proxies": "[10.0.0.0/8]",
     "identity.proxy.header": "x-forwarded-for",
     "identity.proxy.max_hops": "3",

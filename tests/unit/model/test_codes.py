@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from afmiddleware.model import codes
 from afmiddleware.model.codes import CODES
@@ -70,3 +71,9 @@ def test_every_constant_is_a_code() -> None:
     named = {value for name, value in vars(codes).items() if name.isupper() and isinstance(value, str)}
     assert named <= set(CODES)
     assert len(named) > 20
+
+
+def test_the_page_for_callers_lists_every_code_as_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| (\d+) \| ([a-z_, ]*) \| \S", page, re.MULTILINE)
+    assert listed == [(code.code, str(code.status), ", ".join(code.remediation)) for code in CODES.values()]

@@ -1,0 +1,104 @@
+"""What fence.yaml may say under `identity:`: how callers prove who they are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field
+
+from afmiddleware.config.mapped import Line, Model
+from afmiddleware.config.texts import (
+    SOME,
+    Boolean,
+    Checked,
+    Text,
+    Whole,
+    Word,
+    check_header,
+    check_origin,
+    check_url,
+    list_of,
+    one_of,
+    some_of,
+)
+
+FAMILIES: Final = {
+    "RS256": "RS and PS",
+    "RS384": "RS and PS",
+    "RS512": "RS and PS",
+    "PS256": "RS and PS",
+    "PS384": "RS and PS",
+    "PS512": "RS and PS",
+    "ES256": "ES",
+    "ES384": "ES",
+    "EdDSA": "EdDSA",
+}
+"""The algorithms of tokens, and which go together: an issuer's keys are of one kind."""
+
+
+class ApiKeys(Model):
+    """API keys are accepted, and kept in the ledger."""
+
+    store: Annotated[Word, one_of("ledger")] = "ledger"
+    header: Annotated[Word, Checked(check_header)] = "x-api-key"
+
+
+class Issuer(Model):
+    """An issuer of JSON Web Tokens, and where its keys are."""
+
+    line: Line = 0
+    issuer: Annotated[Word, Checked(check_url)]
+    audience: Text
+    algorithms: Annotated[
+        tuple[Annotated[Word, one_of(*FAMILIES)], ...],
+        BeforeValidator(some_of),
+        SOME,
+    ]
+    jwks: dict[str, Any] | None = None
+    jwks_file: Text | None = None
+    jwks_uri: Annotated[Word, Checked(check_url)] | None = None
+    discovery: Annotated[Word, one_of("oidc", "rfc8414")] | None = None
+    typ: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    require: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ("exp", "iat", "iss", "aud", "sub")
+    leeway_s: Annotated[Whole, Field(le=300)] = 10
+    max_lifetime_s: Annotated[Whole, Field(ge=1)] = 86400
+    allow_private: Boolean = False
+
+
+class Jwt(Model):
+    """JSON Web Tokens are accepted."""
+
+    issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
+
+
+class Proxy(Model):
+    """Who says where a request comes from."""
+
+    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
+
+
+def _from_app(value: Any) -> Any:
+    return {} if value == "true" or value is True else value
+
+
+class FromApp(Model):
+    """A user whom the application has signed in is an actor. `id` is the attribute of the user that names it."""
+
+    tier: Annotated[Word, one_of("token", "verified")] = "token"
+    id: Text | Literal[""] = ""
+
+
+class Identity(Model):
+    """How callers prove who they are. Nothing here means that every caller is anonymous.
+
+    `public_origins` are where the service is reached, as its clients write it: what they sign is compared with them.
+    """
+
+    public_origins: Annotated[
+        tuple[Annotated[Word, Checked(check_origin, examples=["https://api.example.com"])], ...],
+        BeforeValidator(list_of),
+    ] = ()
+    api_keys: ApiKeys | None = None
+    jwt: Jwt | None = None
+    from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
+    proxy: Proxy = Proxy()
