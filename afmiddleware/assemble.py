@@ -79,8 +79,11 @@ class _Sources(msgspec.Struct, frozen=True):
     frozen: ActorSet | None = None
 
 
-def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
-    """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found."""
+def assemble(config: Config, base: Path, before: KeySources | None = None) -> tuple[Plan, KeySources]:
+    """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found.
+
+    Keys that were fetched for the policy `before` go on being believed where they would be fetched in the same way.
+    """
     problems: list[str] = []
     lists = _collect(problems, lambda: read_lists(config, base)) or {}
     disabled = [name for name, entry in config.actors.items() if not entry.enabled]
@@ -98,7 +101,7 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
-    keys = _collect(problems, lambda: _key_sources(config, base))
+    keys = _collect(problems, lambda: _key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     return _plan(config, policy, bindings, keys, digest_of(config.digest, lists)), keys
@@ -224,12 +227,15 @@ def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
     )
 
 
-def _key_sources(config: Config, base: Path) -> KeySources:
+def _key_sources(config: Config, base: Path, before: KeySources | None) -> KeySources:
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
-        sources[entry.issuer] = _key_source(entry, base, config.source)
+        made = sources[entry.issuer] = _key_source(entry, base, config.source)
+        stands = before.sources.get(entry.issuer) if before is not None else None
+        if isinstance(made, FetchedKeys) and isinstance(stands, FetchedKeys) and stands.like == made.like:
+            sources[entry.issuer] = stands
     return KeySources(sources)
 
 
@@ -246,6 +252,7 @@ def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | Fetc
         discovery=discovery,
         timer=time.monotonic,
         fetch=fetcher(allow_private=entry.allow_private),
+        allow_private=entry.allow_private,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import time
 import weakref
 from functools import partial
@@ -15,12 +16,9 @@ from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.identity_schema import Identity
-from afmiddleware.config.ledger_url import check_ledger, shown
-from afmiddleware.config.load import load
-from afmiddleware.current import Action, enter, leave
+from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
-from afmiddleware.extractors import acall, call
+from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
@@ -28,18 +26,22 @@ from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.plan import Admission, Plan, Refused
+from afmiddleware.outside import ActionContext, AsyncIo, Io
+from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
+from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.reload import Standing, candidate
 from afmiddleware.resolve import Resolver
+from afmiddleware.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
+    from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.coverage import Report
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
@@ -78,25 +80,34 @@ class Fence:
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
         prefix: str = PREFIX,
+        file: PolicyFile | None = None,
     ) -> None:
         self.config = config
+        self.file = file
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
         self.plan, keys = assemble(config, base)
+        self.standing = Standing(digest=self.plan.digest, since=clock())
+        self.fits: list[Callable[[Plan, str], object]] = []
         self._assembled = self.plan
+        self._changing = threading.Lock()
+        self._watcher: Watcher | None = None
         self._told: Plan | None = None
-        self._listing = Listing()
+        self._listing: Listing | None = None
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = prefix
         self.inline = self.ledger.inline
-        self.io = _Io(self)
+        self.io = Io(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         _log.info("policy %s, ledger %s, mode %s", config.digest[:16], shown(config.ledger), config.mode)
+        if file is not None and config.reload != "off":
+            self._watcher = Watcher(self, config.reload)
+            self._watcher.start()
 
     @classmethod
     def from_file(
@@ -112,8 +123,9 @@ class Fence:
         paths in the file are relative to its folder. `parts` are the keyword arguments of `Fence`. Raises
         `ConfigError` with every problem when the file is missing, unreadable or wrong; nothing is started then.
         """
-        config, base = read_policy(path, os.environ if env is None else env)
-        return cls(config, base=base, **parts)
+        file = PolicyFile(path, dict(os.environ if env is None else env))
+        config, base = file.read()
+        return cls(config, base=base, file=file, **parts)
 
     def adopt(self, listing: Listing) -> None:
         """Fit the policy to an application, which an adapter does at its audit: `mapping.coverage` is the protocol.
@@ -122,13 +134,53 @@ class Fence:
         an entry of the file means the endpoint it stands for however the framework spells it. What several
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
-        merged = merge(self._listing, listing)
-        plan, findings = adopt(self._assembled, self.config, merged)
-        for finding in findings:
-            _log.warning("%s: %s", finding.id, finding)
-        if plan.digest != self.plan.digest:
-            _log.info("policy %s with the bindings declared in code", plan.digest[:16])
-        self.plan, self._listing = plan, merged
+        with self._changing:
+            merged = merge(self._listing or Listing(), listing)
+            plan, findings = adopt(self._assembled, self.config, merged)
+            for finding in findings:
+                _log.warning("%s: %s", finding.id, finding)
+            if plan.digest != self.plan.digest:
+                _log.info("policy %s with the bindings declared in code", plan.digest[:16])
+                self.standing = replace(self.standing, digest=plan.digest)
+            self.plan, self._listing = plan, merged
+
+    def reload(self) -> bool:
+        """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
+
+        Requests that are under way end under the policy they began with, and counters go on where a limit keeps its
+        name, window and currency. Raises `ConfigError` with every problem for a file that is wrong, does not fit the
+        application, or changes what a running process keeps (its ledger, the keys of its receipts): the last good
+        policy then stays in force, whole, and `standing` says so.
+        """
+        with self._changing:
+            try:
+                found = candidate(self)
+            except ConfigError as error:
+                if error.problems != self.standing.problems:
+                    _log.critical("policy %s stays in force, the new one is wrong: %s", self.plan.digest[:16], error)
+                self.standing = replace(self.standing, problems=tuple(error.problems), failed_at=self.clock())
+                raise
+            changed = found.plan.digest != self.plan.digest
+            self.config, self.base, self._assembled = found.config, found.base, found.assembled
+            self.vary = _vary(found.config)
+            self._resolver.use(found.keys)
+            # One assignment: whoever decides has one plan or the other.
+            self.plan = found.plan
+            since = self.clock() if changed else self.standing.since
+            self.standing = Standing(digest=found.plan.digest, since=since)
+            if changed:
+                _log.warning("policy %s is in force from here on, mode %s", found.plan.digest[:16], found.config.mode)
+            return changed
+
+    @property
+    def listing(self) -> Listing | None:
+        """What the applications behind this fence have; `None` where none was adopted."""
+        return self._listing
+
+    @property
+    def key_sources(self) -> KeySources:
+        """Where the keys of issuers come from."""
+        return self._resolver.keys
 
     def audit(self, listing: Listing) -> Report:
         """Every endpoint of an application with its capability, and all that is wrong. Changes nothing."""
@@ -141,7 +193,7 @@ class Fence:
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
         flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
-        return (await arun(flow, _AsyncIo(self))).verdict
+        return (await arun(flow, AsyncIo(self))).verdict
 
     def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
@@ -262,109 +314,10 @@ class Fence:
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         atexit.unregister(self._at_exit)
+        if self._watcher is not None:
+            self._watcher.close()
         self._resolver.close()
         self.ledger.close()
-
-
-class ActionContext:
-    """What `Fence.action` returns; enter it with `with` or `async with`."""
-
-    def __init__(self, fence: Fence, event: ActionEvent) -> None:
-        self._fence = fence
-        self._event = event
-        self._admission: Admission | None = None
-        self._action: Action | None = None
-        self._outer: Action | None = None
-
-    def __enter__(self) -> Action:
-        fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
-
-    async def __aenter__(self) -> Action:
-        fence = self._fence
-        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
-        return self._enter(await arun(flow, _AsyncIo(fence)))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        leave(self._outer)
-        if self._admission is not None and self._action is not None:
-            outcome = self._action.outcome(200, End.OK if kind is None else End.ERROR)
-            self._fence.conclude(self._admission, outcome)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def _enter(self, passage: Refused | Admission) -> Action:
-        if isinstance(passage, Refused):
-            raise ActionRefusedError(passage.verdict)
-        self._admission = passage
-        self._action = Action(passage)
-        self._outer = enter(self._action)
-        return self._action
-
-
-def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
-    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
-    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
-    try:
-        text = place.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        msg = f"{place}: the policy file is not UTF-8"
-        raise ConfigError([msg]) from None
-    except OSError as error:
-        msg = f"{place}: the policy file cannot be read: {error.strerror}"
-        raise ConfigError([msg]) from None
-    config = load(text, str(place), env)
-    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    if changes.get("mode", "enforce") not in ("enforce", "observe"):
-        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
-        raise ConfigError([msg])
-    if "ledger" in changes:
-        try:
-            check_ledger(changes["ledger"])
-        except ValueError as error:
-            msg = f"AFM_LEDGER: {error}"
-            raise ConfigError([msg]) from None
-    return config.model_copy(update=changes), place.resolve().parent
-
-
-class _Io:
-    """What the spine can have done outside of HTTP, blocking."""
-
-    def __init__(self, fence: Fence) -> None:
-        self.call = call
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-
-    def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-
-class _AsyncIo:
-    """The same in async code."""
-
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self.call = acall
-        self.commit = fence.acommit
-        self.resolve = fence.aresolve
-
-    async def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
 
 
 def _unrecorded(admission: Admission, error: Exception) -> None:

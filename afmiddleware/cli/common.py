@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from afmiddleware.fence import read_policy
+from afmiddleware.policy_file import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

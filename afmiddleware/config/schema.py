@@ -221,6 +221,7 @@ class Config(Model):
     timezone: Annotated[Word, Checked(check_zone)] = "UTC"
     currency: Annotated[Word, Checked(check_currency)] = "USD"
     mode: Annotated[Word, one_of("enforce", "observe")] = "enforce"
+    reload: Annotated[Word, one_of("watch", "signal", "off")] = "watch"
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"

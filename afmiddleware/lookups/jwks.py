@@ -69,7 +69,9 @@ class FetchedKeys:
         discovery: str = "",
         timer: Callable[[], float],
         fetch: Callable[[str], Any],
+        allow_private: bool = False,
     ) -> None:
+        self.like = (issuer, url, algorithms, discovery, allow_private)
         self._issuer = issuer
         self._url = url
         self._discovery = discovery
@@ -192,18 +194,26 @@ class KeySources:
     def wait(self, need: NeedKeySet) -> KeySet:
         """The keys of an issuer, waiting a moment for a fetch. Raises `IdentityUnavailableError`."""
         try:
-            return self.sources[need.issuer].wanted(need.kid).result(self._cold_wait)
+            return self._source(need.issuer).wanted(need.kid).result(self._cold_wait)
         except FutureTimeoutError:
             raise _slow(need.issuer) from None
 
     async def await_(self, need: NeedKeySet) -> KeySet:
         """`wait` without blocking the event loop."""
-        wanted = asyncio.wrap_future(self.sources[need.issuer].wanted(need.kid))
+        wanted = asyncio.wrap_future(self._source(need.issuer).wanted(need.kid))
         try:
             # Shielded: one caller's time-out must not cancel the fetch that others wait for.
             return await asyncio.wait_for(asyncio.shield(wanted), self._cold_wait)
         except TimeoutError:
             raise _slow(need.issuer) from None
+
+    def _source(self, issuer: str) -> FixedKeys | FetchedKeys:
+        found = self.sources.get(issuer)
+        if found is None:
+            # A request that began under the policy before.
+            msg = f"{issuer} is no issuer of the policy any more"
+            raise IdentityUnavailableError(msg, retry_after=1)
+        return found
 
     def close(self) -> None:
         """Let go of every source."""

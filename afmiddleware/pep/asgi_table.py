@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from afmiddleware.pep.table import table_of
+from afmiddleware.pep.table import TablesOf
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.model.http import Target
     from afmiddleware.pep.table import RouteTable
+    from afmiddleware.plan import Plan
 
 _log = logging.getLogger("afmiddleware")
 
@@ -23,15 +24,12 @@ class TableRouter:
     watched = False
 
     def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self._table = table_of(fence)
+        self._tables = TablesOf(fence)
         _log.info("%s: routes are resolved by its own table, not by the application's router", fence.config.source)
 
-    def begin(self, scope: Scope) -> TableRouting:
+    def begin(self, scope: Scope, plan: Plan) -> TableRouting:
         """Look at one request."""
-        if self._table.bindings is not self._fence.plan.bindings:
-            self._table = table_of(self._fence)
-        return TableRouting(self._table, scope)
+        return TableRouting(self._tables.of(plan), scope)
 
 
 class TableRouting:

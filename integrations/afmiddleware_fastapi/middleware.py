@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Scope
 
+    from afmiddleware.plan import Plan
+
 
 class FenceMiddleware(AsgiFence):
     """Put it on with `app.add_middleware(FenceMiddleware, policy="fence.yaml")`, before any other middleware.
@@ -70,7 +72,7 @@ class FastApiRouter:
         self.watched = watched
         self._resolver = resolver
 
-    def begin(self, scope: Scope) -> _Routing:
+    def begin(self, scope: Scope, _plan: Plan) -> _Routing:
         """Look at one request, in the routes as they are now."""
         return _Routing(self._resolver, scope)
 
