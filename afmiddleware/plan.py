@@ -13,6 +13,7 @@ from afmiddleware.model.actor import Actor
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import Balance
+from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.model.limit import Charge
-    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
 
 _TIERS: Final = tuple(tier.label for tier in Tier)
@@ -124,7 +125,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
+    `call` is this action's. `refunds` is what the action gives back, `reference` reads from the answer what a later
+    refund calls it. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -143,6 +145,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
+    claim: str = ""
+    refunds: Money | None = None
+    reference: ReadReference | None = None
 
 
 def decision_draft(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
+_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry", "reference", "refunds")
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
@@ -141,6 +141,9 @@ class _Checks:
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
+        refunds = route.get("refunds")
+        if template and isinstance(refunds, dict) and isinstance(refunds.get("of"), str):
+            self._parameters((*path, "refunds", "of"), f"{{{refunds['of']}}}", template)
 
     def _knows_people(self) -> bool:
         identity = self._tree.value.get("identity")
@@ -152,7 +155,7 @@ class _Checks:
         self._code((*path, "currency"), currency)
         for where, text in amount_faults(amount, self._exponents) if isinstance(amount, dict) else ():
             self._say((*path, "amount", *where), text)
-        if currency is not None and amount is None:
+        if currency is not None and amount is None and not ("refunds" in route and isinstance(currency, str)):
             self._say_key((*path, "currency"), "a currency without an amount means nothing; add amount, or remove it")
         elif currency is not None and names_its_currency(amount):
             self._say_key((*path, "currency"), "a fixed amount names its currency itself; remove this one")

@@ -34,8 +34,6 @@ NOT_YET: Final = frozenset(
         "identity.jwt.issuers.*.keys",
         "identity.jwt.issuers.*.tier",
         "identity.jwt.issuers.*.require_binding",
-        "routes.*.reference",
-        "routes.*.refunds",
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",

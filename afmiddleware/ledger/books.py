@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.orders import OPERATOR, perform_order
+from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
@@ -229,6 +230,8 @@ class Books:
             currency, exponent = money.currency, money.exponent
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
             hold.reserved = money.minor
+        if entry.refund is not None:
+            hold.refund = sought(self, entry.refund)
         if entry.on_expiry is not None:
             hold.due, hold.then = self.now + entry.on_expiry.after, entry.on_expiry.then
         if entry.on_unknown is not None:
@@ -267,9 +270,17 @@ class Books:
 
 
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names, and what it uses up."""
-    claimed = {item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None}
-    return sorted(claimed | {item.key for item in items if isinstance(item, Once)})
+    """The idempotency keys and references a batch names, and what it uses up."""
+    found: set[str] = set()
+    for item in items:
+        if isinstance(item, Entry):
+            for one in (item, *item.others):
+                found.update(part.key for part in (one.claim, one.refund) if part is not None)
+        elif isinstance(item, Conclusion):
+            found.update((item.claim, item.reference))
+        elif isinstance(item, Once):
+            found.add(item.key)
+    return sorted(found - {""})
 
 
 def crowds(items: Sequence[Item]) -> bool:

@@ -172,6 +172,11 @@ class Scene:
             if "amount" in expect:
                 assert last["amount"] == str(expect["amount"])
         self._check_ends(expect, [body for body in bodies if body["kind"] == "outcome"])
+        given = [body for body in bodies if body["kind"] == "refund"]
+        if "refunded" in expect:
+            assert len(given) == len(expect["refunded"]), given
+        for body, wanted in zip(given, expect.get("refunded", given), strict=False):
+            assert {name: body[name] for name in wanted} == wanted
         if "events" in expect:
             made = [body["capability"] for body in bodies if body["kind"] in ("intent", "refusal")]
             assert made[len(case.before) :] == expect["events"]

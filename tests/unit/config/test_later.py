@@ -38,8 +38,6 @@ KEYS = {
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.sessions": "{sources: [claim, minted]}",
     "identity.agent_detection": "{user_agents: builtin}",
-    "routes.*.reference": "{from: response.body.id}",
-    "routes.*.refunds": "{of: body.booking_id}",
     "rules.deny.*.applies_to": "agents",
     "rules.require_approval.*.applies_to": "agents",
     "rules.allow.*.applies_to": "agents",
