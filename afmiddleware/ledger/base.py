@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.identity.revocations import Revocation
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
     from afmiddleware.receipts.chain import Head
@@ -78,6 +79,10 @@ class Reader(Protocol):
         """Every API key's record, oldest first."""
         ...
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back, also those that have ended since."""
+        ...
+
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         ...
@@ -111,4 +116,8 @@ class Ledger(Reader, Protocol):
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store a new record, or replace the one with the same id."""
+        ...
+
+    def put_revocation(self, revocation: Revocation, now: int) -> None:
+        """Store an entry, or replace the one with the same key; drop those whose time was over at `now`."""
         ...

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.identity.revocations import Revocation
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.receipts.checkpoint import Signer
@@ -76,6 +77,7 @@ class MemoryLedger:
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._revocations: dict[str, Revocation] = {}
         self._lock = threading.RLock()
 
     def commit(self, item: Item) -> Held | Closed:
@@ -169,6 +171,16 @@ class MemoryLedger:
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
         return sorted(self._api_keys.values(), key=lambda record: record.created)
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return list(self._revocations.values())
+
+    def put_revocation(self, revocation: Revocation, now: int) -> None:
+        """Store or replace an entry."""
+        with self._lock:
+            kept = {key: one for key, one in self._revocations.items() if one.until >= now}
+            self._revocations = {**kept, revocation.key: revocation}
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""

@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.identity.revocations import Revocation
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
@@ -40,6 +41,7 @@ PAGE: Final = 500
 _IDLE: Final = 60.0
 _pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class PostgresReader:
@@ -145,6 +147,10 @@ class PostgresReader:
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
         return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
 
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""
@@ -255,6 +261,17 @@ class PostgresLedger(PostgresReader):
         )
         with self._read() as connection:
             values = (record.id, record.account, record.created, _pack(record))
+            connection.execute(sql.SQL(query).format(self._schema), values)
+
+    def put_revocation(self, revocation: Revocation, now: int) -> None:
+        """Store or replace an entry."""
+        query = (
+            "INSERT INTO {}.revocation VALUES (%s, %s, %b)"
+            " ON CONFLICT (key) DO UPDATE SET until = excluded.until, data = excluded.data"
+        )
+        with self._read() as connection:
+            connection.execute(sql.SQL("DELETE FROM {}.revocation WHERE until < %s").format(self._schema), (now,))
+            values = (revocation.key, revocation.until, _pack(revocation))
             connection.execute(sql.SQL(query).format(self._schema), values)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.identity.revocations import Revocation
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.receipt_key import read_signing_key
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 _pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class SqliteReader:
@@ -140,6 +142,11 @@ class SqliteReader:
         with self._read() as connection:
             return [_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")]
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        with self._read() as connection:
+            return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
+
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""
         connection = getattr(self._local, "connection", None)
@@ -216,6 +223,13 @@ class SqliteLedger(SqliteReader):
                 "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)",
                 (record.id, record.account, record.created, _pack(record)),
             )
+
+    def put_revocation(self, revocation: Revocation, now: int) -> None:
+        """Store or replace an entry."""
+        with self._read() as connection, transaction(connection):
+            connection.execute("DELETE FROM revocation WHERE until < ?", (now,))
+            values = (revocation.key, revocation.until, _pack(revocation))
+            connection.execute("INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)", values)
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
