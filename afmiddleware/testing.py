@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import ECAlgorithm, get_default_algorithms
 
 from afmiddleware.identity.jose import digest64, thumbprint
 
@@ -116,7 +116,7 @@ class DpopKey(msgspec.Struct, frozen=True):
         head = {"typ": "dpop+jwt", "alg": self.algorithm, "jwk": self.jwk, **(headers or {})}
         parts = [{name: value for name, value in head.items() if value is not None}, told]
         signing = b".".join(_base64(json.dumps(part).encode("utf-8")) for part in parts)
-        algorithm = jwt.algorithms.get_default_algorithms()[self.algorithm]
+        algorithm = get_default_algorithms()[self.algorithm]
         return b".".join([signing, _base64(algorithm.sign(signing, self.private_key))]).decode("ascii")
 
 

@@ -8,35 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from afmiddleware.identity.jose import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from afmiddleware.model.revocation import Revocation
+
 FRESH_SECONDS: Final = 5.0
 OLD_SECONDS: Final = 10.0
-ANY_TIME: Final = 2**62
 _SECOND: Final = 1_000_000
-
-
-class Revocation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is taken back: `jti`, `sub`, `client` or `kid` (`kind`) called `name`, of an issuer.
-
-    Struck are tokens issued up to `before`; the entry is kept until `until`. Both in microseconds since the epoch.
-    """
-
-    kind: str
-    issuer: str
-    name: str
-    before: int
-    until: int
-
-    @property
-    def key(self) -> str:
-        """What names the entry, unlike any other."""
-        return f"{self.kind}:{len(self.issuer)}:{self.issuer}|{self.name}"
 
 
 class Revocations:

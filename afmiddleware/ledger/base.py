@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
-    from afmiddleware.identity.revocations import Revocation
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
+    from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -116,8 +116,4 @@ class Ledger(Reader, Protocol):
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store a new record, or replace the one with the same id."""
-        ...
-
-    def put_revocation(self, revocation: Revocation, now: int) -> None:
-        """Store an entry, or replace the one with the same key; drop those whose time was over at `now`."""
         ...

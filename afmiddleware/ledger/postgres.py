@@ -14,14 +14,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.identity.revocations import Revocation
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
+from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 _IDLE: Final = 60.0
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
@@ -255,24 +255,8 @@ class PostgresLedger(PostgresReader):
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
-        query = (
-            "INSERT INTO {}.api_key VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE"
-            " SET account = excluded.account, created = excluded.created, data = excluded.data"
-        )
         with self._read() as connection:
-            values = (record.id, record.account, record.created, _pack(record))
-            connection.execute(sql.SQL(query).format(self._schema), values)
-
-    def put_revocation(self, revocation: Revocation, now: int) -> None:
-        """Store or replace an entry."""
-        query = (
-            "INSERT INTO {}.revocation VALUES (%s, %s, %b)"
-            " ON CONFLICT (key) DO UPDATE SET until = excluded.until, data = excluded.data"
-        )
-        with self._read() as connection:
-            connection.execute(sql.SQL("DELETE FROM {}.revocation WHERE until < %s").format(self._schema), (now,))
-            values = (revocation.key, revocation.until, _pack(revocation))
-            connection.execute(sql.SQL(query).format(self._schema), values)
+            connection.execute(Statements(self._url.schema).put_api_key, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""

@@ -12,14 +12,14 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.identity.revocations import Revocation
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
-from afmiddleware.ledger.sqlite_writer import SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
@@ -219,17 +218,7 @@ class SqliteLedger(SqliteReader):
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         with self._read() as connection, transaction(connection):
-            connection.execute(
-                "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)",
-                (record.id, record.account, record.created, _pack(record)),
-            )
-
-    def put_revocation(self, revocation: Revocation, now: int) -> None:
-        """Store or replace an entry."""
-        with self._read() as connection, transaction(connection):
-            connection.execute("DELETE FROM revocation WHERE until < ?", (now,))
-            values = (revocation.key, revocation.until, _pack(revocation))
-            connection.execute("INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)", values)
+            connection.execute(PUT_API_KEY, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""

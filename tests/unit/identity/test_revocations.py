@@ -11,7 +11,8 @@ from jwt.utils import base64url_decode, base64url_encode, der_to_raw_signature, 
 from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.identity.needs import NeedRevocations
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
-from afmiddleware.identity.revocations import ANY_TIME, Revocation, Revocations
+from afmiddleware.identity.revocations import Revocations
+from afmiddleware.model.revocation import ANY_TIME, Revocation
 from tests.unit.identity.conftest import Desk, settled
 
 ISSUER = "https://as.example.com"
