@@ -11,6 +11,7 @@ from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
     private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
-    the record of an API key that is stored with it.
+    the record of an API key that is stored with it, `revocation` a token that is taken back.
     """
 
     draft: Draft
@@ -90,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
     api_key: ApiKeyRecord | None = None
+    revocation: Revocation | None = None
 
 
 class InForce(msgspec.Struct, frozen=True, gc=False):
