@@ -33,6 +33,7 @@ from afmiddleware.plan import (
     Told,
     decision_draft,
     owner_of,
+    rates_of,
     unjudged,
 )
 
@@ -162,7 +163,7 @@ def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
 
 def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: tuple[Charge, ...]) -> Entry:
     event, actor = act.event if act is not None else None, asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     return Entry(
         id=asked.id,
         owner=owner_of(actor),
