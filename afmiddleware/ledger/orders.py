@@ -52,7 +52,7 @@ def perform_order(books: Books, order: Order) -> Closed:
 
 
 def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Record:
-    """The storing of an API key's record, on record: `what` is `key.new`, `key.rotate` or `key.revoke`.
+    """The storing of an API key's record, on record: `what` is `key.new`, `key.import`, `key.rotate` or `key.revoke`.
 
     Whose key it is, who changed it and why stand in the receipt only as commitments; the id of a key is public.
     """
