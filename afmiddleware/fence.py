@@ -15,18 +15,31 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
+<<<<<<< HEAD
 from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
+=======
+from afmiddleware.config.ledger_url import check_ledger, shown
+from afmiddleware.config.load import load
+from afmiddleware.drivers import arun, run
+from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
+from afmiddleware.extractors import acall, call
+>>>>>>> main
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_ledger
+from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
+<<<<<<< HEAD
 from afmiddleware.outside import ActionContext, AsyncIo, Io
+=======
+>>>>>>> main
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -66,8 +79,9 @@ def new_id(now: int) -> str:
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    `receipts` is the log of what was decided. `signer` signs it in place of the policy's `signing_key`, for a key that
-    never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence serves its own endpoints.
+    `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence
+    serves its own endpoints.
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -87,20 +101,26 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
+<<<<<<< HEAD
         self.plan, keys = assemble(config, base)
         self.standing = Standing(digest=self.plan.digest, since=clock())
         self.fits: list[Callable[[Plan, str], object]] = []
+=======
+        self.plan, keys = assemble(config, base, self._sign)
+>>>>>>> main
         self._assembled = self.plan
         self._changing = threading.Lock()
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._listing: Listing | None = None
         self.vary = _vary(config)
-        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.keys = Keys(self.ledger, clock)
         self.prefix = prefix
         self.inline = self.ledger.inline
+<<<<<<< HEAD
         self.io = Io(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
@@ -108,6 +128,14 @@ class Fence:
         if file is not None and config.reload != "off":
             self._watcher = Watcher(self, config.reload)
             self._watcher.start()
+=======
+        self.io = _Io(self)
+        self.aio = _AsyncIo(self)
+        self._at_exit = partial(_close_if_alive, weakref.ref(self))
+        atexit.register(self._at_exit)
+        ledgers = shown(config.ledger, config.rates)
+        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], ledgers, config.mode)
+>>>>>>> main
 
     @classmethod
     def from_file(
@@ -193,7 +221,11 @@ class Fence:
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
         flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
+<<<<<<< HEAD
         return (await arun(flow, AsyncIo(self))).verdict
+=======
+        return (await arun(flow, self.aio)).verdict
+>>>>>>> main
 
     def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
@@ -311,6 +343,9 @@ class Fence:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
 
+    def _sign(self, message: bytes) -> bytes:
+        return self.ledger.keys.sign(message)
+
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         atexit.unregister(self._at_exit)
@@ -320,6 +355,63 @@ class Fence:
         self.ledger.close()
 
 
+<<<<<<< HEAD
+=======
+def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
+    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
+    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
+    try:
+        text = place.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        msg = f"{place}: the policy file is not UTF-8"
+        raise ConfigError([msg]) from None
+    except OSError as error:
+        msg = f"{place}: the policy file cannot be read: {error.strerror}"
+        raise ConfigError([msg]) from None
+    config = load(text, str(place), env)
+    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
+    if changes.get("mode", "enforce") not in ("enforce", "observe"):
+        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
+        raise ConfigError([msg])
+    if "ledger" in changes:
+        try:
+            check_ledger(changes["ledger"])
+        except ValueError as error:
+            msg = f"AFM_LEDGER: {error}"
+            raise ConfigError([msg]) from None
+    return config.model_copy(update=changes), place.resolve().parent
+
+
+class _Io:
+    """What the spine can have done outside of HTTP, blocking."""
+
+    def __init__(self, fence: Fence) -> None:
+        self.call = call
+        self.commit = fence.commit
+        self.post = fence.post
+        self.resolve = fence.resolve
+
+    def read_body(self, cap: int) -> bytes:
+        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
+
+
+class _AsyncIo:
+    """The same in async code."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self.call = acall
+        self.commit = fence.acommit
+        self.resolve = fence.aresolve
+
+    async def read_body(self, cap: int) -> bytes:
+        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
+
+    async def post(self, item: Entry | Conclusion) -> None:
+        self._fence.post(item)
+
+
+>>>>>>> main
 def _unrecorded(admission: Admission, error: Exception) -> None:
     _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
