@@ -63,23 +63,22 @@ class _Sources(msgspec.Struct, frozen=True):
     frozen: ActorSet | None = None
 
 
-<<<<<<< HEAD
-def assemble(config: Config, base: Path, before: KeySources | None = None) -> tuple[Plan, KeySources]:
-    """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found.
-
-    Keys that were fetched for the policy `before` go on being believed where they would be fetched in the same way.
-=======
 def _unsigned(_message: bytes) -> bytes:
     msg = "a plan without a ledger hands out nothing that has to be signed"
     raise LedgerError(msg)
 
 
-def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsigned) -> tuple[Plan, KeySources]:
+def assemble(
+    config: Config,
+    base: Path,
+    sign: Callable[[bytes], bytes] = _unsigned,
+    before: KeySources | None = None,
+) -> tuple[Plan, KeySources]:
     """Compile a policy whose files are relative to `base`.
 
-    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Raises
+    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Keys that
+    were fetched for the policy `before` go on being believed where they would be fetched in the same way. Raises
     `ConfigError` with every problem found.
->>>>>>> main
     """
     problems: list[str] = []
     lists = _collect(problems, lambda: read_lists(config, base)) or {}
@@ -98,11 +97,7 @@ def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsig
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
-<<<<<<< HEAD
-    keys = _collect(problems, lambda: _key_sources(config, base, before))
-=======
-    keys = _collect(problems, lambda: key_sources(config, base))
->>>>>>> main
+    keys = _collect(problems, lambda: key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     return _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign), keys
@@ -212,55 +207,6 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     )
 
 
-<<<<<<< HEAD
-def _from_app(entry: FromAppEntry | None) -> FromApp | None:
-    return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
-
-
-def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
-    return Issuer(
-        name=entry.issuer,
-        audience=entry.audience,
-        algorithms=entry.algorithms,
-        snapshot=keys.sources[entry.issuer].snapshot,
-        typ=tuple(typ.lower().removeprefix("application/") for typ in entry.typ),
-        require=entry.require,
-        leeway=entry.leeway_s,
-        max_lifetime=entry.max_lifetime_s,
-    )
-
-
-def _key_sources(config: Config, base: Path, before: KeySources | None) -> KeySources:
-    sources: dict[str, FixedKeys | FetchedKeys] = {}
-    for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
-        if entry.issuer in sources:
-            raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
-        made = sources[entry.issuer] = _key_source(entry, base, config.source)
-        stands = before.sources.get(entry.issuer) if before is not None else None
-        if isinstance(made, FetchedKeys) and isinstance(stands, FetchedKeys) and stands.like == made.like:
-            sources[entry.issuer] = stands
-    return KeySources(sources)
-
-
-def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | FetchedKeys:
-    if entry.jwks is not None:
-        return fixed_keys(entry.jwks, entry.algorithms, f"{source}: jwks of {entry.issuer}")
-    if entry.jwks_file is not None:
-        return keys_from_file(base / entry.jwks_file, entry.algorithms)
-    discovery = entry.discovery or ""
-    return FetchedKeys(
-        entry.issuer,
-        discovery_url(entry.issuer, discovery) if discovery else entry.jwks_uri or "",
-        entry.algorithms,
-        discovery=discovery,
-        timer=time.monotonic,
-        fetch=fetcher(allow_private=entry.allow_private),
-        allow_private=entry.allow_private,
-    )
-
-
-=======
->>>>>>> main
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
     try:
         return make()

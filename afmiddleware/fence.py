@@ -17,17 +17,9 @@ from msgspec.structs import replace
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
-<<<<<<< HEAD
 from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
-=======
-from afmiddleware.config.ledger_url import check_ledger, shown
-from afmiddleware.config.load import load
-from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
-from afmiddleware.extractors import acall, call
->>>>>>> main
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
@@ -36,10 +28,7 @@ from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-<<<<<<< HEAD
-from afmiddleware.outside import ActionContext, AsyncIo, Io
-=======
->>>>>>> main
+from afmiddleware.outside import AsyncIo, Io
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -101,13 +90,9 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-<<<<<<< HEAD
-        self.plan, keys = assemble(config, base)
+        self.plan, keys = assemble(config, base, self.sign)
         self.standing = Standing(digest=self.plan.digest, since=clock())
         self.fits: list[Callable[[Plan, str], object]] = []
-=======
-        self.plan, keys = assemble(config, base, self._sign)
->>>>>>> main
         self._assembled = self.plan
         self._changing = threading.Lock()
         self._watcher: Watcher | None = None
@@ -120,22 +105,15 @@ class Fence:
         self.keys = Keys(self.ledger, clock)
         self.prefix = prefix
         self.inline = self.ledger.inline
-<<<<<<< HEAD
         self.io = Io(self)
-        self._at_exit = partial(_close_if_alive, weakref.ref(self))
-        atexit.register(self._at_exit)
-        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], shown(config.ledger), config.mode)
-        if file is not None and config.reload != "off":
-            self._watcher = Watcher(self, config.reload)
-            self._watcher.start()
-=======
-        self.io = _Io(self)
-        self.aio = _AsyncIo(self)
+        self.aio = AsyncIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
         _log.info("policy %s, ledger %s, mode %s", config.digest[:16], ledgers, config.mode)
->>>>>>> main
+        if file is not None and config.reload != "off":
+            self._watcher = Watcher(self, config.reload)
+            self._watcher.start()
 
     @classmethod
     def from_file(
@@ -221,11 +199,7 @@ class Fence:
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
         flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
-<<<<<<< HEAD
-        return (await arun(flow, AsyncIo(self))).verdict
-=======
         return (await arun(flow, self.aio)).verdict
->>>>>>> main
 
     def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
@@ -343,7 +317,8 @@ class Fence:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
 
-    def _sign(self, message: bytes) -> bytes:
+    def sign(self, message: bytes) -> bytes:
+        """Authenticate what is handed out to callers and comes back, with a key of the ledger's."""
         return self.ledger.keys.sign(message)
 
     def close(self) -> None:
@@ -355,63 +330,6 @@ class Fence:
         self.ledger.close()
 
 
-<<<<<<< HEAD
-=======
-def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
-    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
-    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
-    try:
-        text = place.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        msg = f"{place}: the policy file is not UTF-8"
-        raise ConfigError([msg]) from None
-    except OSError as error:
-        msg = f"{place}: the policy file cannot be read: {error.strerror}"
-        raise ConfigError([msg]) from None
-    config = load(text, str(place), env)
-    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    if changes.get("mode", "enforce") not in ("enforce", "observe"):
-        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
-        raise ConfigError([msg])
-    if "ledger" in changes:
-        try:
-            check_ledger(changes["ledger"])
-        except ValueError as error:
-            msg = f"AFM_LEDGER: {error}"
-            raise ConfigError([msg]) from None
-    return config.model_copy(update=changes), place.resolve().parent
-
-
-class _Io:
-    """What the spine can have done outside of HTTP, blocking."""
-
-    def __init__(self, fence: Fence) -> None:
-        self.call = call
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-
-    def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-
-class _AsyncIo:
-    """The same in async code."""
-
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self.call = acall
-        self.commit = fence.acommit
-        self.resolve = fence.aresolve
-
-    async def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
-
-
->>>>>>> main
 def _unrecorded(admission: Admission, error: Exception) -> None:
     _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 

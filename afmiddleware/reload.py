@@ -57,7 +57,7 @@ def candidate(fence: Fence) -> Candidate:
     kept = [f"{config.source}: {name} is kept by a running process; restart it" for name in _kept(fence.config, config)]
     if kept:
         raise ConfigError(kept)
-    assembled, keys = assemble(config, base, fence.key_sources)
+    assembled, keys = assemble(config, base, fence.sign, fence.key_sources)
     plan = adopt(assembled, config, fence.listing)[0] if fence.listing is not None else assembled
     for fits in fence.fits:
         fits(plan, config.source)

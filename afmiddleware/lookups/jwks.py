@@ -84,7 +84,7 @@ class FetchedKeys:
     """Keys behind a URL. `timer` counts seconds; `fetch` reads a URL's JSON document or raises `FetchError`.
 
     With `discovery` the URL is that of the issuer's metadata, which is read once a day and names where the keys are:
-    on the issuer's own host, or on one of `hosts`.
+    on the issuer's own host, or on one of `hosts`. Two that are `made_of` the same fetch the same keys.
     """
 
     def __init__(  # noqa: PLR0913 (what the policy says of an issuer, and what is injected)
@@ -97,14 +97,10 @@ class FetchedKeys:
         hosts: Collection[str] = (),
         times: KeyTimes = USUAL,
         timer: Callable[[], float],
-<<<<<<< HEAD
-        fetch: Callable[[str], Any],
-        allow_private: bool = False,
-=======
         fetch: Callable[[str, str], Document],
->>>>>>> main
+        made_of: object = None,
     ) -> None:
-        self.like = (issuer, url, algorithms, discovery, allow_private)
+        self.made_of = made_of
         self._issuer = issuer
         self._url = url
         self._discovery = discovery
@@ -276,23 +272,15 @@ class KeySources:
     def wait(self, need: NeedKeySet) -> KeySet:
         """The keys of an issuer, waiting a moment for a fetch. Raises `IdentityUnavailableError`."""
         try:
-<<<<<<< HEAD
-            return self._source(need.issuer).wanted(need.kid).result(self._cold_wait)
-=======
-            source = self.sources[need.issuer]
+            source = self._source(need.issuer)
             return source.wanted(need.kid).result(source.cold_wait)
->>>>>>> main
         except FutureTimeoutError:
             raise _slow(need.issuer) from None
 
     async def await_(self, need: NeedKeySet) -> KeySet:
         """`wait` without blocking the event loop."""
-<<<<<<< HEAD
-        wanted = asyncio.wrap_future(self._source(need.issuer).wanted(need.kid))
-=======
-        source = self.sources[need.issuer]
+        source = self._source(need.issuer)
         wanted = asyncio.wrap_future(source.wanted(need.kid))
->>>>>>> main
         try:
             # Shielded: one caller's time-out must not cancel the fetch that others wait for.
             return await asyncio.wait_for(asyncio.shield(wanted), source.cold_wait)
