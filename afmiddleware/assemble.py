@@ -20,6 +20,7 @@ from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.limits.select import Limits
+from afmiddleware.lookups.directories import directories, signatures
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -60,9 +61,11 @@ if TYPE_CHECKING:
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
     from afmiddleware.grammar.schedules import Schedule
+    from afmiddleware.identity.outcome import Ok
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.http import HttpFacts
 
 _LINE = re.compile(r"line (\d+): ")
 
@@ -101,7 +104,8 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     keys = _collect(problems, lambda: _key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists)), keys
+    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists))
+    return _with_agents(plan, config, keys), keys
 
 
 def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
@@ -207,6 +211,19 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
     )
 
 
+def _with_agents(plan: Plan, config: Config, keys: KeySources) -> Plan:
+    """The plan with the agents that sign their requests, if the policy knows any."""
+    settings, recall = config.identity.web_bot_auth, plan.recall
+    if settings is None:
+        return plan
+
+    def unless_signed(facts: HttpFacts, now: int) -> Ok | None:
+        return recall(facts, now) if b"signature-input" not in facts.fields else None
+
+    checks = signatures(config, keys.sources)
+    return replace(plan, recall=unless_signed, signatures=checks, observes_signatures=settings.mode == "observe")
+
+
 def _from_app(entry: FromAppEntry | None) -> FromApp | None:
     return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
@@ -230,7 +247,7 @@ def _key_sources(config: Config, base: Path) -> KeySources:
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
+    return KeySources(sources | directories(config, base))
 
 
 def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | FetchedKeys:

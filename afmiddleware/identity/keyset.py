@@ -21,10 +21,15 @@ _RSA_BITS: Final = range(2048, 8193)
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A public key bound to one algorithm."""
+    """A public key bound to one algorithm.
+
+    It is good from `begins` until `ends`, in seconds since the epoch, 0 where nothing is said.
+    """
 
     algorithm: str
     public: jwt.PyJWK
+    begins: int = 0
+    ends: int = 0
 
 
 class KeySet(msgspec.Struct, frozen=True):

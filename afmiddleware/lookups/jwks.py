@@ -13,6 +13,7 @@ import random
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -58,7 +59,10 @@ class FixedKeys:
 
 
 class FetchedKeys:
-    """Keys behind a URL. `timer` counts seconds; `fetch` reads a URL's JSON document or raises `FetchError`."""
+    """Keys behind a URL. `timer` counts seconds; `fetch` reads a URL's JSON document or raises `FetchError`.
+
+    `read` makes keys of the document in place of `read_keyset`.
+    """
 
     def __init__(  # noqa: PLR0913 (what the policy says of an issuer, and what is injected)
         self,
@@ -69,11 +73,12 @@ class FetchedKeys:
         discovery: str = "",
         timer: Callable[[], float],
         fetch: Callable[[str], Any],
+        read: Callable[[object, int], KeySet] | None = None,
     ) -> None:
         self._issuer = issuer
+        self._read = read or partial(_read, algorithms)
         self._url = url
         self._discovery = discovery
-        self._algorithms = algorithms
         self._timer = timer
         self._fetch = fetch
         self._keys: KeySet | None = None
@@ -147,7 +152,7 @@ class FetchedKeys:
     def _run(self, answer: Future[KeySet]) -> None:
         before = self._keys
         try:
-            keys = read_keyset(self._document(), self._algorithms, (before.generation if before else 0) + 1)
+            keys = self._read(self._document(), (before.generation if before else 0) + 1)
         except Exception as error:  # noqa: BLE001 (whatever it was, those who wait must hear of it)
             why = error if isinstance(error, (FetchError, ValueError)) else type(error).__name__
             _log.warning("the keys of %s were not read: %s", self._issuer, why)
@@ -258,12 +263,16 @@ def _beside(url: str, issuer: str) -> bool:
     return there.scheme in ("https", here.scheme) and there.hostname == here.hostname
 
 
+def _read(algorithms: tuple[str, ...], document: object, generation: int) -> KeySet:
+    return read_keyset(document, algorithms, generation)
+
+
 def _same(one: KeySet, other: KeySet) -> bool:
     return _contents(one) == _contents(other)
 
 
-def _contents(keys: KeySet) -> dict[str, tuple[str, Any]]:
-    return {kid: (key.algorithm, key.public.key) for kid, key in keys.keys.items()}
+def _contents(keys: KeySet) -> dict[str, tuple[Any, ...]]:
+    return {kid: (key.algorithm, key.public.key, key.begins, key.ends) for kid, key in keys.keys.items()}
 
 
 def _done(keys: KeySet) -> Future[KeySet]:

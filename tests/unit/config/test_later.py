@@ -33,7 +33,6 @@ KEYS = {
     "identity.jwt.issuers.*.tier": "verified",
     "identity.jwt.issuers.*.require_binding": "none",
     "identity.introspection": "{endpoint: 'https://as.example.com/introspect'}",
-    "identity.web_bot_auth": "{mode: observe, trust: allowlist}",
     "identity.client_cert": "{source: rfc9440}",
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.sessions": "{sources: [claim, minted]}",
