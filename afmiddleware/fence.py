@@ -23,19 +23,18 @@ from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.log import ReceiptLog
+from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.plan import Admission, Refused
+from afmiddleware.plan import Admission, Plan, Refused
 from afmiddleware.policy.explain import Explanation, explain, stands
-from afmiddleware.policy.replay import Record, Replay, record_of, replay
-from afmiddleware.receipts.canonical import strict_parse
+from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.resolve import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from afmiddleware.config.schema import Config
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
-    from afmiddleware.receipts.verify import StoredReceipt
 
 PREFIX: Final = "/.well-known/agent-fence/"
 """Where the fence serves its own endpoints, unless told otherwise."""
@@ -85,8 +83,9 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, keys = assemble(config, base)
+        self.plan, keys = assemble(config, base, self._sign)
         self._assembled = self.plan
+        self._told: Plan | None = None
         self._listing = Listing()
         self.vary = _vary(config)
         self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
@@ -177,15 +176,28 @@ class Fence:
 
     def commit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it."""
+        if self._told is not self.plan:
+            self._tell()
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it without blocking the event loop."""
+        if self._told is not self.plan:
+            self._tell()
         return cast("Held", await self.ledger.acommit(entry))
 
     def post(self, item: Entry | Conclusion) -> None:
         """Hand an item to the ledger without waiting."""
+        if self._told is not self.plan:
+            self._tell()
         self.ledger.post(item)
+
+    def _tell(self) -> None:
+        """Have the ledger record that another policy decides, before the first decision that it makes here."""
+        plan, told = self.plan, self._told
+        mode = "observe" if plan.observe else "enforce"
+        self.ledger.post(InForce(plan.digest, mode, "start" if told is None else "reload"))
+        self._told = plan
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""
@@ -246,6 +258,9 @@ class Fence:
     async def arelease(self, reservation: str, *, by: str = "") -> Closed:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    def _sign(self, message: bytes) -> bytes:
+        return self.ledger.keys.sign(message)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
@@ -357,14 +372,6 @@ class _AsyncIo:
 
 def _unrecorded(admission: Admission, error: Exception) -> None:
     _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
-
-
-def records_in(stored: Iterable[StoredReceipt]) -> Iterator[Record]:
-    """What was decided, by the receipts of a ledger."""
-    for one in stored:
-        record = record_of(strict_parse(one.receipt.body), one.receipt.disclosed)
-        if record is not None:
-            yield record
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:

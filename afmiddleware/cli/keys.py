@@ -10,11 +10,11 @@ import click
 import msgspec
 
 from afmiddleware.cli import signing
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import ApiKeyRecord, new_key
-from afmiddleware.ledger.base import Ledger
-from afmiddleware.ledger.open import open_for_tools
+from afmiddleware.ledger.open import open_for_changes, open_for_tools
+from afmiddleware.ledger.orders import key_change
 
 
 @click.group("keys")
@@ -46,9 +46,9 @@ def new_command(  # noqa: PLR0913 (options)
         text, record = new_key(account, secrets.token_bytes, now=system_clock(), label=label, scopes=scopes)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="ACCOUNT") from None
-    ledger = _ledger(policy)
+    ledger = open_for_changes(*policy_at(policy), system_clock)
     try:
-        ledger.put_api_key(record)
+        ledger.commit(key_change("key.new", record, who()))
     finally:
         ledger.close()
     if as_json:
@@ -81,7 +81,7 @@ def public_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def list_command(policy: str, *, as_json: bool) -> None:
     """List the keys: ids, accounts and states, never the keys."""
-    ledger = _ledger(policy)
+    ledger = open_for_tools(*policy_at(policy))
     try:
         records = ledger.api_keys()
     finally:
@@ -100,7 +100,7 @@ def list_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     """Revoke the key with this id (or the key itself). Exit 1 when there is none."""
-    ledger = _ledger(policy)
+    ledger = open_for_changes(*policy_at(policy), system_clock)
     wanted = key_id.split("_")[2] if key_id.count("_") == 3 else key_id  # noqa: PLR2004 (a whole key was pasted)
     try:
         record = ledger.api_key(wanted)
@@ -110,17 +110,13 @@ def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
             sys.exit(1)
         if not record.revoked:
             record = msgspec.structs.replace(record, revoked=system_clock())
-            ledger.put_api_key(record)
+            ledger.commit(key_change("key.revoke", record, who()))
     finally:
         ledger.close()
     if as_json:
         echo_json(_told(record))
         return
     click.echo(f"Key {wanted} of account {record.account} is revoked; running processes refuse it within 5 seconds.")
-
-
-def _ledger(policy: str) -> Ledger:
-    return open_for_tools(*policy_at(policy))
 
 
 def _told(record: ApiKeyRecord) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
@@ -139,7 +138,7 @@ def limits_set(  # noqa: PLR0913 (options)
         raise click.BadParameter(f"the policy has no limit {name[:64]}", param_hint="NAME")
     what = "uncap" if cap == "none" else "cap"
     value = 0 if cap == "none" else _cap(limit, cap, config)
-    order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=_who(), reason=reason)
+    order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=who(), reason=reason)
     _do(policy, order, as_json=as_json, said=f"{name} of {actor}: {cap}")
 
 
@@ -201,7 +200,7 @@ def breaker_reset(name: str, actor: str, reason: str, policy: str, *, as_json: b
     if limit is None:
         raise click.BadParameter(f"the policy has no breaker {name[:64]}", param_hint="NAME")
     key = "global" if limit.per == "global" else f"actor:{actor}"
-    order = Order(what="reset", key=key, name=limit.cell, by=_who(), reason=reason)
+    order = Order(what="reset", key=key, name=limit.cell, by=who(), reason=reason)
     _do(policy, order, as_json=as_json, said=f"the breaker {name} is closed")
 
 
@@ -222,7 +221,7 @@ def reconcile_command(reservation: str, amount: str | None, policy: str, *, rele
     text = "" if amount in (None, "all") else str(amount)
     settlement = Settlement.RELEASE if release else Settlement.CAPTURE
     with closing(open_for_changes(config, base, system_clock)) as ledger:
-        closed = ledger.commit(Settle(reservation, settlement, text, _who()))
+        closed = ledger.commit(Settle(reservation, settlement, text, who()))
     if not isinstance(closed, Closed) or not closed.state:
         raise AFError(f"there is no reservation {reservation[:64]}")
     if as_json:
@@ -267,7 +266,7 @@ def _do(policy: str, order: Order, *, as_json: bool, said: str) -> None:
 
 def _stop(what: str, target: str, reason: str) -> Order:
     if ":" in target:
-        return Order(what=what, key=f"actor:{target}", by=_who(), reason=reason)
+        return Order(what=what, key=f"actor:{target}", by=who(), reason=reason)
     pattern = "**" if target == "all" else target
     if not {".", "*"} & set(pattern):
         name = target[:64]
@@ -277,7 +276,7 @@ def _stop(what: str, target: str, reason: str) -> Order:
         check_pattern(pattern)
     except GrammarError as error:
         raise click.BadParameter(str(error), param_hint="TARGET") from None
-    return Order(what=what, key=CONTROL, name=pattern, by=_who(), reason=reason)
+    return Order(what=what, key=CONTROL, name=pattern, by=who(), reason=reason)
 
 
 def _cap(limit: Limit, text: str, config: Config) -> int:
@@ -291,13 +290,6 @@ def _cap(limit: Limit, text: str, config: Config) -> int:
     if money.currency != limit.currency:
         raise click.BadParameter(f"the limit {limit.name} is in {limit.currency}", param_hint="CAP")
     return money.minor
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _time(at: int) -> str:

@@ -12,12 +12,12 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 from cachetools import TTLCache
 
 from afmiddleware.identity.needs import Need, NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.api_key import ApiKeyRecord as ApiKeyRecord  # noqa: PLC0414 (known by this name too)
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -33,19 +33,6 @@ _REMEMBERED: Final = 10_000
 _NEVER: Final = 2**63
 _LENGTH: Final = 69
 _ID: Final = slice(9, 19)
-
-
-class ApiKeyRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the ledger keeps of a key. Times are in microseconds since the epoch, 0 for never."""
-
-    id: str
-    digest: bytes
-    account: str
-    label: str = ""
-    scopes: tuple[str, ...] = ()
-    created: int = 0
-    expires: int = 0
-    revoked: int = 0
 
 
 def new_key(  # noqa: PLR0913 (what a record holds)

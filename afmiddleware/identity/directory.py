@@ -10,9 +10,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec.structs import replace
-
-from afmiddleware.identity.keyset import Key, KeySet, read_keyset
+from afmiddleware.identity.keyset import KeySet, read_keyset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +64,7 @@ def read_directory(document: object, generation: int = 0, *, test_keys: bool = F
     for name in keys.keys() & _TEST_KEYS if not test_keys else ():
         del keys[name]
         dropped.append(f"key {name}: it is a test key of RFC 9421, which anybody can sign with")
-    periods = {name: _period(known[name], key) for name, key in keys.items()}
-    return KeySet(periods, generation, tuple(dropped))
+    return KeySet(keys, generation, tuple(dropped))
 
 
 def _named(jwk: Any) -> Any:
@@ -80,13 +77,3 @@ def _named(jwk: Any) -> Any:
     # RFC 9864 has its own name for the same algorithm.
     alg = {"alg": "EdDSA"} if jwk.get("alg") == "Ed25519" else {}
     return {**jwk, **alg, "kid": name}
-
-
-def _period(jwk: Mapping[str, Any], key: Key) -> Key:
-    """A key with the time it is good for, where its directory says so (`nbf` and `exp`, in seconds)."""
-    begins, ends = jwk.get("nbf"), jwk.get("exp")
-    return replace(
-        key,
-        begins=begins if type(begins) is int else 0,
-        ends=ends if type(ends) is int else 0,
-    )

@@ -139,7 +139,7 @@ class Signatures:
         key = keys.keys.get(keyid)
         if key is None:
             raise SignatureError("signed with a key that is not in the agent's directory")
-        if not key.begins <= now // _SECOND < (key.ends or 2**62):
+        if not key.is_good(now):
             raise SignatureError("signed with a key outside of its time")
         covered = _verify(_Message(facts, self._url(facts)), signed.label, keyid, key)
         if nonce and not observe:
@@ -244,7 +244,8 @@ def _verify(message: _Message, label: str, keyid: str, key: Key) -> str | None:
         (result,) = verifier.verify(message, max_age=None, expect_tag=TAG, expect_label=label)
     except (HTTPMessageSignaturesException, ValueError) as error:
         raise SignatureError(f"it does not verify ({type(error).__name__})") from None
-    return result.covered_components.get('"content-digest"')
+    digest = result.covered_components.get('"content-digest"')
+    return None if digest is None else str(digest)
 
 
 class _Verifier(HTTPMessageVerifier):

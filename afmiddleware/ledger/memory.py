@@ -7,6 +7,8 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
@@ -15,7 +17,7 @@ from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Entry, Expire, Once
+from afmiddleware.model.entry import Closed, Entry, Expire, Once, Record
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.notary import SigningKey
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -76,6 +79,7 @@ class MemoryLedger:
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._revocations: dict[str, Revocation] = {}
         self._lock = threading.RLock()
 
     def commit(self, item: Item) -> Held | Closed:
@@ -101,6 +105,8 @@ class MemoryLedger:
                 self._kept += books.written
                 self._tree.add([written.receipt.leaf for written in books.written])
                 books.written.clear()
+            if type(item) is Record and type(answer) is Closed:
+                self._carry_out(item)
             books.changed.clear()
             books.changed_claims.clear()
             if type(answer) is Closed:
@@ -170,12 +176,26 @@ class MemoryLedger:
         """Every API key's record, oldest first."""
         return sorted(self._api_keys.values(), key=lambda record: record.created)
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return list(self._revocations.values())
+
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         self._api_keys[record.id] = record
 
     def close(self) -> None:
         """Nothing outlives the process."""
+
+    def _carry_out(self, record: Record) -> None:
+        """Do what a record says was done."""
+        if record.api_key is not None:
+            self.put_api_key(record.api_key)
+        if record.revocation is not None:
+            kept = {key: one for key, one in self._revocations.items() if one.until >= self._books.now}
+            self._revocations = {**kept, record.revocation.key: record.revocation}
+        if record.erase:
+            self._kept = deque((_erased(one, record) for one in self._kept), self._kept.maxlen)
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
@@ -231,6 +251,16 @@ class MemoryLedger:
             msg = f"the ledger holds {self._max_rows} keys, its most; no live counter is dropped for a new one"
             raise LedgerUnavailableError(msg, retry_after=60)
         self._strangers += strangers
+
+
+def _erased(written: Written, record: Record) -> Written:
+    """A receipt without the values that a redaction deletes of it."""
+    receipt = written.receipt
+    if receipt.seq not in record.erase_in:
+        return written
+    left = {name: value for name, value in receipt.disclosed.items() if name not in record.erase}
+    draft = replace(written.draft, private={name: written.draft.private[name] for name in left})
+    return replace(written, draft=draft, receipt=replace(receipt, disclosed=left))
 
 
 def matches(stored: StoredReceipt, wanted: Filter) -> bool:

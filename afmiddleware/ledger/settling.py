@@ -71,7 +71,7 @@ def settle(books: Books, item: Settle) -> Closed:
     if not running and hold.state not in (Settlement.CAPTURE, Settlement.RELEASE):
         answered(books, hold, item.settlement, End.OK, None)
     if hold.state == "held":
-        return _end(books, item.id, hold, told)
+        return _end(books, item.id, hold, told, item.by)
     if hold.state == "unknown" or (hold.state == EXPIRED and item.settlement is Settlement.CAPTURE):
         return _resolve(books, item.id, hold, told, item.by)
     return Closed(booked=False, state=hold.state)
@@ -84,18 +84,20 @@ def expire(books: Books, name: str) -> Closed:
         return Closed(booked=False, state=hold.state if hold is not None else "")
     late = hold.state == "held"
     told = Outcome(settlement=Settlement(hold.then))
-    closed = _end(books, name, hold, told) if late else _resolve(books, name, hold, told, "deadline")
+    closed = _end(books, name, hold, told, "deadline") if late else _resolve(books, name, hold, told, "deadline")
     if late and hold.state == Settlement.RELEASE:
         hold.state = EXPIRED
     return closed
 
 
-def _end(books: Books, name: str, hold: Hold, told: Outcome) -> Closed:
+def _end(books: Books, name: str, hold: Hold, told: Outcome, by: str = "") -> Closed:
     """Write the one outcome of an intent, and book it."""
     booked = _whole(hold, told)
     captured = booked.captured or 0
     beyond = max(captured - hold.amount, 0)
-    draft = outcome_draft(name, hold.owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond)
+    draft = outcome_draft(
+        name, hold.owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond, by
+    )
     receipt = books.append(draft, hold.owner)
     _book(books, name, hold, booked)
     hold.due, hold.then = 0, ""

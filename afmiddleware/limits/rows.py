@@ -21,13 +21,15 @@ class More(msgspec.Struct, array_like=True):
 
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
     open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
-    true, and says why its requests are `frozen`.
+    true, and says why its requests are `frozen`. `policy` is what decided last, as digest and mode, in the row of what
+    holds for everybody.
     """
 
     busy: dict[str, dict[int, int]] = {}
     trips: dict[str, Trip] = {}
     caps: dict[str, tuple[int, bool]] = {}
     frozen: dict[str, str] = {}
+    policy: tuple[str, str] = ("", "")
 
 
 class Row(msgspec.Struct, array_like=True):

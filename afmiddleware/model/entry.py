@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
-    nothing is written. `others` are the further actions of the same request: all of them pass, or none is charged.
+    nothing is written; a `trial` is counted under the rates and recorded, and that is all. `others` are the further
+    actions of the same request: all of them pass, or none is charged.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counted: str = ""
     observe: bool = False
     dry: bool = False
+    trial: bool = False
     others: tuple[Entry, ...] = ()
 
 
@@ -77,7 +81,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """A receipt about the log or the fence themselves: a rotation, a redaction, what an operator did.
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
-    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`.
+    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
+    the record of an API key that is stored with it, `revocation` a token that is taken back.
     """
 
     draft: Draft
@@ -85,6 +90,21 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     proof: bytes = b""
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
+    api_key: ApiKeyRecord | None = None
+    revocation: Revocation | None = None
+
+
+class InForce(msgspec.Struct, frozen=True, gc=False):
+    """That a policy decides from here on; recorded where another one did before.
+
+    `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`), `by`
+    on whose word.
+    """
+
+    policy: str
+    mode: str
+    cause: str = "start"
+    by: str = ""
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
@@ -160,5 +180,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | Once
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
 """What a ledger commits."""
