@@ -17,6 +17,7 @@ from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.lookups.directories import directories
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -81,13 +82,13 @@ def from_app(entry: FromAppEntry | None) -> FromApp | None:
 
 
 def key_sources(config: Config, base: Path) -> KeySources:
-    """Where the keys of every issuer come from. Raises `ConfigError`."""
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`."""
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
+    return KeySources(sources | directories(config, base))
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
