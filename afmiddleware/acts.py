@@ -41,6 +41,7 @@ from afmiddleware.plan import (
     Told,
     decision_draft,
     owner_of,
+    rates_of,
     unjudged,
 )
 
@@ -193,7 +194,7 @@ def _entry(  # noqa: PLR0913 (what the entry is made of)
     binding: Binding,
 ) -> Entry:
     event, actor = act.event if act is not None else None, asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     return Entry(
         id=asked.id,
         owner=owner_of(actor),

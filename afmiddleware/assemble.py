@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, from_app, key_sources
+from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
@@ -195,6 +195,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         identify=checks.identify,
         recall=checks.recall,
         from_app=from_app(config.identity.from_app),
+        guesses=guess_limit(config.identity),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )

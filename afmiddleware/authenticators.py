@@ -27,6 +27,7 @@ from afmiddleware.lookups.jwks import (
     fixed_keys,
     keys_from_file,
 )
+from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
-    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
+    api_keys = None
+    if identity.api_keys is not None:
+        api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
     tokens = None
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
@@ -56,6 +59,20 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
         tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     return Authenticators(api_keys, header, tokens)
+
+
+def guess_limit(identity: Identity) -> Limit | None:
+    """How many API keys that nobody knows are looked up for one address."""
+    if identity.api_keys is None:
+        return None
+    return Limit(
+        name="api-key-guesses",
+        unit=Unit.RATE,
+        cap=identity.api_keys.guesses_per_minute,
+        window=Window("rolling", 60),
+        per="address",
+        cell="~guesses/r60",
+    )
 
 
 def from_app(entry: FromAppEntry | None) -> FromApp | None:

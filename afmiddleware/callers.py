@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.app_user import acquainted
+from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import guess_charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,8 @@ def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
     try:
         need = next(flow)
         while True:
+            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+                return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
             except IdentityUnavailableError as error:

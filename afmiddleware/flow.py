@@ -16,14 +16,25 @@ from afmiddleware.effects import Commit, Flow, Post, ReadBody
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.agents import is_person
-from afmiddleware.identity.outcome import Ok
+from afmiddleware.identity.outcome import Invalid, Ok
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.references import reference_key, refund_of, refunded_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, decision_draft, owner_of, unjudged
+from afmiddleware.plan import (
+    Admission,
+    Asked,
+    DryRun,
+    Pass,
+    Plan,
+    Refused,
+    decision_draft,
+    owner_of,
+    rates_of,
+    unjudged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +86,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
+    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if dry and unproven is None and actor.anonymous:
         unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
@@ -180,7 +192,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     entry = Entry(
         id=asked.id,
         owner=owner_of(actor),

@@ -8,12 +8,13 @@ import msgspec
 
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance
+from afmiddleware.model.limit import Balance, Charge, Limit
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.limit import Charge
     from afmiddleware.policy.compiled import Policy
 
+_NOBODY: Final = Actor(id="address:unknown")
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
 
@@ -52,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
+    guesses: Limit | None = None
+    """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -77,10 +80,26 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     claim: Claim | None = None
     dry: bool = False
     """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
+    guess: bool = False
+    """Whether the credential may have been made up."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
+
+
+def rates_of(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
+    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
+    rates = plan.limits.rates(asked.capability, asked.actor, event, asked.address)
+    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
+
+
+def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
+    """What one guess from an address is charged."""
+    if plan.guesses is None:
+        return ()
+    key = row_key("address", _NOBODY, "", None, lambda: address_key(peer))
+    return (Charge(plan.guesses, key, 1),)
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):

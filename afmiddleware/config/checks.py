@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import Known, faults, money_fault
 from afmiddleware.config.identity_schema import FAMILIES
+from afmiddleware.config.ledger_url import MEMORY, MEMORY_SHARES_NOTHING
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
 from afmiddleware.config.policy_checks import actor_faults, known_lists, list_faults, named, schedule_faults
 from afmiddleware.config.protocol_checks import protocol_faults
@@ -41,6 +42,7 @@ def check(tree: Tree) -> None:
     checks.named()
     checks.limits()
     checks.issuers()
+    checks.rates()
 
 
 def entries(tree: Tree, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -68,6 +70,11 @@ class _Checks:
             plain = isinstance(digits, str) and digits.isascii() and digits.isdecimal() and len(digits) < 3  # noqa: PLR2004
             known[name] = min(int(digits), _MAX_DIGITS) if plain and digits else _MAX_DIGITS
         return known
+
+    def rates(self) -> None:
+        """Shared rates need a ledger that remembers that they were counted."""
+        if isinstance(self._tree.value.get("rates"), str) and self._tree.value.get("ledger") in MEMORY:
+            self._say_key(("rates",), MEMORY_SHARES_NOTHING)
 
     def _say(self, path: Path, text: str) -> None:
         self._tree.problems.append(Problem(*self._tree.place(path), f"{spelled(path)}: {text}"))

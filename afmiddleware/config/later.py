@@ -9,7 +9,6 @@ NOT_SUPPORTED: Final = "is not supported yet by this version"
 
 NOT_YET: Final = frozenset(
     {
-        "rates",
         "approvals",
         "webhooks",
         "identity.sessions",

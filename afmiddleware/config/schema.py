@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
-from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.ledger_url import check_ledger, check_rates
 from afmiddleware.config.mapped import (
     Amount,
     CallEntry,
@@ -229,6 +229,7 @@ class Config(Model):
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"
+    rates: Annotated[Word, Checked(check_rates, examples=["redis://127.0.0.1:6379/0"])] | None = None
     identity: Identity = Identity()
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"

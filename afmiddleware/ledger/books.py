@@ -18,9 +18,10 @@ from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
-from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
+from afmiddleware.limits.charge import balances, count_spends, weigh
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
@@ -152,7 +153,7 @@ class Books:
 
     def _admit(self, entry: Entry) -> Held:
         entry = capped(entry, self.rows)
-        rates = weigh(entry.rates, self.rows, self.now)
+        rates = weigh_rates(entry, self.rows, self.now)
         # What is denied or frozen now is not told again what it was told when it was not.
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
             met = meet(self, entry)
@@ -167,7 +168,7 @@ class Books:
         if not entry.dry:
             passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
-            count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+            count_rates(entry, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
         standing = balances(entry.rates, rates[0])
@@ -180,8 +181,9 @@ class Books:
 
     def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
         """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
-        count_rates(entry.rates, rates, passes=False)
-        self.changed.update([charge.key for charge in entry.rates])
+        count_rates(entry, rates, passes=False)
+        if type(entry) is not Counted:
+            self.changed.update([charge.key for charge in entry.rates])
         return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
@@ -208,7 +210,7 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates:
+        for charge in entry.rates if type(entry) is not Counted else ():
             changed.add(charge.key)
         if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
@@ -313,7 +315,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             continue
         for one in (item, *item.others):
             rows.add(f"actor:{one.owner}")
-            rows.update(charge.key for charge in one.rates)
+            rows.update(charge.key for charge in one.rates if type(one) is not Counted)
             rows.update(charge.key for charge in one.spends)
             rows.update(charge.key for charge in one.slots)
     return rows, holds

@@ -21,7 +21,7 @@ RATE_SLOTS: Final = 12
 SPEND_SLOTS: Final = 60
 _SECOND = 1_000_000
 _MOST: Final = 2**62
-_NEVER: Final = 2**62
+NEVER: Final = 2**62
 
 
 class Cell(msgspec.Struct, array_like=True):
@@ -59,7 +59,7 @@ def _cell(window: Window, now: int, count: int, quota: int) -> Cell:
     if window.kind == "pacing":
         interval = -(-window.seconds * _SECOND // max(quota, 1))
         return Cell(now + interval, -interval, 0, [])
-    return Cell(_NEVER, 0, 0, [])
+    return Cell(NEVER, 0, 0, [])
 
 
 def roll(cell: Cell, now: int, window: Window) -> None:

@@ -185,8 +185,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something the operator wants, recorded like everything else.
 
     `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
-    (the limit `name`, to `value`; with `override` also wider than the policy has it), or `reset` (the breaker of the
-    counter `name`). `key` is the row's key. `by` and `reason` are for the record.
+    (the limit `name`, to `value`; with `override` also wider than the policy has it), `reset` (the breaker of the
+    counter `name`), or `begin` (the shared counters' epoch `name`). `key` is the row's key. `by` and `reason` are for
+    the record.
     """
 
     what: str

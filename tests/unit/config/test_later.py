@@ -13,7 +13,6 @@ LATER = "is not supported yet by this version"
 ISSUER = "issuer: 'https://a.example', audience: a, algorithms: [ES256], discovery: oidc"
 
 KEYS = {
-    "rates": "redis://localhost",
     "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
     "identity.proxy.trusted_proxies": "[10.0.0.0/8]",
