@@ -16,13 +16,34 @@ from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingErr
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
+from afmiddleware.mapping.references import refund_of, refunded_in
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
+from afmiddleware.model.codes import (
+    AMOUNT_UNRESOLVABLE,
+    LEDGER_UNAVAILABLE,
+    POLICY_ALLOWED,
+    REQUEST_AMBIGUOUS,
+    REQUEST_BATCH_REFUSED,
+)
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told, decision_draft, owner_of
+from afmiddleware.plan import (
+    Admission,
+    Asked,
+    DryRun,
+    Pass,
+    Plan,
+    Refused,
+    Reply,
+    Told,
+    decision_draft,
+    owner_of,
+    rates_of,
+    unjudged,
+)
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
@@ -34,6 +55,7 @@ Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tup
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
 
+_ONE_KEY: Final = "An Idempotency-Key cannot stand for several actions of one request."
 _NOTHING: Final = "an extractor of the service found no value in the request"
 
 
@@ -50,15 +72,17 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     rpc = binding.protocol is not None
     if binding.implied and unproven is None:
         # The side channels of a transport: nothing is called there, and what comes along is not read.
-        return Pass(target=target)
+        return Pass(target=target) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     body: bytes | None = None
     found = Acts(())
     unread: CallError | None = None
+    key = ""
     verdict = unproven
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
             found = yield from _acts(plan, facts, target, binding, body, asked)
+            key = _key(facts, binding, found)
         except CallError as error:
             asked.capability = error.capability
             unread = error
@@ -67,8 +91,10 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
             verdict = verdict or _unreadable(error, binding.capability)
         else:
             if not found.acts:
-                return Pass(target=target, body=body)
+                return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
     ]
@@ -76,12 +102,17 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
     asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
     entries = [
-        _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
+        _entry(plan, ask, act, verdict, spends, binding)
+        for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
     held = yield from _commit(_one_crowd(entries), asked)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=asked.actor, balances=held.balances, answer=held.replay)
     answers = (held, *held.others)
-    if not plan.observe and not all(one.verdict.authorized for one in answers):
+    if asked.dry or (not plan.observe and not all(one.verdict.authorized for one in answers)):
         refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        if asked.dry:
+            refused = replace(refused, dry=DryRun(observe=plan.observe))
         return refused if unread is None else replace(refused, reply=_reply_of_unread(refused, unread))
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
@@ -117,6 +148,14 @@ def _acts(  # noqa: PLR0913 (what is known of a request)
     return Acts(tuple(_act(_proven(one, event), binding) for one in many))
 
 
+def _key(facts: HttpFacts, binding: Binding, found: Acts) -> str:
+    """The request's idempotency key, where one is read. Raises `MappingError`."""
+    key = idempotency_key(facts, required=binding.idempotency == "required") if binding.idempotency else ""
+    if key and len(found.acts) > 1:
+        raise MappingError(REQUEST_AMBIGUOUS, _ONE_KEY)
+    return key
+
+
 def _act(event: ActionEvent, binding: Binding) -> Act:
     return Act(event=event, settles=binding.settles, settle=binding.settle)
 
@@ -146,9 +185,16 @@ def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
     return replace(asked, capability=capability, id=asked.id[:14] + random[: len(asked.id) - 14])
 
 
-def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: tuple[Charge, ...]) -> Entry:
+def _entry(  # noqa: PLR0913 (what the entry is made of)
+    plan: Plan,
+    asked: Asked,
+    act: Act | None,
+    verdict: Verdict,
+    spends: tuple[Charge, ...],
+    binding: Binding,
+) -> Entry:
     event, actor = act.event if act is not None else None, asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     return Entry(
         id=asked.id,
         owner=owner_of(actor),
@@ -158,11 +204,16 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
-        money=event.amount if event is not None else None,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown,
+        on_expiry=binding.on_expiry,
+        money=event.amount if event is not None and event.refunds is None else None,
+        refund=refund_of(event, binding.refunds),
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
+        trial=asked.dry,
     )
 
 
@@ -195,11 +246,13 @@ def _refused(
     answers: tuple[Held, ...],
     calls: Acts | None,
 ) -> Refused:
-    """The refusal of all actions, told by the first of them that was refused for its own sake.
+    """The refusal of all actions, told by the first of them that was refused for its own sake; or of a dry run.
 
     `calls` are the messages they came in, if any; what acts on nothing does not run either.
     """
-    first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
+    verdicts = [one.verdict for one in answers]
+    refusals = (place for place, one in enumerate(verdicts) if not one.authorized and one.code != REQUEST_BATCH_REFUSED)
+    first = next(refusals, 0)
     told = [
         Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
         for ask, act, one in zip(asks, acts, answers, strict=True)
@@ -240,4 +293,8 @@ def _admission(asked: Asked, act: Act | None, held: Held, target: Target, bindin
         settles=act.settles if act is not None else binding.settles,
         settle=act.settle if act is not None else None,
         call=act.call if act is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
+        claim=asked.claim.key if asked.claim is not None else "",
+        refunds=refunded_in(act.event if act is not None else None, binding),
+        reference=binding.reference,
     )

@@ -8,11 +8,14 @@ import msgspec
 
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance
+from afmiddleware.model.limit import Balance, Charge, Limit
+from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.limit import Charge
-    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
 
+_NOBODY: Final = Actor(id="address:unknown")
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
 
@@ -50,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
+    guesses: Limit | None = None
+    """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -73,10 +78,28 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     now: int = 0
     """When it was asked, in microseconds since the epoch."""
     claim: Claim | None = None
+    dry: bool = False
+    """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
+    guess: bool = False
+    """Whether the credential may have been made up."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
+
+
+def rates_of(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
+    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
+    rates = plan.limits.rates(asked.capability, asked.actor, event, asked.address)
+    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
+
+
+def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
+    """What one guess from an address is charged."""
+    if plan.guesses is None:
+        return ()
+    key = row_key("address", _NOBODY, "", None, lambda: address_key(peer))
+    return (Charge(plan.guesses, key, 1),)
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,10 +127,18 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
 
 
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked about in a dry run. Where the policy only observes, a refusal would pass all the same."""
+
+    event: ActionEvent | None = None
+    observe: bool = False
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The handler does not run. With a `reply` it is told as JSON-RPC errors.
 
-    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this.
+    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this. With `dry`
+    it was only asked what would happen, so the verdict may as well authorise it.
     """
 
     id: str
@@ -116,6 +147,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     balances: tuple[Balance, ...] = ()
     reply: Reply | None = None
     answer: Answer | None = None
+    dry: DryRun | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +156,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
+    `call` is this action's. `refunds` is what the action gives back, `reference` reads from the answer what a later
+    refund calls it. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -143,6 +176,15 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
+    claim: str = ""
+    refunds: Money | None = None
+    reference: ReadReference | None = None
+
+
+def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None) -> Refused:
+    """What is told of a dry run of something that is not the fence's to judge, and would run."""
+    verdict = Verdict(authorized=True, code=POLICY_ALLOWED, reason="Nothing in this request is judged.")
+    return Refused(id=decision, verdict=verdict, actor=actor, reply=reply, dry=DryRun(observe=plan.observe))
 
 
 def decision_draft(
@@ -152,9 +194,9 @@ def decision_draft(
     final: Verdict,
     charges: tuple[Charge, ...],
 ) -> Draft:
-    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal`."""
+    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal` or a `dry_run`."""
     actor, observe = asked.actor, plan.observe
-    passes = final.authorized or observe
+    passes = (final.authorized or observe) and not asked.dry
     amount: Money | None = None
     recipient = resource = payload = None
     category = network = ""
@@ -205,7 +247,8 @@ def decision_draft(
         "request": asked.request or None,
         "resource": resource,
     }
-    return Draft("intent" if passes else "refusal", owner_of(actor), body, private)
+    kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
+    return Draft(kind, owner_of(actor), body, private)
 
 
 def owner_of(actor: Actor) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
+_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry", "reference", "refunds")
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
@@ -148,6 +148,9 @@ class _Checks:
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
+        refunds = route.get("refunds")
+        if template and isinstance(refunds, dict) and isinstance(refunds.get("of"), str):
+            self._parameters((*path, "refunds", "of"), f"{{{refunds['of']}}}", template)
 
     def _knows_people(self) -> bool:
         identity = self._tree.value.get("identity")
@@ -159,7 +162,7 @@ class _Checks:
         self._code((*path, "currency"), currency)
         for where, text in amount_faults(amount, self._exponents) if isinstance(amount, dict) else ():
             self._say((*path, "amount", *where), text)
-        if currency is not None and amount is None:
+        if currency is not None and amount is None and not ("refunds" in route and isinstance(currency, str)):
             self._say_key((*path, "currency"), "a currency without an amount means nothing; add amount, or remove it")
         elif currency is not None and names_its_currency(amount):
             self._say_key((*path, "currency"), "a fixed amount names its currency itself; remove this one")
@@ -258,6 +261,8 @@ class _Checks:
 
     def issuers(self) -> None:
         seen: dict[str, int] = {}
+        identity = self._tree.value.get("identity")
+        origins = identity.get("public_origins") if isinstance(identity, dict) else None
         for path, issuer in entries(self._tree, ("identity", "jwt", "issuers")):
             self._twice((*path, "issuer"), issuer.get("issuer"), seen, "the issuer")
             sources = [name for name in _SOURCES if name in issuer]
@@ -267,6 +272,9 @@ class _Checks:
                 )
             if not sources:
                 self._say(path, f"an issuer needs a source of keys; write one of {', '.join(_SOURCES)}")
+            if issuer.get("require_binding") in ("dpop", "any") and not origins:
+                what = "a DPoP proof is compared with the service's own URL"
+                self._say((*path, "require_binding"), f"{what}; write identity.public_origins")
             self._public_keys((*path, "jwks"), issuer.get("jwks"))
             self._algorithms((*path, "algorithms"), issuer.get("algorithms"))
             required = issuer.get("require")

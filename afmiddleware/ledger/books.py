@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
-from afmiddleware.ledger.orders import OPERATOR, perform_order
+from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_spends, weigh
@@ -23,7 +24,7 @@ from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Once, Order, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
@@ -127,6 +128,8 @@ class Books:
                 return conclude(self, item)
             if isinstance(item, Settle):
                 return settle(self, item)
+            if isinstance(item, InForce):
+                return put_in_force(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Once):
@@ -163,7 +166,7 @@ class Books:
         verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
         receipt = None
         if not entry.dry:
-            passes = verdict.authorized or entry.observe
+            passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
             count_rates(entry, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
@@ -185,7 +188,7 @@ class Books:
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
-        passes = weighed.verdict.authorized or entry.observe
+        passes = _passes(entry, weighed.verdict)
         receipt = self._record(entry, weighed.verdict, passes=passes)
         self._reserve(entry, weighed.lines, receipt, weighed.guarded, passes=passes)
         return receipt
@@ -209,7 +212,7 @@ class Books:
         changed = self.changed
         for charge in entry.rates if type(entry) is not Counted else ():
             changed.add(charge.key)
-        if guarded is not None:
+        if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
@@ -231,6 +234,8 @@ class Books:
             currency, exponent = money.currency, money.exponent
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
             hold.reserved = money.minor
+        if entry.refund is not None:
+            hold.refund = sought(self, entry.refund)
         if entry.on_expiry is not None:
             hold.due, hold.then = self.now + entry.on_expiry.after, entry.on_expiry.then
         if entry.on_unknown is not None:
@@ -268,10 +273,23 @@ class Books:
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
+def _passes(entry: Entry, verdict: Verdict) -> bool:
+    """Whether the handler is about to run."""
+    return (verdict.authorized or entry.observe) and not entry.trial
+
+
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names, and what it uses up."""
-    claimed = {item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None}
-    return sorted(claimed | {item.key for item in items if isinstance(item, Once)})
+    """The idempotency keys and references a batch names, and what it uses up."""
+    found: set[str] = set()
+    for item in items:
+        if isinstance(item, Entry):
+            for one in (item, *item.others):
+                found.update(part.key for part in (one.claim, one.refund) if part is not None)
+        elif isinstance(item, Conclusion):
+            found.update((item.claim, item.reference))
+        elif isinstance(item, Once):
+            found.add(item.key)
+    return sorted(found - {""})
 
 
 def crowds(items: Sequence[Item]) -> bool:
@@ -287,8 +305,8 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
             continue
-        if isinstance(item, Record):
-            rows.add(f"actor:{item.draft.owner}")
+        if isinstance(item, Record | InForce):
+            rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
         if isinstance(item, Once):
             continue

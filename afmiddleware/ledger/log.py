@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.base import Filter
+from afmiddleware.policy.replay import record_of
 from afmiddleware.receipts import bundle
-from afmiddleware.receipts.canonical import parse
+from afmiddleware.receipts.canonical import parse, strict_parse
 from afmiddleware.receipts.checkpoint import parse as parse_note
 from afmiddleware.receipts.merkle import Tiles, consistency, inclusion
 from afmiddleware.receipts.seals import Seals
 from afmiddleware.receipts.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from afmiddleware.ledger.base import Reader
+    from afmiddleware.policy.replay import Record
     from afmiddleware.receipts.anchor import Anchor
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -131,3 +133,11 @@ class ReceiptLog:
                 return
             if parse(receipt.body).get("owner") == owner:
                 yield bundle.line(receipt, inclusion(receipt.seq - 1, size, tiles.node))
+
+
+def records_in(stored: Iterable[StoredReceipt]) -> Iterator[Record]:
+    """What was decided, by the receipts of a ledger."""
+    for one in stored:
+        record = record_of(strict_parse(one.receipt.body), one.receipt.disclosed)
+        if record is not None:
+            yield record

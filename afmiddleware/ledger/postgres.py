@@ -17,10 +17,12 @@ from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
+from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 _IDLE: Final = 60.0
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class PostgresReader:
@@ -146,6 +148,10 @@ class PostgresReader:
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
         return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
 
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""
@@ -263,13 +269,8 @@ class PostgresLedger(PostgresReader):
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
-        query = (
-            "INSERT INTO {}.api_key VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE"
-            " SET account = excluded.account, created = excluded.created, data = excluded.data"
-        )
         with self._read() as connection:
-            values = (record.id, record.account, record.created, _pack(record))
-            connection.execute(sql.SQL(query).format(self._schema), values)
+            connection.execute(Statements(self._url.schema).put_api_key, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""

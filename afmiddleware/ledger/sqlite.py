@@ -16,9 +16,10 @@ from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
-from afmiddleware.ledger.sqlite_writer import SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class SqliteReader:
@@ -141,6 +142,11 @@ class SqliteReader:
         with self._read() as connection:
             return [_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")]
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        with self._read() as connection:
+            return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
+
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""
         connection = getattr(self._local, "connection", None)
@@ -226,10 +232,7 @@ class SqliteLedger(SqliteReader):
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         with self._read() as connection, transaction(connection):
-            connection.execute(
-                "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)",
-                (record.id, record.account, record.created, _pack(record)),
-            )
+            connection.execute(PUT_API_KEY, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""

@@ -12,7 +12,7 @@ from afmiddleware.model.receipt import Draft, OutcomeBody
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from afmiddleware.model.entry import Order
+    from afmiddleware.model.entry import InForce, Order
     from afmiddleware.model.outcome import Outcome
     from afmiddleware.model.receipt import Value
 
@@ -28,13 +28,15 @@ def outcome(  # noqa: PLR0913 (one argument a member)
     exponent: int,
     booked: Outcome,
     overrun: int = 0,
+    by: str = "",
 ) -> Draft:
     """The `outcome` of an intent, named by its leaf hash.
 
     `booked.captured` is what stays counted, in minor units of `currency`, which is empty where no money was asked for;
-    `overrun` is the part of it that was not reserved.
+    `overrun` is the part of it that was not reserved, `by` who said so where it was not the handler.
     """
     body = OutcomeBody(
+        by=by or UNSET,
         capability=capability,
         captured="" if not currency or booked.captured is None else str(booked.captured),
         currency=currency,
@@ -76,6 +78,32 @@ def resolution(  # noqa: PLR0913 (one argument a member)
     return Draft("resolution", owner, body, _NONE)
 
 
+def refund(  # noqa: PLR0913 (one argument a member)
+    id: str,  # noqa: A002 (the member's name)
+    owner: str,
+    capability: str,
+    intent: bytes,
+    currency: str,
+    exponent: int,
+    *,
+    amount: int,
+    left: int,
+    by: str,
+) -> Draft:
+    """That `amount` minor units of what an action captured were given back by another decision; `left` still count."""
+    body: dict[str, Value] = {
+        "id": id,
+        "capability": capability,
+        "ref": intent.hex(),
+        "refunded": str(amount),
+        "captured": str(left),
+        "currency": currency,
+        "exponent": exponent,
+        "by": by,
+    }
+    return Draft("refund", owner, body, _NONE)
+
+
 def operation(owner: str, order: Order) -> Draft:
     """What an operator ordered. Whom it concerns, who ordered it and why stand in it only as commitments."""
     body: dict[str, Value] = {
@@ -85,6 +113,19 @@ def operation(owner: str, order: Order) -> Draft:
         "override": order.override,
     }
     return Draft("operation", owner, body, {"target": order.key, "by": order.by, "reason": order.reason})
+
+
+def policy_change(owner: str, old: tuple[str, str], new: InForce) -> Draft:
+    """That another policy decides from here on; `old` is the one before, digest and mode, empty where not known."""
+    body: dict[str, Value] = {
+        "id": "",
+        "old_policy": old[0],
+        "old_mode": old[1],
+        "policy": new.policy,
+        "mode": new.mode,
+        "cause": new.cause,
+    }
+    return Draft("policy", owner, body, {"by": new.by or None})
 
 
 def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str], int]) -> Draft:
