@@ -10,8 +10,8 @@ local LEASE, KEPT, MARGIN = 30000000, 604800000, 3600000
 local MOST = 9007199254740991
 local EPOCH, LEASES, LAST = KEYS[1], KEYS[2], KEYS[3]
 local batch = cmsgpack.unpack(ARGV[3])
-local number, retried, now, latest, holder, renew = batch[1], batch[2], batch[3], batch[4], batch[5], batch[6]
-local count, limits, freed, credits, stood, groups = batch[7], batch[8], batch[9], batch[10], batch[11], batch[12]
+local number, now, latest, holder, renew, count = batch[1], batch[2], batch[3], batch[4], batch[5], batch[6]
+local limits, freed, credits, stood, groups = batch[7], batch[8], batch[9], batch[10], batch[11]
 
 if redis.replicate_commands then redis.replicate_commands() end
 if now == 0 then
@@ -26,11 +26,11 @@ end
 if latest > 0 and now > latest then
   return cmsgpack.pack({2, now, {}})
 end
-if retried == 1 then
-  -- The answer was lost on its way. What was counted then is not counted again.
-  local last = redis.call('HMGET', LAST, 'number', 'answer')
-  if last[1] == tostring(number) then return last[2] end
-end
+-- Answers are lost on their way, and batches may come late, after what was asked because of it. None is counted twice.
+local last = redis.call('HMGET', LAST, 'number', 'answer')
+local before = tonumber(last[1] or 0)
+if before == number then return last[2] end
+if before > number then return cmsgpack.pack({1, now, {}}) end
 local lost = tonumber(epoch[3])
 if lost > now then
   lost = now

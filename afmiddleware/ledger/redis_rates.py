@@ -140,11 +140,11 @@ class Rates:
         self._number += 1
         batch = _Batch(self, groups, freed, credits, stood=self._stands_again)
         try:
-            told = self._once(batch, retried=False)
+            told = self._once(batch)
         except LedgerUnavailableError:
             # The server may have done it, or have been gone for long. It is asked once more, and does nothing twice.
             self._connect()
-            told = self._once(batch, retried=True)
+            told = self._once(batch)
         if told.status == _MOVED:
             self._epoch = ""
             return None
@@ -228,9 +228,9 @@ class Rates:
             self._lost = True
             raise
 
-    def _once(self, batch: _Batch, *, retried: bool) -> _Told:
+    def _once(self, batch: _Batch) -> _Told:
         latest = 0 if self._clock is not None else self._steady.latest()
-        values = batch.values(self._number, self._server.now(), latest, self._holder, retried=retried)
+        values = batch.values(self._number, self._server.now(), latest, self._holder)
         return _told(self._server.count(batch.keys(), self._epoch, values))
 
     def _own(self) -> None:
@@ -311,9 +311,9 @@ class _Batch:
     def keys(self) -> list[str]:
         return [*self._fixed, *self._counters, *self._crowds]
 
-    def values(self, number: int, now: int, latest: int, holder: str, *, retried: bool) -> bytes:
+    def values(self, number: int, now: int, latest: int, holder: str) -> bytes:
         limits = list(map(_shape, self._limits))
-        head = (number, int(retried), now, latest, holder, int(self.leases), len(self._counters))
+        head = (number, now, latest, holder, int(self.leases), len(self._counters))
         return _pack((*head, limits, self._freed, self._credits, self._stood, self._groups))
 
     def _counter(self, key: str) -> int:
