@@ -1,15 +1,15 @@
 -- One batch of rates and slots, decided in order and all at once. Time is in microseconds, as in limits/cells.py, whose
 -- arithmetic on rates this is again; the contract tests hold the two together. Numbers stay below 2^53.
 --
--- KEYS: the epoch, the leases of processes, the answer to this process's last batch, then `count` counters, then slots.
--- ARGV: the id of the epoch, the run id of this server, the batch as MessagePack.
+-- KEYS: the epoch, the answer to this process's last batch, `count` counters, the slots, the leases of processes.
+-- ARGV: the id of the epoch with the run id of this server (see epoch.lua), the batch as MessagePack.
 -- Answers with MessagePack: what became of it (0 done, 1 another epoch, 2 the clock is ahead), the time, and for each
 -- entry {place of the full rate, place of the full slots, how long it is closed, which rates counted it, counters}.
 
 local LEASE, KEPT, MARGIN = 30000000, 604800000, 3600000
 local MOST = 9007199254740991
-local EPOCH, LEASES, LAST = KEYS[1], KEYS[2], KEYS[3]
-local batch = cmsgpack.unpack(ARGV[3])
+local EPOCH, LAST, LEASES = KEYS[1], KEYS[2], KEYS[#KEYS]
+local batch = cmsgpack.unpack(ARGV[2])
 local number, now, latest, holder, renew, count = batch[1], batch[2], batch[3], batch[4], batch[5], batch[6]
 local limits, freed, credits, stood, groups = batch[7], batch[8], batch[9], batch[10], batch[11]
 
@@ -19,28 +19,31 @@ if now == 0 then
   now = time[1] * 1000000 + time[2]
 end
 
-local epoch = redis.call('HMGET', EPOCH, 'id', 'run', 'lost')
-if epoch[1] ~= ARGV[1] or epoch[2] ~= ARGV[2] then
+-- Everything stored is read at once: the epoch, the last answer, and the counters.
+local stored = redis.call('MGET', unpack(KEYS, 1, math.min(2 + count, 1000)))
+local epoch, last = stored[1], stored[2]
+if not epoch or epoch:sub(1, #ARGV[1]) ~= ARGV[1] then
   return cmsgpack.pack({1, now, {}})
 end
 if latest > 0 and now > latest then
   return cmsgpack.pack({2, now, {}})
 end
 -- Answers are lost on their way, and batches may come late, after what was asked because of it. None is counted twice.
-local last = redis.call('HMGET', LAST, 'number', 'answer')
-local before = tonumber(last[1] or 0)
-if before == number then return last[2] end
-if before > number then return cmsgpack.pack({1, now, {}}) end
-local lost = tonumber(epoch[3])
+if last then
+  local before, at = struct.unpack('>I8', last)
+  if before == number then return last:sub(at) end
+  if before > number then return cmsgpack.pack({1, now, {}}) end
+end
+local lost = tonumber(epoch:sub(#ARGV[1] + 1))
 if lost > now then
   lost = now
-  redis.call('HSET', EPOCH, 'lost', string.format('%.0f', now))
+  redis.call('SET', EPOCH, ARGV[1] .. string.format('%.0f', now))
 end
 
 -- The counters, each {until, total, slots, packed, changed}; those of a limit have its span and its number of slots.
-local stored, cells = {}, {}
-for first = 4, 3 + count, 1000 do
-  for _, found in ipairs(redis.call('MGET', unpack(KEYS, first, math.min(first + 999, 3 + count)))) do
+local cells = {}
+for first = 1001, 2 + count, 1000 do
+  for _, found in ipairs(redis.call('MGET', unpack(KEYS, first, math.min(first + 999, 2 + count)))) do
     stored[#stored + 1] = found
   end
 end
@@ -55,9 +58,10 @@ end
 local function load(place, limit)
   local cell = cells[place]
   if not cell then
-    if stored[place] then
-      local found = cmsgpack.unpack(stored[place])
-      cell = {found[1], found[3], found[4], stored[place]}
+    local kept = stored[2 + place]
+    if kept then
+      local found = cmsgpack.unpack(kept)
+      cell = {found[1], found[3], found[4], kept}
     else
       cell = fresh(limit)
     end
@@ -157,11 +161,11 @@ end
 
 local function stand(key, decision)
   redis.call('HSET', key, decision, holder)
-  redis.call('PEXPIRE', key, KEPT)
+  if renew == 1 or standing[key] == 0 then redis.call('PEXPIRE', key, KEPT) end
   standing[key] = (standing[key] or 0) + 1
 end
 
-local slots_at = 3 + count
+local slots_at = 2 + count
 if renew == 1 then redis.call('HSET', LEASES, holder, string.format('%.0f', now + LEASE)) end
 for place = 1, #freed, 2 do redis.call('HDEL', KEYS[slots_at + freed[place]], freed[place + 1]) end
 for place = 1, #stood, 2 do
@@ -169,7 +173,7 @@ for place = 1, #stood, 2 do
   redis.call('PEXPIRE', KEYS[slots_at + stood[place]], KEPT)
 end
 for _, one in ipairs(credits) do
-  if stored[one[1]] then credit(load(one[1], limits[one[2]]), one[3], one[4]) end
+  if stored[2 + one[1]] then credit(load(one[1], limits[one[2]]), one[3], one[4]) end
 end
 
 -- An entry is {decision, authorized, observe, rates, slots}; a rate {counter, limit, amount}, a slot {key, cap}.
@@ -230,7 +234,7 @@ for _, group in ipairs(groups) do
   if dry then
     -- What only asks works on copies.
     cells, standing = {}, {}
-    for place, cell in pairs(kept) do stored[place] = pack(cell) end
+    for place, cell in pairs(kept) do stored[2 + place] = pack(cell) end
     for key, number_of in pairs(stood_at) do standing[key] = number_of end
   end
   for _, entry in ipairs(entries) do
@@ -243,10 +247,9 @@ end
 for place, cell in pairs(cells) do
   if cell.changed then
     local gone = cell.span < 0 and cell[1] - (cell[2] - 1) * cell.span or cell[1] + cell.span * (#cell[3] - 1)
-    redis.call('SET', KEYS[3 + place], pack(cell), 'PX', string.format('%.0f', math.ceil((gone - now) / 1000) + MARGIN))
+    redis.call('SET', KEYS[2 + place], pack(cell), 'PX', string.format('%.0f', math.ceil((gone - now) / 1000) + MARGIN))
   end
 end
 local answer = array({cmsgpack.pack(0, now), array(answers, #answers)}, 3)
-redis.call('HSET', LAST, 'number', number, 'answer', answer)
-redis.call('PEXPIRE', LAST, 60000)
+redis.call('SET', LAST, struct.pack('>I8', number) .. answer, 'PX', 60000)
 return answer
