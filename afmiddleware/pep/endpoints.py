@@ -1,4 +1,4 @@
-"""What the fence serves itself: the log's public keys, a receipt with its proof, and what became of a decision.
+"""What the fence serves itself: the log's public keys, receipts with their proof, and the caller's budget.
 
 Known here once, whatever the framework: an adapter asks `wanted`, finds out who asks with `caller`, and sends what
 `serve` answers. A receipt is shown to its owner and to operators; to anybody else it does not exist.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.callers import identify
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.pep.budget import budget_of
 from afmiddleware.pep.passage import unrecorded
 from afmiddleware.pep.respond import instant, refusal
 from afmiddleware.receipts.bundle import to_json
@@ -48,7 +49,7 @@ def wanted(fence: Fence, path: str) -> bool:
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
-    return rest == "keys" or _RECEIPT.fullmatch(rest) is not None or _DECISION.fullmatch(rest) is not None
+    return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None or _DECISION.fullmatch(rest) is not None
 
 
 def caller(
@@ -66,7 +67,7 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
         status, headers, body = _problem(405, "Method Not Allowed")
         return status, [*headers, (b"allow", b"GET, HEAD")], body
     try:
-        status, headers, body = _keys(fence) if found is None else _told(fence, facts, found)
+        status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
     except LedgerUnavailableError as error:
         status, headers, body = _refusal(fence, facts, "ledger.unavailable", "Try again later.", error.retry_after)
     return status, headers, b"" if facts.method == "HEAD" else body
@@ -77,7 +78,7 @@ def _keys(fence: Fence) -> Answer:
     return _answer(b"application/jwk-set+json", json.dumps({"keys": keys}).encode(), _GOOD_FOR)
 
 
-def _told(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
+def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
@@ -88,7 +89,9 @@ def _told(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if decision is not None:
         return _decision(fence, facts, asking, decision.group(1))
     if asking is None:
-        return _refusal(fence, facts, "identity.required", "A receipt is shown to its owner.")
+        return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
+    if rest == "budget":
+        return _answer(b"application/json", budget_of(fence, asking.actor, facts.peer), _PRIVATE)
     leaf, query = _RECEIPT.fullmatch(rest), _SEQ.fullmatch(facts.query)
     if leaf is None or (facts.query and query is None):
         return _problem(404, "Not Found")

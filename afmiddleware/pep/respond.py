@@ -41,7 +41,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
 _OK = 200
 _EXPOSED = (
-    b"Agent-Receipt, Agent-Budget, Link, Agent-Dry-Run, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, Link, RateLimit, RateLimit-Policy, Retry-After, "
+    b"WWW-Authenticate, DPoP-Nonce"
 )
 _REFUSED = -32000
 _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _INTERNAL, _HEADER_MISMATCH = -32600, -32601, -32602, -32603, -32020
@@ -147,6 +148,8 @@ def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> t
     asks = challenge(refused.verdict)
     if asks:
         headers.append((b"www-authenticate", asks.encode("ascii")))
+    if refused.verdict.nonce:
+        headers.append((b"dpop-nonce", refused.verdict.nonce.encode("ascii")))
     if refused.verdict.retry_after:
         headers.append((b"retry-after", str(refused.verdict.retry_after).encode()))
     headers += limit_headers(refused.balances, now, shown=not refused.actor.anonymous)
@@ -309,7 +312,7 @@ def _words(limit: Limit) -> tuple[str, int, str, str]:
 
 
 def instant(at: int) -> str:
-    """A time in microseconds since the epoch as RFC 3339 writes it, to the second; empty for 0."""
+    """A time in microseconds since the epoch as RFC 3339 in UTC, empty for 0."""
     return datetime.fromtimestamp(at / _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
 
 
