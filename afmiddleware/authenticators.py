@@ -17,6 +17,7 @@ from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.lookups.directories import directories
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -81,7 +82,7 @@ def from_app(entry: FromAppEntry | None) -> FromApp | None:
 
 
 def key_sources(config: Config, base: Path, before: KeySources | None = None) -> KeySources:
-    """Where the keys of every issuer come from. Raises `ConfigError`.
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`.
 
     What was fetched for a policy `before` is kept where it would be fetched in the same way.
     """
@@ -89,10 +90,12 @@ def key_sources(config: Config, base: Path, before: KeySources | None = None) ->
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
-        made = sources[entry.issuer] = _key_source(entry, base, config.source)
-        stands = before.sources.get(entry.issuer) if before is not None else None
-        if isinstance(made, FetchedKeys) and isinstance(stands, FetchedKeys) and stands.made_of == made.made_of:
-            sources[entry.issuer] = stands
+        sources[entry.issuer] = _key_source(entry, base, config.source)
+    sources |= directories(config, base)
+    for name, made in sources.items():
+        stands = before.sources.get(name) if before is not None else None
+        if isinstance(made, FetchedKeys) and isinstance(stands, FetchedKeys) and made.like(stands):
+            sources[name] = stands
     return KeySources(sources)
 
 

@@ -10,7 +10,7 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
 
-PREFIX: Final = "/.well-known/agent-fence/"
-"""Where the fence serves its own endpoints, unless told otherwise."""
-
 _log = logging.getLogger("afmiddleware")
 
 
@@ -69,8 +66,8 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence
-    serves its own endpoints.
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
+    endpoints under `prefix`.
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -82,7 +79,6 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
-        prefix: str = PREFIX,
         file: PolicyFile | None = None,
     ) -> None:
         self.config = config
@@ -102,8 +98,8 @@ class Fence:
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = _prefix(config)
         self.keys = Keys(self.ledger, clock)
-        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = Io(self)
         self.aio = AsyncIo(self)
@@ -168,7 +164,7 @@ class Fence:
                 raise
             changed = found.plan.digest != self.plan.digest
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
-            self.vary = _vary(found.config)
+            self.vary, self.prefix = _vary(found.config), _prefix(found.config)
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
@@ -177,6 +173,10 @@ class Fence:
             if changed:
                 _log.warning("policy %s is in force from here on, mode %s", found.plan.digest[:16], found.config.mode)
             return changed
+
+    def forked(self) -> None:
+        """Forget what a thread of the parent process was about, in a process that was forked off."""
+        self._changing = threading.Lock()
 
     @property
     def listing(self) -> Listing | None:
@@ -346,6 +346,10 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
+
+
+def _prefix(config: Config) -> str:
+    return config.endpoints.prefix.removesuffix("/") + "/"
 
 
 def _vary(config: Config) -> bytes:

@@ -101,7 +101,9 @@ class Watcher:
 
     def restart(self) -> None:
         """Go on in a process that was forked off, where no thread came along."""
-        if self._running:
+        fence = self._fence()
+        if self._running and fence is not None:
+            fence.forked()
             self._wake = threading.Event()
             self.start()
 

@@ -43,6 +43,7 @@ def check(tree: Tree) -> None:
     checks.limits()
     checks.issuers()
     checks.rates()
+    checks.agents()
 
 
 def entries(tree: Tree, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -281,6 +282,21 @@ class _Checks:
             missing = [claim for claim in _NEEDED_CLAIMS if isinstance(required, list) and claim not in required]
             if missing:
                 self._say((*path, "require"), f"tokens are judged by {', '.join(missing)} too; add what is missing")
+
+    def agents(self) -> None:
+        identity = self._tree.value.get("identity")
+        if not isinstance(identity, dict) or "web_bot_auth" not in identity:
+            return
+        if not identity.get("public_origins"):
+            text = "a signature is for one origin, and the file names none; write public_origins: [https://...]"
+            self._say_key(("identity", "web_bot_auth"), text)
+        seen: dict[str, int] = {}
+        for path, agent in entries(self._tree, ("identity", "web_bot_auth", "agents")):
+            self._twice((*path, "origin"), agent.get("origin"), seen, "the agent")
+            sources = [name for name in ("directory", "jwks", "jwks_file") if name in agent]
+            for name in sources[1:]:
+                self._say_key((*path, name), f"an agent has one source of keys, here {sources[0]}; keep one")
+            self._public_keys((*path, "jwks"), agent.get("jwks"))
 
     def _public_keys(self, path: Path, jwks: Any) -> None:
         keys = jwks.get("keys") if isinstance(jwks, dict) else None

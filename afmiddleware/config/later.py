@@ -12,7 +12,6 @@ NOT_YET: Final = frozenset(
         "approvals",
         "webhooks",
         "identity.sessions",
-        "identity.web_bot_auth",
         "identity.introspection",
         "identity.client_cert",
         "identity.agent_detection",

@@ -28,7 +28,6 @@ KEYS = {
     "identity.api_keys.cache_s": "5",
     "identity.api_keys.tier": "token",
     "identity.introspection": "{endpoint: 'https://as.example.com/introspect'}",
-    "identity.web_bot_auth": "{mode: observe, trust: allowlist}",
     "identity.client_cert": "{source: rfc9440}",
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.sessions": "{sources: [claim, minted]}",
