@@ -126,6 +126,11 @@ def audited(plan: Plan, config: Config, listing: Listing) -> Report:
     return report(fitted.bindings, listing, findings, config.source)
 
 
+def declared_in(config: Config, listing: Listing) -> list[Route]:
+    """The routes that are declared in an application's code, those that are wrong left out."""
+    return [route for route in declared_routes(config, [*_declared(listing)[0].items()])[0] if route is not None]
+
+
 def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], Plan]:
     """All that is wrong with the application under a freshly assembled plan, and the plan with what is right."""
     fitted = fit(plan.bindings, listing.endpoints, config.source)

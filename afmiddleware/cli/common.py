@@ -48,6 +48,11 @@ def echo_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def many(count: int, noun: str) -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def who() -> str:
     """Whom the records name as the one who gave an order: the user of this process."""
     try:

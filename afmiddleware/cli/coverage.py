@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
+from afmiddleware.cli.common import many
 from afmiddleware.mapping.coverage import STOPS, Endpoint, Listing
 from afmiddleware.pep.table import RouteTable
 
@@ -90,8 +91,8 @@ def show(place: str, report: Report) -> None:
     unmapped = sum(one.capability == "unmapped" for one in report.endpoints)
     mapped = len(report.endpoints) - unmapped
     click.echo(
-        f"{place}: {len(report.endpoints)} endpoints, {mapped} mapped, {unmapped} unmapped; {len(report.findings)} "
-        f"findings, of which {stops} stop the start."
+        f"{place}: {many(len(report.endpoints), 'endpoint')}, {mapped} mapped, {unmapped} unmapped; "
+        f"{many(len(report.findings), 'finding')}, of which {stops} stop the start."
     )
 
 

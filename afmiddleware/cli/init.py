@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from afmiddleware.assemble import adopt, assemble
+from afmiddleware.cli.common import many
 from afmiddleware.cli.coverage import application, listed
 from afmiddleware.cli.packs import PACKS
 from afmiddleware.cli.starter import compose, lines_of
@@ -74,7 +75,7 @@ def init_command(
         msg = f"{output} cannot be written: {error.strerror}"
         raise click.UsageError(msg) from None
     review = text.count("REVIEW") - 1
-    click.echo(f"{output}: {len(config.routes)} routes written, {review} places to review.")
+    click.echo(f"{output}: {many(len(config.routes), 'route')} written, {many(review, 'place')} to review.")
     click.echo(f"Next: afmiddleware check --policy {output}" + (f" --app {app}" if app else ""))
 
 

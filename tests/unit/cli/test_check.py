@@ -27,7 +27,7 @@ BROKEN = POLICY + "mode: block\nlimmits: []\n"
 
 def test_a_good_policy_is_counted(afm, policy):
     ran = afm("check", "--policy", policy)
-    assert (ran.code, ran.out, ran.err) == (0, f"{policy}: 1 routes, 2 rules, 1 limits; no errors.\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, f"{policy}: 1 route, 2 rules, 1 limit; no errors.\n", "")
     assert afm("check", "--policy", policy, "--json").json == {
         "policy": str(policy),
         "ok": True,
