@@ -13,6 +13,7 @@ from afmiddleware.authenticators import authenticators, from_app, guess_limit, k
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
 from afmiddleware.lookups.directories import signatures
@@ -204,6 +205,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
+        share=0 if config.mode == "observe" else observing(config.mode),
         bindings=bindings,
         policy=policy,
         limits=Limits(limits_of(config), overlays_of(config)),

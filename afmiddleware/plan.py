@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
@@ -20,6 +21,7 @@ from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.policy.rules import falls_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -66,6 +68,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What receipts keep of the body, if anything."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
+    share: int = 0
+    """For how many hundredths of a percent of the known callers nothing is blocked."""
+
+    def facing(self, actor: Actor) -> Plan:
+        """The plan as it is for an actor: of a share of them it only observes. Nobody unproven is among them."""
+        if not self.share or actor.anonymous or not falls_on(self.share, "mode", actor.id):
+            return self
+        return replace(self, observe=True)
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):
