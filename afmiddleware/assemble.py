@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources
+from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources, sessions_of
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
@@ -184,6 +184,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     digest: str,
     sign: Callable[[bytes], bytes],
 ) -> Plan:
+    limits = limits_of(config)
     checks = authenticators(config.identity, keys, sign)
     return Plan(
         digest=digest,
@@ -191,11 +192,12 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config), overlays_of(config)),
+        limits=Limits(limits, overlays_of(config)),
         identify=checks.identify,
         recall=checks.recall,
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
+        sessions=sessions_of(config.identity, sign, limits),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )

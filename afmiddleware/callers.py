@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.app_user import acquainted
-from afmiddleware.identity.needs import NeedKey
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
+from afmiddleware.plugins import asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ def identify(
 ) -> Flow[Identified]:
     """Who makes a request; `known` asks whom the application has signed in, where the policy takes its word."""
     found = yield from _authenticated(plan, facts, now)
+    if plan.plugins:
+        found = yield from asked(plan.plugins, facts, found)
     return found if known is None or plan.from_app is None else acquainted(plan.from_app, found, known)
 
 
@@ -52,7 +55,8 @@ def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
     try:
         need = next(flow)
         while True:
-            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+            looked_up = isinstance(need, NeedKey | NeedIntrospection) and not need.seen
+            if looked_up and plan.full.holds(guess_charge(plan, facts.peer), now):
                 return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)

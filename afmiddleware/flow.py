@@ -76,6 +76,8 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     if binding is not None and binding.public:
         return Pass(target=target) if not dry else unjudged(plan, decision, anonymous(facts))
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
+    if plan.sessions is not None:
+        found = plan.sessions.within(found, facts, now)
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
