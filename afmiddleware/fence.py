@@ -26,7 +26,7 @@ from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_ledger
+from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -96,7 +96,7 @@ class Fence:
         self._listing = Listing()
         self.vary = _vary(config)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.keys = Keys(self.ledger, clock)
@@ -106,7 +106,8 @@ class Fence:
         self.aio = _AsyncIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
-        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], shown(config.ledger), config.mode)
+        ledgers = shown(config.ledger, config.rates)
+        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], ledgers, config.mode)
 
     @classmethod
     def from_file(

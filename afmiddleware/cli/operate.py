@@ -15,7 +15,7 @@ from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
-from afmiddleware.ledger.open import open_for_changes, open_for_reading
+from afmiddleware.ledger.open import open_for_changes, open_for_reading, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text
 from afmiddleware.limits.stops import CONTROL
@@ -49,7 +49,7 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
     limits = limits_of(config)
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
-        rows = ledger.rows(keys(limits, actor))
+        rows = with_shared(config, ledger.rows(keys(limits, actor)), keys(limits, actor))
         open_holds = [hold for state in ("held", "unknown") for _, hold in ledger.holds(state)]
         found = standings(limits, actor, rows, open_holds, system_clock())
     told = [

@@ -65,8 +65,8 @@ class Limits:
         """
         money = event.amount
         actor, capability = event.actor, event.capability
-        if money is None:
-            # What costs nothing is only weighed where an open breaker stops even that.
+        if money is None or event.refunds is not None:
+            # What costs nothing, or gives back, is only weighed where an open breaker stops even that.
             return tuple(
                 Charge(limit, row_key(limit.per, actor, capability, event, address), 0)
                 for limit in self._of(capability)[1]
