@@ -97,6 +97,8 @@ class Authenticators:
     def _bearer(self, value: bytes, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if len(value) > MAX_CREDENTIAL:
             return Invalid("the Authorization header is too long")
+        if b"\t" in value:
+            return Invalid("a tab in the Authorization header", "request.ambiguous")
         if b"," in value:
             # A WSGI server joins two headers so; no credential of ours holds a comma.
             return Invalid("two Authorization headers in one", "request.ambiguous")

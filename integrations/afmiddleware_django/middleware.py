@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.core.exceptions import BadRequest, ImproperlyConfigured
+from django.http import HttpResponse
 
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import acall, call
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
+from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import unusable
 from afmiddleware_django.audit import APP, app_config
@@ -24,7 +26,7 @@ from afmiddleware_django.exchange import KEY, Exchange
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
     from afmiddleware.effects import AsyncIo, Flow, Io
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.model.http import HttpFacts
+    from afmiddleware.pep.endpoints import Answer
 
 Arguments = tuple[object, ...]
 _NOT_UTF8 = re.compile(r"%[89A-F][0-9A-F]")
@@ -68,9 +71,9 @@ class FenceMiddleware:
         if self._async:
             return self._acall(request)
         exchange = self._begin(request)
-        refused = self._unfit(exchange) or self._ambiguous(exchange)
-        if refused is not None:
-            return refused
+        told = self._unfit(exchange) or self._served(exchange) or self._ambiguous(exchange)
+        if told is not None:
+            return told
         try:
             response: HttpResponseBase = self.get_response(request)
         except BaseException:
@@ -84,9 +87,9 @@ class FenceMiddleware:
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
-        refused = self._ambiguous(exchange)
-        if refused is not None:
-            return refused
+        told = await self._aserved(exchange) or self._ambiguous(exchange)
+        if told is not None:
+            return told
         try:
             response: HttpResponseBase = await self.get_response(request)
         except asyncio.CancelledError:
@@ -190,6 +193,21 @@ class FenceMiddleware:
         self._fits = True
         return None
 
+    def _served(self, exchange: Exchange) -> HttpResponse | None:
+        """Answer a request for one of the fence's own paths, `None` for any other."""
+        fence, facts = self.fence, exchange.facts
+        if not wanted(fence, facts.path):
+            return None
+        return _own(serve(fence, facts, run(caller(fence, facts), _Io(fence, exchange))))
+
+    async def _aserved(self, exchange: Exchange) -> HttpResponse | None:
+        """`_served` without blocking the event loop."""
+        fence, facts = self.fence, exchange.facts
+        if not wanted(fence, facts.path):
+            return None
+        found = await arun(caller(fence, facts), _AsyncIo(fence, exchange))
+        return _own(await asyncio.to_thread(serve, fence, facts, found))
+
     def _ambiguous(self, exchange: Exchange) -> HttpResponse | None:
         flow = exchange.ambiguous()
         # Recording a refusal waits for nothing, under ASGI neither.
@@ -198,6 +216,12 @@ class FenceMiddleware:
     def _largest(self) -> int:
         """The largest body that any binding reads, in bytes."""
         return max((one.body_cap for one in self.fence.plan.bindings.values()), default=0)
+
+
+def _own(answer: Answer) -> HttpResponse:
+    status, headers, body = answer
+    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    return HttpResponse(body, status=status, headers=fields)
 
 
 class SealMiddleware:
