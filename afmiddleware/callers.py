@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
-from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
@@ -49,6 +49,8 @@ def identify(
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
     found = yield from _looked_up(plan.identify(facts, now))
+    if plan.certificates is not None:
+        found = joined(found, plan.certificates.check(facts, now))
     if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
         observe = plan.observes_signatures
         signed = yield from _looked_up(plan.signatures.check(facts, now, spends=spends, observe=observe))
@@ -76,11 +78,11 @@ def _looked_up(flow: Generator[Need, Any, Identified]) -> Flow[Identified]:
         return Unavailable(detail=str(error), retry_after=error.retry_after)
 
 
-def check_body(asked: Asked, facts: HttpFacts, body: bytes) -> None:
+def check_body(asked: Asked, body: bytes) -> None:
     """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
     if asked.signs is None or asked.signs(body):
         return
-    asked.actor = anonymous(facts)
+    asked.actor = stranger(asked.peer)
     raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
 
 
