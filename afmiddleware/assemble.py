@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, certificates, from_app, key_sources, proxies
+from afmiddleware.authenticators import authenticators, certificates, from_app, guess_limit, key_sources, proxies
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
@@ -190,7 +190,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
 ) -> Plan:
     whence = proxies(config.identity)
     known = certificates(config.identity, whence.believes)
-    checks = authenticators(config.identity, keys, sign, known)
+    checks = authenticators(config.identity, keys, sign, whence, known)
     return Plan(
         digest=digest,
         environment=config.environment,
@@ -203,6 +203,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         client=whence.client,
         certificates=known,
         from_app=from_app(config.identity.from_app),
+        guesses=guess_limit(config.identity),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )

@@ -30,6 +30,7 @@ from afmiddleware.lookups.jwks import (
     fixed_keys,
     keys_from_file,
 )
+from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -86,12 +87,15 @@ def authenticators(
     identity: Identity,
     keys: KeySources,
     sign: Callable[[bytes], bytes],
-    known: Certificates | None = None,
+    whence: Proxies,
+    known: Certificates | None,
 ) -> Authenticators:
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
-    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
+    api_keys = None
+    if identity.api_keys is not None:
+        api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
     tokens = None
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
@@ -99,8 +103,8 @@ def authenticators(
         tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     if known is None:
-        return Authenticators(api_keys, header, tokens)
-    return Authenticators(api_keys, header, tokens, certificate=known.shown)
+        return Authenticators(api_keys, header, tokens, client=whence.client)
+    return Authenticators(api_keys, header, tokens, client=whence.client, certificate=known.shown)
 
 
 def fields_read(identity: Identity) -> bytes:
@@ -115,6 +119,20 @@ def fields_read(identity: Identity) -> bytes:
     if identity.client_cert is not None:
         names.append(identity.client_cert.header)
     return ", ".join(names).encode("ascii")
+
+
+def guess_limit(identity: Identity) -> Limit | None:
+    """How many API keys that nobody knows are looked up for one address."""
+    if identity.api_keys is None:
+        return None
+    return Limit(
+        name="api-key-guesses",
+        unit=Unit.RATE,
+        cap=identity.api_keys.guesses_per_minute,
+        window=Window("rolling", 60),
+        per="address",
+        cell="~guesses/r60",
+    )
 
 
 def from_app(entry: FromAppEntry | None) -> FromApp | None:

@@ -11,10 +11,12 @@ from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
 from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
+from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import guess_charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -48,12 +50,13 @@ def identify(
 
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
-    found = yield from _looked_up(plan.identify(facts, now))
+    found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
     if plan.certificates is not None:
         found = joined(found, plan.certificates.check(facts, now))
     if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
         observe = plan.observes_signatures
-        signed = yield from _looked_up(plan.signatures.check(facts, now, spends=spends, observe=observe))
+        checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
+        signed = yield from _looked_up(checks, plan, facts, now)
         found = observed(found, signed) if observe else joined(found, signed)
     if known is None or plan.from_app is None:
         return found
@@ -61,11 +64,14 @@ def identify(
     return user if user is found else flagged(user, flags_of(found))
 
 
-def _looked_up(flow: Generator[Need, Any, Identified]) -> Flow[Identified]:
+def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
     """Run authenticators, looking up what they ask for."""
     try:
         need = next(flow)
         while True:
+            guessed = isinstance(need, NeedKey) and not need.seen
+            if guessed and plan.full.holds(guess_charge(plan, plan.client(facts)), now):
+                return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
             except IdentityUnavailableError as error:

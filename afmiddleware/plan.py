@@ -8,12 +8,14 @@ import msgspec
 
 from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.limits.full import FullRates
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance
+from afmiddleware.model.limit import Balance, Charge, Limit
+from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.limit import Charge
-    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
 
+_NOBODY: Final = Actor(id="address:unknown")
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
 
@@ -61,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a signature is only marked in the record, and changes nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
+    guesses: Limit | None = None
+    """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -89,10 +93,26 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     claim: Claim | None = None
     dry: bool = False
     """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
+    guess: bool = False
+    """Whether the credential may have been made up."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
+
+
+def rates_of(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
+    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
+    rates = plan.limits.rates(asked.capability, asked.actor, event, asked.address)
+    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
+
+
+def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
+    """What one guess from an address is charged."""
+    if plan.guesses is None:
+        return ()
+    key = row_key("address", _NOBODY, "", None, lambda: address_key(peer))
+    return (Charge(plan.guesses, key, 1),)
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +169,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
+    `call` is this action's. `refunds` is what the action gives back, `reference` reads from the answer what a later
+    refund calls it. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -168,6 +189,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
+    claim: str = ""
+    refunds: Money | None = None
+    reference: ReadReference | None = None
 
 
 def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None) -> Refused:

@@ -42,10 +42,16 @@ FAMILIES: Final = {
 
 
 class ApiKeys(Model):
-    """API keys are accepted, and kept in the ledger."""
+    """API keys are accepted, and kept in the ledger.
+
+    With `imported` also those of another make, whose SHA-256 digests were imported. From one address
+    `guesses_per_minute` unknown keys are looked up.
+    """
 
     store: Annotated[Word, one_of("ledger")] = "ledger"
     header: Annotated[Word, Checked(check_header)] = "x-api-key"
+    imported: Boolean = False
+    guesses_per_minute: Annotated[Whole, Field(ge=1, le=1_000_000)] = 20
 
 
 class Claims(Model):

@@ -9,7 +9,6 @@ NOT_SUPPORTED: Final = "is not supported yet by this version"
 
 NOT_YET: Final = frozenset(
     {
-        "rates",
         "approvals",
         "webhooks",
         "identity.sessions",
@@ -25,8 +24,6 @@ NOT_YET: Final = frozenset(
         "identity.api_keys.path",
         "identity.api_keys.cache_s",
         "identity.api_keys.tier",
-        "routes.*.reference",
-        "routes.*.refunds",
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",

@@ -34,13 +34,15 @@ class Invalid(msgspec.Struct, frozen=True):
 
     `detail` is for the log alone; telling it to the caller would help guessing. `code` is `identity.invalid`,
     `identity.proof`, `identity.nonce`, `session.invalid` or `request.ambiguous`. `foreign` is a credential of a kind
-    that the policy does not know; `nonce` is what the caller has to put into its next proof.
+    that the policy does not know; `nonce` is what the caller has to put into its next proof. With `guess` it
+    may have been made up, so that it is counted where it came from.
     """
 
     detail: str
     code: str = "identity.invalid"
     foreign: bool = False
     nonce: str = ""
+    guess: bool = False
 
 
 class Unavailable(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
@@ -223,6 +224,7 @@ class PostgresLedger(PostgresReader):
         signing: Path | None = None,
         signer: Signer | None = None,
         anchor: AnchorFile | None = None,
+        rates: Rates | None = None,
         deadline: float | None = None,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
@@ -235,11 +237,23 @@ class PostgresLedger(PostgresReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer),
+            open_writer,
             undo,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -261,4 +275,6 @@ class PostgresLedger(PostgresReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
         self._committer.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

@@ -13,7 +13,7 @@ import msgspec
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
@@ -185,6 +186,7 @@ class SqliteLedger(SqliteReader):
         secret: bytes | None = None,
         signer: Signer | None = None,
         anchor: AnchorFile | None = None,
+        rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
         self.keys = prepare(location, secret, signer)
@@ -197,11 +199,23 @@ class SqliteLedger(SqliteReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer),
+            open_writer,
             undo,
             deadline=deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -223,4 +237,6 @@ class SqliteLedger(SqliteReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
         self._committer.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

@@ -1,4 +1,4 @@
-"""What the fence serves itself: the log's public keys, and a receipt with its proof.
+"""What the fence serves itself: the log's public keys, a receipt with its proof, and the caller's budget.
 
 Known here once, whatever the framework: an adapter asks `wanted`, finds out who asks with `caller`, and sends what
 `serve` answers. A receipt is shown to its owner and to operators; to anybody else it does not exist.
@@ -15,6 +15,7 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import refused
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.pep.budget import budget_of
 from afmiddleware.pep.respond import refusal
 from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
@@ -43,7 +44,7 @@ def wanted(fence: Fence, path: str) -> bool:
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
-    return rest == "keys" or _RECEIPT.fullmatch(rest) is not None
+    return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None
 
 
 def caller(fence: Fence, facts: HttpFacts) -> Flow[Identified | None]:
@@ -59,7 +60,7 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
         status, headers, body = _problem(405, "Method Not Allowed")
         return status, [*headers, (b"allow", b"GET, HEAD")], body
     try:
-        status, headers, body = _keys(fence) if found is None else _receipt(fence, facts, found)
+        status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
     except LedgerUnavailableError as error:
         status, headers, body = _refusal(fence, facts, "ledger.unavailable", "Try again later.", error.retry_after)
     return status, headers, b"" if facts.method == "HEAD" else body
@@ -70,13 +71,21 @@ def _keys(fence: Fence) -> Answer:
     return _answer(b"application/jwk-set+json", json.dumps({"keys": keys}).encode(), _GOOD_FOR)
 
 
-def _receipt(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
+def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
         return _refusal(fence, facts, "identity.invalid", "The credential is not good.")
     if not isinstance(found, Ok) or found.actor.anonymous:
-        return _refusal(fence, facts, "identity.required", "A receipt is shown to its owner.")
+        return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
+    if facts.path == f"{fence.prefix}budget":
+        return _answer(
+            b"application/json", budget_of(fence, found.actor, fence.plan.client(facts)), b"private, no-store"
+        )
+    return _receipt(fence, facts, found)
+
+
+def _receipt(fence: Fence, facts: HttpFacts, found: Ok) -> Answer:
     wanted_leaf = _RECEIPT.fullmatch(facts.path[len(fence.prefix) :])
     query = _SEQ.fullmatch(facts.query)
     if wanted_leaf is None or (facts.query and query is None):

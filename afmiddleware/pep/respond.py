@@ -118,7 +118,7 @@ def problem(refused: Refused | Told) -> Problem:
         rule=verdict.rule,
         limit=verdict.limit,
         remaining=verdict.remaining,
-        resets_at=_instant(verdict.resets_at),
+        resets_at=instant(verdict.resets_at),
         retry_after=verdict.retry_after,
     )
 
@@ -186,7 +186,7 @@ def _left(balances: Sequence[Balance]) -> Iterator[Left]:
     for balance in balances:
         limit = balance.limit
         if limit.own or limit.unit is Unit.RATE:
-            yield Left(limit.name, amount_text(limit, balance.remaining), _instant(balance.resets_at))
+            yield Left(limit.name, amount_text(limit, balance.remaining), instant(balance.resets_at))
 
 
 class RpcError(msgspec.Struct, frozen=True):
@@ -301,7 +301,8 @@ def _words(limit: Limit) -> tuple[str, int, str, str]:
     return "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
 
 
-def _instant(at: int) -> str:
+def instant(at: int) -> str:
+    """A time in microseconds since the epoch as RFC 3339 in UTC, empty for 0."""
     return datetime.fromtimestamp(at / _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
 
 

@@ -78,6 +78,32 @@ def resolution(  # noqa: PLR0913 (one argument a member)
     return Draft("resolution", owner, body, _NONE)
 
 
+def refund(  # noqa: PLR0913 (one argument a member)
+    id: str,  # noqa: A002 (the member's name)
+    owner: str,
+    capability: str,
+    intent: bytes,
+    currency: str,
+    exponent: int,
+    *,
+    amount: int,
+    left: int,
+    by: str,
+) -> Draft:
+    """That `amount` minor units of what an action captured were given back by another decision; `left` still count."""
+    body: dict[str, Value] = {
+        "id": id,
+        "capability": capability,
+        "ref": intent.hex(),
+        "refunded": str(amount),
+        "captured": str(left),
+        "currency": currency,
+        "exponent": exponent,
+        "by": by,
+    }
+    return Draft("refund", owner, body, _NONE)
+
+
 def operation(owner: str, order: Order) -> Draft:
     """What an operator ordered. Whom it concerns, who ordered it and why stand in it only as commitments."""
     body: dict[str, Value] = {

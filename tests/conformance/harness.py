@@ -174,6 +174,7 @@ class Scene:
             if "amount" in expect:
                 assert last["amount"] == str(expect["amount"])
         self._check_ends(expect, [body for body in bodies if body["kind"] == "outcome"])
+        self._check_refunds(expect, [body for body in bodies if body["kind"] == "refund"])
         if "events" in expect:
             made = [body["capability"] for body in bodies if body["kind"] in ("intent", "refusal", "dry_run")]
             assert made[len(case.before) :] == expect["events"]
@@ -187,6 +188,11 @@ class Scene:
         if "captured" in expect:
             assert ends[-1]["captured"] == str(expect["captured"])
             assert ends[-1].get("overrun", "") == str(expect.get("overrun", ""))
+
+    def _check_refunds(self, expect: dict[str, Any], given: list[Any]) -> None:
+        if "refunded" in expect:
+            told = zip(given, expect["refunded"], strict=True)
+            assert all({name: body[name] for name in wanted} == wanted for body, wanted in told), given
 
     def _used(self, name: str, caller: str) -> int:
         limit = next(one for one in limits_of(self.fence.config) if one.name == name)

@@ -13,7 +13,6 @@ LATER = "is not supported yet by this version"
 ISSUER = "issuer: 'https://a.example', audience: a, algorithms: [ES256], discovery: oidc"
 
 KEYS = {
-    "rates": "redis://localhost",
     "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
     "identity.limits": "{authorization_bytes: 8192}",
@@ -29,8 +28,6 @@ KEYS = {
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.sessions": "{sources: [claim, minted]}",
     "identity.agent_detection": "{user_agents: builtin}",
-    "routes.*.reference": "{from: response.body.id}",
-    "routes.*.refunds": "{of: body.booking_id}",
     "rules.deny.*.applies_to": "agents",
     "rules.require_approval.*.applies_to": "agents",
     "rules.allow.*.applies_to": "agents",

@@ -58,7 +58,12 @@ def test_a_client_is_known_by_its_thumbprint_or_its_uri() -> None:
     found = checks(BY_PRINT).check(facts(FIELD), at())
     assert isinstance(found, Ok)
     actor = found.actor
-    assert (actor.id, actor.proof, actor.tier, actor.scopes) == ("cert:partner", "possession", Tier.VERIFIED, {"pay"})
+    assert (actor.id, actor.proof, actor.tier, actor.scopes) == (
+        "cert:partner",
+        "possession",
+        Tier.VERIFIED,
+        frozenset({"pay"}),
+    )
     assert actor.credential == f"x5t:{THUMBPRINT}"
     other = checks(BY_URI).check(facts(FIELD), at())
     assert isinstance(other, Ok)
