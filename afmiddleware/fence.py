@@ -9,7 +9,7 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
 
-PREFIX: Final = "/.well-known/agent-fence/"
-"""Where the fence serves its own endpoints, unless told otherwise."""
-
 _log = logging.getLogger("afmiddleware")
 
 
@@ -66,8 +63,8 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence
-    serves its own endpoints.
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
+    endpoints under `prefix`.
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -79,7 +76,6 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
-        prefix: str = PREFIX,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -93,8 +89,8 @@ class Fence:
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
         self.keys = Keys(self.ledger, clock)
-        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = _Io(self)
         self.aio = _AsyncIo(self)
