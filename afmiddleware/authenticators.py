@@ -11,15 +11,18 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.binding import Proofs
+from afmiddleware.identity.certificates import Certificates, Client
 from afmiddleware.identity.claims import ClaimNames
-from afmiddleware.identity.identify import Authenticators
+from afmiddleware.identity.identify import Authenticators, no_certificate
 from afmiddleware.identity.introspection import Asking, Introspection
 from afmiddleware.identity.jose import media_type
 from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
+from afmiddleware.identity.proxies import Proxies
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.sessions import Sessions
 from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.lookups.directories import directories
 from afmiddleware.lookups.introspection import Introspector
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.identity_schema import Introspection as IntrospectionEntry
     from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.schema import Config
+    from afmiddleware.model.http import HttpFacts
 
 GUESSES: Final = 20
 _USUAL = ("exp", "iat", "iss", "aud", "sub")
@@ -51,7 +55,47 @@ _AT_JWT = (*_USUAL, "client_id", "jti")
 """What RFC 9068 section 2.2 demands of an access token."""
 
 
-def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes], bytes]) -> Authenticators:
+def proxies(identity: Identity) -> Proxies:
+    """What tells where requests come from."""
+    entry = identity.proxy
+    if entry.mode != "trusted":
+        return Proxies()
+    header = entry.header.lower().encode("ascii")
+    return Proxies(entry.trusted_proxies, header=header, max_hops=entry.max_hops, trust_unix=entry.trust_unix)
+
+
+def certificates(identity: Identity, believes: Callable[[HttpFacts], bool]) -> Certificates | None:
+    """What knows clients by their certificates, if the policy speaks of any."""
+    entry = identity.client_cert
+    if entry is None:
+        return None
+    clients = [
+        Client(
+            name=one.name,
+            thumbprint=one.thumbprint or "",
+            uri=one.uri or "",
+            tier=Tier.parse(one.tier),
+            scopes=frozenset(one.scopes),
+        )
+        for one in entry.clients
+    ]
+    verified = entry.verified_header
+    return Certificates(
+        clients,
+        believes,
+        header=entry.header.lower().encode("ascii"),
+        pem=entry.form == "nginx",
+        verified=(verified.lower().encode("ascii"), entry.verified_value.encode()) if verified is not None else None,
+    )
+
+
+def authenticators(
+    identity: Identity,
+    keys: KeySources,
+    sign: Callable[[bytes], bytes],
+    whence: Proxies,
+    known: Certificates | None,
+) -> Authenticators:
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
@@ -69,7 +113,9 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
         if asking is not None
         else None
     )
-    return Authenticators(api_keys, header, tokens, introspection=introspection)
+    shown = known.shown if known is not None else no_certificate
+    client = whence.client
+    return Authenticators(api_keys, header, tokens, client=client, certificate=shown, introspection=introspection)
 
 
 def introspector(identity: Identity, base: Path, source: str) -> Introspector | None:
@@ -128,6 +174,20 @@ def _asking(entry: IntrospectionEntry) -> Asking:
     )
 
 
+def fields_read(identity: Identity) -> bytes:
+    """The request headers that say who asks, as `Vary` lists them."""
+    names = ["Authorization"]
+    if identity.api_keys is not None:
+        names.append(identity.api_keys.header)
+    if identity.from_app is not None:
+        names.append("Cookie")
+    if identity.web_bot_auth is not None:
+        names += ["Signature-Input", "Signature", "Signature-Agent"]
+    if identity.client_cert is not None:
+        names.append(identity.client_cert.header)
+    return ", ".join(names).encode("ascii")
+
+
 def guess_limit(identity: Identity) -> Limit | None:
     """How many keys and opaque tokens that nobody knows are looked up for one address."""
     if identity.api_keys is None and identity.introspection is None:
@@ -148,13 +208,13 @@ def from_app(entry: FromAppEntry | None) -> FromApp | None:
 
 
 def key_sources(config: Config, base: Path) -> KeySources:
-    """Where the keys of every issuer come from. Raises `ConfigError`."""
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`."""
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
+    return KeySources(sources | directories(config, base))
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

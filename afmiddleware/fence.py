@@ -9,12 +9,12 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
-from afmiddleware.authenticators import introspector, mint_limits
+from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
 
-PREFIX: Final = "/.well-known/agent-fence/"
-"""Where the fence serves its own endpoints, unless told otherwise."""
-
 _log = logging.getLogger("afmiddleware")
 
 
@@ -67,8 +64,8 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence
-    serves its own endpoints. `authenticators` are functions of the service's own, sync or async, that find out who
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
+    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
     makes a request by a credential that the policy does not know (docs/identity.md).
     """
 
@@ -81,7 +78,6 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
-        prefix: str = PREFIX,
         authenticators: Sequence[Callable[[RequestView], Any]] = (),
     ) -> None:
         self.config = config
@@ -94,13 +90,13 @@ class Fence:
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
-        self.vary = _vary(config)
+        self.vary = fields_read(config.identity)
         asks = introspector(config.identity, base, config.source)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
         self.keys = Keys(self.ledger, clock)
-        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = _Io(self)
         self.aio = _AsyncIo(self)
@@ -350,12 +346,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _vary(config: Config) -> bytes:
-    names = ["Authorization"]
-    if config.identity.api_keys is not None:
-        names.append(config.identity.api_keys.header)
-    if config.identity.from_app is not None:
-        names.append("Cookie")
-    return ", ".join(names).encode("ascii")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from afmiddleware.identity.address import address_key
+from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from afmiddleware.identity.app_user import FromApp
+    from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
     from afmiddleware.identity.sessions import Sessions
+    from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
@@ -53,6 +55,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    client: Callable[[HttpFacts], str] = peer_of
+    """The address of the client, empty when it is not known: what strangers are told apart by."""
+    certificates: Certificates | None = None
+    """Knows the clients that have shown a certificate, where the policy names any."""
+    signatures: Signatures | None = None
+    """Checks what agents have signed, where the policy knows any."""
+    observes_signatures: bool = False
+    """Whether a signature is only marked in the record, and changes nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
     guesses: Limit | None = None
@@ -72,11 +82,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Asked(msgspec.Struct, kw_only=True, gc=False):
     """What is known of who asks for what; it fills up as a decision proceeds.
 
-    `request` is the hex SHA-256 that binds the receipt to the exact request.
+    `request` is the hex SHA-256 that binds the receipt to the exact request. `flags` are marks for the record. With
+    `signs` the actor has signed one body alone, and the function says whether it is this one.
     """
 
     id: str
     actor: Actor
+    flags: tuple[str, ...] = ()
+    signs: Callable[[bytes], bool] | None = None
     route: str = ""
     capability: str = ""
     peer: str = ""
@@ -231,7 +244,7 @@ def decision_draft(
         currency="" if amount is None else amount.currency,
         environment=plan.environment,
         exponent=0 if amount is None else amount.exponent,
-        flags=final.flags,
+        flags=(*final.flags, *asked.flags) if asked.flags else final.flags,
         id=asked.id,
         limit=final.limit,
         mode="observe" if observe else "enforce",

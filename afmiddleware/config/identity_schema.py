@@ -18,7 +18,10 @@ from afmiddleware.config.texts import (
     Word,
     check_header,
     check_host,
+    check_name,
+    check_network,
     check_origin,
+    check_thumbprint,
     check_url,
     list_of,
     one_of,
@@ -162,6 +165,31 @@ class Sessions(Model):
     window: Annotated[Word, one_of("hour", "day", "total")] = "day"
 
 
+class AgentEntry(Model):
+    """An agent that signs its requests, by the origin under which it publishes its keys."""
+
+    line: Line = 0
+    origin: Annotated[Word, Checked(check_origin, examples=["https://chatgpt.com"])]
+    name: Text | Literal[""] = ""
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    directory: Annotated[Word, Checked(check_url)] | None = None
+    jwks: dict[str, Any] | None = None
+    jwks_file: Text | None = None
+    allow_private: Boolean = False
+
+
+class WebBotAuth(Model):
+    """Agents that sign their requests are known by it. `observe` marks the record and changes nothing."""
+
+    mode: Annotated[Word, one_of("observe", "enforce")] = "observe"
+    trust: Annotated[Word, one_of("allowlist", later=("open",))] = "allowlist"
+    agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(some_of), SOME]
+    max_window_s: Annotated[Whole, Field(ge=1, le=86400)] = 3600
+    coverage: Annotated[Word, one_of("unsafe", "all")] = "unsafe"
+    replay: Annotated[Word, one_of("unsafe", "all", "off")] = "unsafe"
+
+
 class Dpop(Model):
     """What a proof of possession (RFC 9449) must hold: with `nonce`, one that was handed out lately."""
 
@@ -169,9 +197,41 @@ class Dpop(Model):
 
 
 class Proxy(Model):
-    """Who says where a request comes from."""
+    """Who says where a request comes from.
 
-    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
+    `direct`: the connection. `server`: the same, after the server or a layer outside has put the client's address
+    there. `trusted`: the `header` of the proxies named here, and of nobody else.
+    """
+
+    mode: Annotated[Word, one_of("direct", "server", "trusted")] = "direct"
+    trusted_proxies: Annotated[
+        tuple[Annotated[Word, Checked(check_network, examples=["10.0.0.0/8"])], ...],
+        BeforeValidator(list_of),
+    ] = ()
+    header: Annotated[Word, Checked(check_header, examples=["x-forwarded-for", "forwarded"])] = "x-forwarded-for"
+    max_hops: Annotated[Whole, Field(ge=1, le=32)] = 3
+    trust_unix: Boolean = False
+
+
+class CertifiedClient(Model):
+    """A client that shows a certificate: known by the SHA-256 of that, or by a URI in it."""
+
+    line: Line = 0
+    name: Annotated[Word, Checked(check_name)]
+    thumbprint: Annotated[Word, Checked(check_thumbprint)] | None = None
+    uri: Text | None = None
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+
+
+class ClientCert(Model):
+    """Certificates that proxies have verified and pass on: as RFC 9440 has it, or percent-encoded PEM (`nginx`)."""
+
+    form: Annotated[Word, one_of("rfc9440", "nginx")] = "rfc9440"
+    header: Annotated[Word, Checked(check_header)] = "client-cert"
+    verified_header: Annotated[Word, Checked(check_header)] | None = None
+    verified_value: Text = "SUCCESS"
+    clients: Annotated[tuple[CertifiedClient, ...], BeforeValidator(list_of)] = ()
 
 
 def _from_app(value: Any) -> Any:
@@ -198,6 +258,8 @@ class Identity(Model):
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
     introspection: Introspection | None = None
+    web_bot_auth: WebBotAuth | None = None
+    client_cert: ClientCert | None = None
     dpop: Dpop = Dpop()
     sessions: Sessions = Sessions()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None

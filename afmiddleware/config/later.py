@@ -11,8 +11,6 @@ NOT_YET: Final = frozenset(
     {
         "approvals",
         "webhooks",
-        "identity.web_bot_auth",
-        "identity.client_cert",
         "identity.agent_detection",
         "identity.challenge",
         "identity.limits",
@@ -24,9 +22,6 @@ NOT_YET: Final = frozenset(
         "identity.api_keys.path",
         "identity.api_keys.cache_s",
         "identity.api_keys.tier",
-        "identity.proxy.trusted_proxies",
-        "identity.proxy.header",
-        "identity.proxy.max_hops",
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",

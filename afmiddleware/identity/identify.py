@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
+from afmiddleware.identity.address import peer_of
 from afmiddleware.identity.api_keys import PREFIX, ApiKeys
 from afmiddleware.identity.binding import Shown
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
@@ -23,7 +24,8 @@ MAX_CREDENTIAL: Final = 8192
 _BEARER = re.compile(rb"([Bb][Ee][Aa][Rr][Ee][Rr]|[Dd][Pp][Oo][Pp]) +([!-~]+)")
 
 
-def _no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
+def no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
+    """No connection shows a certificate."""
     return None
 
 
@@ -36,18 +38,20 @@ class Authenticators:
     """The ways a caller may prove who it is, as the policy allows them.
 
     `key_header` is the lower-case name of the header that also carries API keys. `certificate` tells what a client has
-    shown for its connection.
+    shown for its connection, `client` its address.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the ways there are)
         self,
         api_keys: ApiKeys | None,
         key_header: bytes,
         tokens: Tokens | None,
         *,
-        certificate: Callable[[HttpFacts], ClientCertificate | None] = _no_certificate,
+        certificate: Callable[[HttpFacts], ClientCertificate | None] = no_certificate,
+        client: Callable[[HttpFacts], str] = peer_of,
         introspection: Introspection | None = None,
     ) -> None:
+        self._client = client
         self._introspection = introspection
         self._certificate = certificate
         self._api_keys = api_keys
@@ -65,7 +69,7 @@ class Authenticators:
             return None
         text = bearer[7:].decode("latin-1")
         if text.startswith(PREFIX):
-            return self._api_keys.recall(text, now, facts.peer) if self._api_keys is not None else None
+            return self._api_keys.recall(text, now, self._client(facts)) if self._api_keys is not None else None
         return self._tokens.recall(text, now) if self._tokens is not None else None
 
     def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
@@ -126,7 +130,7 @@ class Authenticators:
             return Invalid("an API key, and API keys are not configured")
         if len(text) > MAX_CREDENTIAL:
             return Invalid("the API key is too long")
-        return (yield from self._api_keys.check(text, now, facts.peer))
+        return (yield from self._api_keys.check(text, now, self._client(facts)))
 
 
 def _holds_credential(query: bytes) -> bool:

@@ -88,6 +88,11 @@ class Limits:
             raise MappingError(code, detail)
         return tuple(charged)
 
+    def of_actor(self, actor_id: str) -> list[Limit]:
+        """Every limit in the order of the file, under the cap that it has for an actor."""
+        own = self._own_of(actor_id)
+        return [own.get(name, limit) for name, limit in self._limits.items()]
+
     def _own_of(self, actor_id: str) -> Mapping[str, Limit]:
         """The limits that have a cap of its own for an actor, by name."""
         found = self._own.get(actor_id)

@@ -16,12 +16,13 @@ from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import acall, call
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
+from afmiddleware.pep.asgi_endpoints import aserve
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import unusable
 from afmiddleware_django.audit import APP, app_config
 from afmiddleware_django.body import HeldBody, Source, Spooled, lost, too_early
-from afmiddleware_django.exchange import KEY, Exchange
+from afmiddleware_django.exchange import KEY, Exchange, texts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -71,9 +72,12 @@ class FenceMiddleware:
         if self._async:
             return self._acall(request)
         exchange = self._begin(request)
-        told = self._unfit(exchange) or self._served(exchange) or self._ambiguous(exchange)
-        if told is not None:
-            return told
+        if wanted(self.fence, exchange.facts.path):
+            found = run(caller(self.fence, exchange.facts), _Io(self.fence, exchange))
+            return _own(serve(self.fence, exchange.facts, found))
+        refused = self._unfit(exchange) or self._ambiguous(exchange)
+        if refused is not None:
+            return refused
         try:
             response: HttpResponseBase = self.get_response(request)
         except BaseException:
@@ -87,9 +91,11 @@ class FenceMiddleware:
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
-        told = await self._aserved(exchange) or self._ambiguous(exchange)
-        if told is not None:
-            return told
+        if wanted(self.fence, exchange.facts.path):
+            return _own(await aserve(self.fence, exchange.facts, _AsyncIo(self.fence, exchange)))
+        refused = self._ambiguous(exchange)
+        if refused is not None:
+            return refused
         try:
             response: HttpResponseBase = await self.get_response(request)
         except asyncio.CancelledError:
@@ -193,21 +199,6 @@ class FenceMiddleware:
         self._fits = True
         return None
 
-    def _served(self, exchange: Exchange) -> HttpResponse | None:
-        """Answer a request for one of the fence's own paths, `None` for any other."""
-        fence, facts = self.fence, exchange.facts
-        if not wanted(fence, facts.path):
-            return None
-        return _own(serve(fence, facts, run(caller(fence, facts), _Io(fence, exchange))))
-
-    async def _aserved(self, exchange: Exchange) -> HttpResponse | None:
-        """`_served` without blocking the event loop."""
-        fence, facts = self.fence, exchange.facts
-        if not wanted(fence, facts.path):
-            return None
-        found = await arun(caller(fence, facts), _AsyncIo(fence, exchange))
-        return _own(await asyncio.to_thread(serve, fence, facts, found))
-
     def _ambiguous(self, exchange: Exchange) -> HttpResponse | None:
         flow = exchange.ambiguous()
         # Recording a refusal waits for nothing, under ASGI neither.
@@ -216,12 +207,6 @@ class FenceMiddleware:
     def _largest(self) -> int:
         """The largest body that any binding reads, in bytes."""
         return max((one.body_cap for one in self.fence.plan.bindings.values()), default=0)
-
-
-def _own(answer: Answer) -> HttpResponse:
-    status, headers, body = answer
-    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-    return HttpResponse(body, status=status, headers=fields)
 
 
 class SealMiddleware:
@@ -342,6 +327,12 @@ def _path_of(request: HttpRequest) -> str:
     if "%" not in path or "RAW_URI" in meta or "REQUEST_URI" in meta or _NOT_UTF8.search(path) is None:
         return path
     return f"{path}\ufffd"
+
+
+def _own(answer: Answer) -> HttpResponse:
+    """What the fence serves itself, as Django's own response. Who the project has signed in is not known here yet."""
+    status, headers, content = answer
+    return HttpResponse(content, status=status, headers=texts(headers))
 
 
 def _take(exchange: Exchange, cap: int) -> bytes:
