@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import shown
@@ -38,13 +39,14 @@ from afmiddleware.resolve import Resolver
 from afmiddleware.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.coverage import Report
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
@@ -67,7 +69,8 @@ class Fence:
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
     `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`.
+    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
+    makes a request by a credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -79,6 +82,7 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        authenticators: Sequence[Callable[[RequestView], Any]] = (),
         file: PolicyFile | None = None,
     ) -> None:
         self.config = config
@@ -86,7 +90,9 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, keys = assemble(config, base, self.sign)
+        plan, keys = assemble(config, base, self.sign)
+        self.plan = replace(plan, plugins=tuple(authenticators))
+        self.mint_limits = mint_limits(config.identity)
         self.standing = Standing(digest=self.plan.digest, since=clock())
         self.fits: list[Callable[[Plan, str], object]] = []
         self._assembled = self.plan
@@ -94,9 +100,10 @@ class Fence:
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._listing: Listing | None = None
-        self.vary = _vary(config)
+        self.vary = fields_read(config.identity)
+        asks = introspector(config.identity, base, config.source)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
-        self._resolver = Resolver(self.ledger, keys)
+        self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = _prefix(config)
         self.keys = Keys(self.ledger, clock)
@@ -164,7 +171,8 @@ class Fence:
                 raise
             changed = found.plan.digest != self.plan.digest
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
-            self.vary, self.prefix = _vary(found.config), _prefix(found.config)
+            self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
+            self.mint_limits = mint_limits(found.config.identity)
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
@@ -350,12 +358,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
 
 def _prefix(config: Config) -> str:
     return config.endpoints.prefix.removesuffix("/") + "/"
-
-
-def _vary(config: Config) -> bytes:
-    names = ["Authorization"]
-    if config.identity.api_keys is not None:
-        names.append(config.identity.api_keys.header)
-    if config.identity.from_app is not None:
-        names.append("Cookie")
-    return ", ".join(names).encode("ascii")

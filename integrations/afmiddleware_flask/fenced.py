@@ -61,6 +61,8 @@ class FencedApp:
             return answer
         exchange = FlaskExchange(fence, environ, start_response)
         exchange.layered = self._layered and not exchange.plan.observe
+        if (served := exchange.served()) is not None:
+            return served
         if exchange.layered:
             # Nobody but Flask may see an ambiguous request before its hook refuses it.
             passage = exchange.decide(lambda: None)
