@@ -12,7 +12,7 @@ from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance
+from afmiddleware.model.limit import NO_BALANCES, Balances
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
@@ -113,7 +113,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     verdict: Verdict
     actor: Actor
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     reply: Reply | None = None
     answer: Answer | None = None
 
@@ -134,7 +134,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     event: ActionEvent | None = None
     receipt: ReceiptRef | None = None
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     body: bytes | None = None
     observed: bool = False
     settles: Mapping[int, Settlement] | None = None

@@ -165,10 +165,7 @@ class Books:
             count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
-        standing = balances(entry.rates, rates[0])
-        if entry.spends:
-            standing += balances(entry.spends, spends[0])
-        return Held(verdict, receipt, standing)
+        return Held(verdict, receipt, balances(entry.rates + entry.spends, rates[0] + spends[0]))
 
     def _is_heard(self, entry: Entry) -> bool:
         return entry.observe or stopped(entry.verdict, entry, self.rows).authorized

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.limits.breaker import trip
-from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
+from afmiddleware.limits.cells import add, credit, frees_at, new_cell, resets_at, roll
 from afmiddleware.limits.rows import Line, Row
-from afmiddleware.model.limit import Balance, Charge, Limit, Unit
+from afmiddleware.model.limit import Balances, Charge, Limit, Unit
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -92,16 +92,14 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
                 trip(row, line.cell, now)
 
 
-def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:
+def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
     """How the limits stand, and when some of what is used of each comes back."""
-    found = []
-    for charge, cell in zip(charges, cells, strict=True):
-        limit, used = charge.limit, cell.total
-        cap = limit.cap
-        # What frees the first unit again: room for one more than there is, or for one at all.
-        room = cap - used + 1 if 0 < used <= cap else 1
-        found.append(Balance(limit, used, resets_at(cell, room, cap)))
-    return tuple(found)
+    limits = tuple([charge.limit for charge in charges])
+    return Balances(
+        limits,
+        tuple([cell.total for cell in cells]),
+        tuple([frees_at(cell, limit.cap) for cell, limit in zip(cells, limits, strict=True)]),
+    )
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:
