@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from afmiddleware.identity.address import address_key
+from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
@@ -14,8 +15,7 @@ from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import NO_BALANCES, Balances
 from afmiddleware.model.outcome import Answer, Settlement
-from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
-from afmiddleware.model.tier import Tier
+from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.messages import Call
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.limit import Charge
-    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
-
-_TIERS: Final = tuple(tier.label for tier in Tier)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +52,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What receipts keep of the body, if anything."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
+    lanes: Lanes = msgspec.field(default_factory=Lanes)
+    """What is the same for many requests, as far as it was asked for."""
+
+    def __post_init__(self) -> None:
+        # A plan that is made from another one must not believe what was worked out for that.
+        msgspec.structs.force_setattr(self, "lanes", Lanes())
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):
@@ -143,71 +145,3 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
-
-
-def decision_draft(
-    plan: Plan,
-    asked: Asked,
-    event: ActionEvent | None,
-    final: Verdict,
-    charges: tuple[Charge, ...],
-) -> Draft:
-    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal`."""
-    actor, observe = asked.actor, plan.observe
-    passes = final.authorized or observe
-    amount: Money | None = None
-    recipient = resource = payload = None
-    category = network = ""
-    if event is not None:
-        amount = event.amount
-        if plan.keeps_fields:
-            recipient, resource = event.recipient, event.resource
-            category, network = event.category or "", event.network or ""
-        if plan.payload_hash is not None:
-            payload = plan.payload_hash(event)
-    body = DecisionBody(
-        amount="" if amount is None else str(amount.minor),
-        capability=asked.capability,
-        category=category,
-        charges=[
-            {
-                "limit": charge.limit.name,
-                "n": str(charge.amount),
-                "unit": "spend" if charge.limit.currency else "rate",
-            }
-            for charge in charges
-        ]
-        if passes
-        else [],
-        code=final.code,
-        currency="" if amount is None else amount.currency,
-        environment=plan.environment,
-        exponent=0 if amount is None else amount.exponent,
-        flags=final.flags,
-        id=asked.id,
-        limit=final.limit,
-        mode="observe" if observe else "enforce",
-        network=network,
-        policy=plan.digest,
-        proof=actor.proof,
-        route=asked.route,
-        rule=final.rule,
-        tier=_TIERS[actor.tier],
-        verdict="allow" if final.authorized else "refuse",
-    )
-    private = {
-        "actor": actor.id,
-        "credential": actor.credential or None,
-        "on_behalf_of": actor.on_behalf_of or None,
-        "payload": payload,
-        "peer": asked.peer or None,
-        "recipient": recipient,
-        "request": asked.request or None,
-        "resource": resource,
-    }
-    return Draft("intent" if passes else "refusal", owner_of(actor), body, private)
-
-
-def owner_of(actor: Actor) -> str:
-    """Whose receipts an actor's join: its own, or those that nobody has proven to be theirs."""
-    return ANONYMOUS if actor.anonymous else actor.id

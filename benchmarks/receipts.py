@@ -47,7 +47,7 @@ def receipts(size: int, rounds: int) -> None:
 def made(size: int) -> Iterator[StoredReceipt]:
     """A log of refusals by a hundred owners, made as it is read."""
     numbers = count()
-    head, owners = START, {f"key:{n}": OwnerHead(0, b"") for n in range(100)}
+    head, owners = START, {f"key:{n}": OwnerHead() for n in range(100)}
     for number in range(size):
         owner = f"key:{number % 100}"
         body = {"id": f"{number:032x}", "capability": "payments.pay.live", "verdict": "refuse", "code": "policy.denied"}
@@ -60,7 +60,7 @@ def made(size: int) -> Iterator[StoredReceipt]:
         }
         said: dict[str, Value] = {**body, **more}
         draft = Draft(kind="refusal", owner=owner, body=said, private={"payload": None, "recipient": "acme"})
-        receipt, head, owners[owner] = append(
+        made = append(
             draft,
             head,
             owners[owner],
@@ -68,6 +68,8 @@ def made(size: int) -> Iterator[StoredReceipt]:
             number + 1,
             lambda size: hashlib.shake_128(str(next(numbers)).encode()).digest(size),
         )
+        receipt, head = made.receipt(KEYS), Head(head.log, made.seq, made.leaf, made.ts)
+        owners[owner] = OwnerHead(made.oseq, made.leaf)
         columns: dict[str, str | int] = {"kind": "refusal", "decision": body["id"], "ts": head.ts}
         columns |= {name: body[name] for name in ("capability", "verdict", "code")}
         yield StoredReceipt(receipt=receipt, columns=columns)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -33,6 +34,8 @@ MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
 MAX_CLAIMS: Final = 10_000
 KEPT_DOUBTS: Final = 10_000
+_BATCH: Final = 64
+_WRITE_AFTER: Final = 100_000
 _SWEEP_EVERY: Final = 1_000_000
 _KEYS_AT_MOST: Final = 64
 _ALWAYS: Final = 2**62
@@ -66,6 +69,8 @@ class MemoryLedger:
         self._max_rows = max_rows
         # Below this no item can need more room than there is.
         self._roomy = max_rows // 4 - _KEYS_AT_MOST
+        self._books.waits = True
+        self._since = 0
         self._swept_at = 0
         self._strangers = 0
         self._kept: deque[Written] = deque(maxlen=kept)
@@ -79,26 +84,30 @@ class MemoryLedger:
         """Decide and book one item. Raises `LedgerUnavailableError` when there is no room for its keys."""
         with self._lock:
             books = self._books
-            books.now = self._clock()
-            if books.now - books.turned_away_since > FLUSH_AFTER:
+            now = books.now = self._clock()
+            if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
                 books.flush_turned_away()
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
-            if type(item) is Entry and item.claim is not None and len(books.claims) >= MAX_CLAIMS:
-                self._forget_claims()
-            while self._due and self._due[0][0] <= books.now:
+            while self._due and self._due[0][0] <= now:
                 books.perform(Expire(heappop(self._due)[1]))
-            answer = books.perform(item)
-            if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
-                heappush(self._due, (books.holds[item.id].due, item.id))
-            if books.written:
-                self._kept += books.written
-                self._tree.add([written.receipt.leaf for written in books.written])
-                books.written.clear()
-            books.changed.clear()
-            books.changed_claims.clear()
-            if type(answer) is Closed:
+            if type(item) is not Entry:
+                waits = not books.waiting
+                answer = books.perform(item)
                 self._forget(books)
+                if waits:
+                    self._since = now
+            else:
+                if item.claim is not None and len(books.claims) >= MAX_CLAIMS:
+                    self._forget_claims()
+                answer = books.perform(item)
+                if item.on_expiry is not None and item.id in books.holds:
+                    heappush(self._due, (books.holds[item.id].due, item.id))
+                books.changed_holds.clear()
+            if len(books.waiting) >= _BATCH or (books.waiting and now - self._since >= _WRITE_AFTER):
+                books.catch_up()
+            if len(books.written) >= _BATCH:
+                self._keep()
         if isinstance(answer, AFError):
             raise answer
         return answer
@@ -113,28 +122,32 @@ class MemoryLedger:
 
     def head(self) -> Head:
         """The end of the receipt log."""
-        return self._books.head
+        with self._lock:
+            return self._whole().head
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """The receipts that are kept, in order."""
         with self._lock:
-            kept = [written.stored() for written in self._kept]
+            books = self._whole()
+            kept = [books.stored(written) for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
 
     def nodes(self, level: int, first: int, count: int) -> list[bytes]:
         """Hashes of the log's tree: those of the receipts that are kept."""
         with self._lock:
+            self._whole()
             return self._tree.nodes(level, first, count)
 
     def checkpoint(self) -> str:
         """A checkpoint of the whole log, signed now."""
         with self._lock:
-            return self._tree.sign(self._books.head.log)
+            return self._tree.sign(self._whole().head.log)
 
     def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
         """The one checkpoint."""
         with self._lock:
-            size, note = self._books.head.size, self._tree.sign(self._books.head.log)
+            head = self._whole().head
+            size, note = head.size, self._tree.sign(head.log)
         return iter([(size, note)] if size > after else [])
 
     def signing_keys(self) -> list[SigningKey]:
@@ -144,12 +157,14 @@ class MemoryLedger:
     def frontier(self) -> Frontier:
         """The tree at the end of the log."""
         with self._lock:
+            self._whole()
             return self._tree.grown()
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """Copies of the counters of `keys`."""
         with self._lock:
-            return {key: unpack_row(pack(self._books.rows[key])) for key in keys if key in self._books.rows}
+            rows = self._whole().rows
+            return {key: unpack_row(pack(rows[key])) for key in keys if key in rows}
 
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state."""
@@ -170,6 +185,21 @@ class MemoryLedger:
 
     def close(self) -> None:
         """Nothing outlives the process."""
+
+    def _whole(self) -> Books:
+        """The books with everything in the log that is to be in it, for whoever looks."""
+        self._books.catch_up()
+        self._keep()
+        return self._books
+
+    def _keep(self) -> None:
+        """Take over the receipts that were written."""
+        books = self._books
+        self._kept += books.written
+        self._tree.add([written.leaf for written in books.written])
+        books.written.clear()
+        books.changed.clear()
+        books.changed_claims.clear()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""

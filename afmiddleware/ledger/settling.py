@@ -49,7 +49,7 @@ def conclude(books: Books, item: Conclusion) -> Closed:
         return _resolve(books, item.id, hold, item.outcome, "late")
     if hold.state != "held":
         return Closed(booked=False, state=hold.state)
-    return _end(books, item.id, hold, item.outcome)
+    return _end(books, item.id, hold, item.outcome, later=True)
 
 
 def settle(books: Books, item: Settle) -> Closed:
@@ -90,13 +90,13 @@ def expire(books: Books, name: str) -> Closed:
     return closed
 
 
-def _end(books: Books, name: str, hold: Hold, told: Outcome) -> Closed:
+def _end(books: Books, name: str, hold: Hold, told: Outcome, *, later: bool = False) -> Closed:
     """Write the one outcome of an intent, and book it."""
     booked = _whole(hold, told)
     captured = booked.captured or 0
     beyond = max(captured - hold.amount, 0)
     draft = outcome_draft(name, hold.owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond)
-    receipt = books.append(draft, hold.owner)
+    receipt = books.append_end(draft) if later else books.append(draft, hold.owner)
     _book(books, name, hold, booked)
     hold.due, hold.then = 0, ""
     if booked.settlement is Settlement.UNKNOWN and hold.unknown_then:

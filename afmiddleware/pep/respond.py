@@ -249,16 +249,13 @@ def _numbers(said: tuple[_Said, ...], balances: Balances, now: int) -> tuple[int
     used, resets = balances.used, balances.resets
     numbers: list[int] = []
     for place, cap, scale, ends in said:
-        left = cap - used[place]
-        if left < 0:
-            left = 0
+        left = max(cap - used[place], 0)
         if scale:
             numbers += divmod(left, scale)
         else:
             numbers.append(left)
         if ends:
-            wait = (resets[place] - now + _ROUNDS_UP) // _SECOND
-            numbers.append(wait if wait > 0 else 0)
+            numbers.append(max((resets[place] - now + _ROUNDS_UP) // _SECOND, 0))
     return tuple(numbers)
 
 

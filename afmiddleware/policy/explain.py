@@ -18,7 +18,7 @@ from afmiddleware.policy.conditions import UnjudgedError, compile_test, seen
 from afmiddleware.policy.rules import Rule, amount_failure, only_observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.policy.compiled import Policy
