@@ -185,7 +185,7 @@ def _reads_nothing(_capability: str) -> bool:
 
 def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources, digest: str) -> Plan:
     identity = config.identity
-    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
+    api_keys = ApiKeys(time.monotonic) if identity.api_keys is not None else None
     tokens = None
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]

@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-from cachetools import TTLCache
 
 from afmiddleware.identity.needs import Need, NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
@@ -22,7 +21,6 @@ from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from contextlib import AbstractContextManager
 
 PREFIX: Final = "afk_"
 FRESH_SECONDS: Final = 5
@@ -80,30 +78,37 @@ def new_key(  # noqa: PLR0913 (what a record holds)
 
 
 class _Known(NamedTuple):
-    """A key that was good a moment ago, and when it `ends` (microseconds since the epoch)."""
+    """A key that was good a moment ago.
+
+    It is believed `until` then, by the timer, and `ends` (microseconds since the epoch) whatever the timer says.
+    """
 
     digest: bytes
     ok: Ok
+    until: float
     ends: int
 
 
 class ApiKeys:
     """Checks API keys. Records are remembered for five seconds, so that a revoked key falls within that time.
 
-    `timer` counts seconds, `lock` guards what is remembered.
+    `timer` counts seconds. What is remembered stands in a plain dictionary that starts afresh when it is full; its
+    reads and writes are single atomic steps, so threads share it without a lock.
     """
 
-    def __init__(self, timer: Callable[[], float], lock: AbstractContextManager[object]) -> None:
-        self._known: TTLCache[str, _Known] = TTLCache(_REMEMBERED, FRESH_SECONDS, timer)
-        self._lock = lock
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._known: dict[str, _Known] = {}
+        self._timer = timer
 
     def recall(self, text: str, now: int) -> Ok | None:
         """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
-        with self._lock:
-            known = self._known.get(text[_ID])
-        if known is None or len(text) != _LENGTH or not text.isascii() or now >= known.ends:
+        known = self._known.get(text[_ID])
+        if known is None or len(text) != _LENGTH or not text.isascii():
             return None
-        return known.ok if hmac.compare_digest(known.digest, _digest(text)) else None
+        digest, ok, until, ends = known
+        if now >= ends or self._timer() >= until:
+            return None
+        return ok if hmac.compare_digest(digest, _digest(text)) else None
 
     def check(self, text: str, now: int) -> Generator[Need, Any, Identified]:
         """Whose key this is. Asks for its record when it was not seen lately."""
@@ -131,8 +136,9 @@ class ApiKeys:
                 credential=f"afk:{key_id}",
             ),
         )
-        with self._lock:
-            self._known[key_id] = _Known(record.digest, ok, ends=record.expires or _NEVER)
+        if len(self._known) >= _REMEMBERED:
+            self._known = {}
+        self._known[key_id] = _Known(record.digest, ok, self._timer() + FRESH_SECONDS, record.expires or _NEVER)
         return ok
 
 

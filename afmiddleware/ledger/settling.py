@@ -43,7 +43,8 @@ def conclude(books: Books, item: Conclusion) -> Closed:
         hold.slots = []
         books.changed_holds.add(item.id)
     told = item.outcome
-    answered(books, hold, told.settlement, told.end, told.answer)
+    if hold.claim is not None:
+        answered(books, hold, told.settlement, told.end, told.answer)
     if hold.state == EXPIRED and item.outcome.settlement is not Settlement.RELEASE:
         # It was believed lost; what it says it spent counts after all.
         return _resolve(books, item.id, hold, item.outcome, "late")
@@ -136,6 +137,7 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
         books.changed.update([line.key for line in hold.lines])
         hold.amount = captured
     good = booked.settlement is Settlement.CAPTURE
-    books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
+    if hold.lines:
+        books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
     hold.state = booked.settlement
     books.changed_holds.add(name)

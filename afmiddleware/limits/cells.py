@@ -102,10 +102,14 @@ def credit(cell: Cell, mark: int, amount: int) -> None:
 
 def frees_at(cell: Cell, cap: int) -> int:
     """When some of what is counted under `cap` comes back (after `roll`); 0 for never. The soonest `resets_at`."""
-    span = cell.span
-    if span > 0 and not cell.slots:
+    span, slots, total = cell.span, cell.slots, cell.total
+    if slots and 0 < total <= cap:
+        newest, size = cell.until // span, len(slots)
+        if total == slots[newest % size]:
+            # All of it stands in the newest sub-window.
+            return (newest + size - 1) * span
+    elif span > 0 and not slots:
         return cell.until if cap else 0
-    total = cell.total
     # What frees the first unit again: room for one more than there is, or for one at all.
     return resets_at(cell, cap - total + 1 if 0 < total <= cap else 1, cap) if span else 0
 

@@ -94,12 +94,15 @@ def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int
 
 def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
     """How the limits stand, and when some of what is used of each comes back."""
-    limits = tuple([charge.limit for charge in charges])
-    return Balances(
-        limits,
-        tuple([cell.total for cell in cells]),
-        tuple([frees_at(cell, limit.cap) for cell, limit in zip(cells, limits, strict=True)]),
-    )
+    limits: list[Limit] = []
+    used: list[int] = []
+    resets: list[int] = []
+    for charge, cell in zip(charges, cells, strict=True):
+        limit = charge.limit
+        limits.append(limit)
+        used.append(cell.total)
+        resets.append(frees_at(cell, limit.cap))
+    return Balances(tuple(limits), tuple(used), tuple(resets))
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:

@@ -20,14 +20,14 @@ from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.tier import Tier
-from tests.unit.identity.conftest import FREE, Timer, settled
+from tests.unit.identity.conftest import Timer, settled
 
 NOW = 1_795_262_400_000_000
 TEXT, RECORD = new_key("acme", secrets.token_bytes, now=NOW, label="till 4", scopes=["book", "pay"])
 
 
 def ask(text: str, *answers: Any, now: int = NOW, keys: ApiKeys | None = None) -> tuple[Identified, list[Any]]:
-    return settled((keys or ApiKeys(Timer(), FREE)).check(text, now), *answers)
+    return settled((keys or ApiKeys(Timer())).check(text, now), *answers)
 
 
 def checked(head: str) -> str:
@@ -169,7 +169,7 @@ def test_an_unknown_key_costs_what_a_wrong_one_costs():
 def profiled(record: ApiKeyRecord | None) -> tuple[Identified, Counter[str]]:
     """What a key comes to, and how often each function in C was called for it."""
     calls: Counter[str] = Counter()
-    flow = ApiKeys(Timer(), FREE).check(TEXT, NOW)
+    flow = ApiKeys(Timer()).check(TEXT, NOW)
     next(flow)
     sys.setprofile(lambda _frame, event, called: calls.update([called.__name__] if event == "c_call" else []))
     try:
@@ -189,7 +189,7 @@ def test_what_is_wrong_is_told_without_the_secret():
 
 def test_a_record_is_remembered_for_five_seconds():
     timer = Timer()
-    keys = ApiKeys(timer, FREE)
+    keys = ApiKeys(timer)
     assert isinstance(ask(TEXT, RECORD, keys=keys)[0], Ok)
     timer.seconds = 4.9
     assert isinstance(ask(TEXT, keys=keys)[0], Ok)
@@ -199,7 +199,7 @@ def test_a_record_is_remembered_for_five_seconds():
 
 
 def test_a_remembered_record_still_wants_the_secret():
-    keys = ApiKeys(Timer(), FREE)
+    keys = ApiKeys(Timer())
     ask(TEXT, RECORD, keys=keys)
     other = checked(TEXT[:-7] + ("a" if TEXT[-7] != "a" else "b"))
     assert isinstance(ask(other, RECORD, keys=keys)[0], Invalid)
@@ -208,13 +208,13 @@ def test_a_remembered_record_still_wants_the_secret():
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_key_is_refused_when_its_id_is_remembered_too(text):
-    keys = ApiKeys(Timer(), FREE)
+    keys = ApiKeys(Timer())
     ask(TEXT, RECORD, keys=keys)
     assert isinstance(ask(text, keys=keys)[0], Invalid)
 
 
 def test_a_remembered_record_still_expires():
-    keys = ApiKeys(Timer(), FREE)
+    keys = ApiKeys(Timer())
     record = msgspec.structs.replace(RECORD, expires=NOW + 2_000_000)
     assert isinstance(ask(TEXT, record, keys=keys)[0], Ok)
     assert isinstance(ask(TEXT, now=NOW + 1_999_999, keys=keys)[0], Ok)
@@ -222,13 +222,13 @@ def test_a_remembered_record_still_expires():
 
 
 def test_that_a_key_is_unknown_is_not_remembered():
-    keys = ApiKeys(Timer(), FREE)
+    keys = ApiKeys(Timer())
     assert isinstance(ask(TEXT, None, keys=keys)[0], Invalid)
     assert isinstance(ask(TEXT, RECORD, keys=keys)[0], Ok)
 
 
 def test_memory_is_bounded():
-    keys = ApiKeys(Timer(), FREE)
+    keys = ApiKeys(Timer())
     text = checked(f"afk_live_{'0' * 10}_{'x' * 43}")
     for number in range(10_050):
         text = checked(f"afk_live_{number:010}_{'x' * 43}")
