@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
+from afmiddleware.callers import check_body
 from afmiddleware.effects import Call, Commit, Flow, ReadBody
 from afmiddleware.entries import entry_of, unrecorded
 from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
@@ -18,13 +19,15 @@ from afmiddleware.grammar.capability import check_capability
 from afmiddleware.lanes import Lane
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
+from afmiddleware.mapping.references import refunded_in
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, POLICY_ALLOWED, REQUEST_AMBIGUOUS, REQUEST_BATCH_REFUSED
 from afmiddleware.model.entry import Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told
+from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, Reply, Told, unjudged
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
@@ -37,6 +40,7 @@ Decide = Callable[[Plan, Lane, Asked, ActionEvent, Verdict | None], tuple[Verdic
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
 
+_ONE_KEY: Final = "An Idempotency-Key cannot stand for several actions of one request."
 _NOTHING: Final = "an extractor of the service found no value in the request"
 
 
@@ -53,15 +57,18 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     rpc = binding.protocol is not None
     if binding.implied and unproven is None:
         # The side channels of a transport: nothing is called there, and what comes along is not read.
-        return Pass(target=target)
+        return Pass(target=target) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     body: bytes | None = None
     found = Acts(())
     unread: CallError | None = None
+    key = ""
     verdict = unproven
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
+            check_body(asked, facts, body)
             found = yield from _acts(plan, facts, target, binding, body, asked)
+            key = _key(facts, binding, found)
         except CallError as error:
             asked.capability = error.capability
             unread = error
@@ -70,8 +77,10 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
             verdict = verdict or _unreadable(error, binding.capability)
         else:
             if not found.acts:
-                return Pass(target=target, body=body)
+                return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, _lane(plan, asked, act.event.capability), asked, act.event, verdict)) for act in found.acts
     ]
@@ -91,9 +100,13 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
         for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
     held = yield from _commit(_one_crowd(entries), asked)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=asked.actor, balances=held.balances, answer=held.replay)
     answers = (held, *held.others)
-    if not plan.observe and not all(one.verdict.authorized for one in answers):
+    if asked.dry or (not plan.observe and not all(one.verdict.authorized for one in answers)):
         refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        if asked.dry:
+            refused = replace(refused, dry=DryRun(observe=plan.observe))
         return refused if unread is None else replace(refused, reply=_reply_of_unread(refused, unread))
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
@@ -127,6 +140,14 @@ def _acts(  # noqa: PLR0913 (what is known of a request)
     if not many or len(many) > MAX_ACTS:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
     return Acts(tuple(_act(_proven(one, event), binding) for one in many))
+
+
+def _key(facts: HttpFacts, binding: Binding, found: Acts) -> str:
+    """The request's idempotency key, where one is read. Raises `MappingError`."""
+    key = idempotency_key(facts, required=binding.idempotency == "required") if binding.idempotency else ""
+    if key and len(found.acts) > 1:
+        raise MappingError(REQUEST_AMBIGUOUS, _ONE_KEY)
+    return key
 
 
 def _act(event: ActionEvent, binding: Binding) -> Act:
@@ -185,11 +206,13 @@ def _refused(
     answers: tuple[Held, ...],
     calls: Acts | None,
 ) -> Refused:
-    """The refusal of all actions, told by the first of them that was refused for its own sake.
+    """The refusal of all actions, told by the first of them that was refused for its own sake; or of a dry run.
 
     `calls` are the messages they came in, if any; what acts on nothing does not run either.
     """
-    first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
+    verdicts = [one.verdict for one in answers]
+    refusals = (place for place, one in enumerate(verdicts) if not one.authorized and one.code != REQUEST_BATCH_REFUSED)
+    first = next(refusals, 0)
     told = [
         Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
         for ask, act, one in zip(asks, acts, answers, strict=True)
@@ -230,4 +253,8 @@ def _admission(asked: Asked, act: Act | None, held: Held, target: Target, bindin
         settles=act.settles if act is not None else binding.settles,
         settle=act.settle if act is not None else None,
         call=act.call if act is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
+        claim=asked.claim.key if asked.claim is not None else "",
+        refunds=refunded_in(act.event if act is not None else None, binding),
+        reference=binding.reference,
     )

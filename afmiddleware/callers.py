@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
-from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
+from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.app_user import acquainted
+from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
+from afmiddleware.identity.together import flagged, flags_of, joined, observed
+from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import guess_charge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from afmiddleware.identity.app_user import AppUser
+    from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Identified
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.plan import Plan
+    from afmiddleware.plan import Asked, Plan
+
+_SAID: Final = MappingProxyType(
+    {
+        IDENTITY_INVALID: "The credential is not valid.",
+        IDENTITY_PROOF: "The proof that the caller holds the credential's key is not valid.",
+        IDENTITY_NONCE: "The proof of possession has to hold the nonce that comes with this answer.",
+        SESSION_INVALID: "The session handle is not one of this caller's.",
+    },
+)
 
 
 def identify(
@@ -25,18 +43,32 @@ def identify(
     facts: HttpFacts,
     now: int,
     known: Callable[[], AppUser | None] | None = None,
+    *,
+    spends: bool = False,
 ) -> Flow[Identified]:
-    """Who makes a request; `known` asks whom the application has signed in, where the policy takes its word."""
-    found = yield from _authenticated(plan, facts, now)
-    return found if known is None or plan.from_app is None else acquainted(plan.from_app, found, known)
+    """Who makes a request; `known` asks whom the application has signed in, where the policy takes its word.
+
+    `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
+    """
+    found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
+    if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
+        observe = plan.observes_signatures
+        checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
+        signed = yield from _looked_up(checks, plan, facts, now)
+        found = observed(found, signed) if observe else joined(found, signed)
+    if known is None or plan.from_app is None:
+        return found
+    user = acquainted(plan.from_app, found, known)
+    return user if user is found else flagged(user, flags_of(found))
 
 
-def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
-    """Run the authenticators, looking up what they ask for."""
-    flow = plan.identify(facts, now)
+def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
+    """Run authenticators, looking up what they ask for."""
     try:
         need = next(flow)
         while True:
+            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+                return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
             except IdentityUnavailableError as error:
@@ -49,6 +81,14 @@ def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
         return Unavailable(detail=str(error), retry_after=error.retry_after)
 
 
+def check_body(asked: Asked, facts: HttpFacts, body: bytes) -> None:
+    """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
+    if asked.signs is None or asked.signs(body):
+        return
+    asked.actor = anonymous(facts)
+    raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
+
+
 def identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
     """The refusal of a caller that is not who it says, or of whom that cannot be told; `None` for all others."""
     if isinstance(found, Unavailable):
@@ -56,9 +96,9 @@ def identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
         return _refused("identity.unavailable", why, capability=binding.capability, retry_after=found.retry_after)
     if isinstance(found, Invalid):
         why = "The request carries credentials that disagree, or one of them twice."
-        if found.code == "identity.invalid":
-            why = "The credential is not valid."
-        return _refused(found.code, why, capability=binding.capability)
+        if found.code in _SAID:
+            why = _SAID[found.code]
+        return replace(_refused(found.code, why, capability=binding.capability), nonce=found.nonce)
     return None
 
 

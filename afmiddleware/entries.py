@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.lanes import owner_of
+from afmiddleware.mapping.references import refund_of
 from afmiddleware.model.codes import LEDGER_UNAVAILABLE
 from afmiddleware.model.entry import Entry
 from afmiddleware.model.receipt import DecisionBody, Draft, Filled
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.plan import guess_charge
 from afmiddleware.receipts.forms import form_of, quoted
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
     dry: bool = False,
 ) -> Entry:
     """The entry of one action, at the endpoint of `binding` if it came over HTTP. `rates` are those of its lane."""
-    counted = lane.rates(event, asked.address) if rates is None else rates
+    counted = rates_of(plan, lane, asked, event) if rates is None else rates
     actor = asked.actor
     return Entry(
         id=asked.id,
@@ -63,13 +65,21 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
         claim=asked.claim,
         on_unknown=binding.on_unknown if binding is not None else None,
         on_expiry=binding.on_expiry if binding is not None else None,
-        money=event.amount if event is not None else None,
+        money=event.amount if event is not None and event.refunds is None else None,
+        refund=refund_of(event, binding.refunds if binding is not None else None),
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
         dry=dry,
+        trial=asked.dry,
     )
+
+
+def rates_of(plan: Plan, lane: Lane, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
+    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
+    rates = lane.rates(event, asked.address)
+    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
 
 
 def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
@@ -81,6 +91,7 @@ def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
         record=lambda final: _plain(plan, asked, None, final, ()),
         quiet=asked.actor.anonymous,
         counted=asked.route,
+        trial=asked.dry,
     )
 
 
@@ -104,11 +115,11 @@ def draft_of(  # noqa: PLR0913 (what a receipt says)
     rates: tuple[Charge, ...],
     spends: tuple[Charge, ...],
 ) -> Draft:
-    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal`.
+    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal` or a `dry_run`.
 
     Refusals differ in what they say, so each is written whole; intents of one lane differ in a few blanks.
     """
-    if event is None or not (final.authorized or plan.observe):
+    if event is None or asked.dry or asked.flags or not (final.authorized or plan.observe):
         return _plain(plan, asked, event, final, rates + spends)
     money = event.amount
     currency, exponent = (money.currency, money.exponent) if money is not None else ("", 0)
@@ -156,7 +167,8 @@ def _form(  # noqa: PLR0913 (what a receipt says)
 
 def _plain(plan: Plan, asked: Asked, event: ActionEvent | None, final: Verdict, charges: tuple[Charge, ...]) -> Draft:
     private = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
-    kind = "intent" if final.authorized or plan.observe else "refusal"
+    passes = final.authorized or plan.observe
+    kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
     return Draft(kind, owner_of(asked.actor), _body(plan, asked, event, final, charges), private)
 
 
@@ -205,13 +217,13 @@ def _body(
             }
             for charge in charges
         ]
-        if final.authorized or observe
+        if (final.authorized or observe) and not asked.dry
         else [],
         code=final.code,
         currency="" if amount is None else amount.currency,
         environment=plan.environment,
         exponent=0 if amount is None else amount.exponent,
-        flags=final.flags,
+        flags=(*final.flags, *asked.flags) if asked.flags else final.flags,
         id=asked.id,
         limit=final.limit,
         mode="observe" if observe else "enforce",

@@ -11,19 +11,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.callers import identify, identity_verdict
+from afmiddleware.callers import check_body, identify, identity_verdict
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
-from afmiddleware.entries import entry_of, turned_away, unrecorded
+from afmiddleware.entries import entry_of, rates_of, turned_away, unrecorded
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.agents import is_person
-from afmiddleware.identity.outcome import Ok
+from afmiddleware.identity.outcome import Invalid, Ok
+from afmiddleware.identity.together import flags_of
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
+from afmiddleware.mapping.references import reference_key, refunded_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused
+from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,30 +52,38 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     """Decide an HTTP request before its handler runs.
 
     `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
-    that no endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id. `known` asks
-    whom the application has signed in, for a policy that takes its word.
+    that no endpoint will run. A dry run is never admitted: it ends in what is told of it. `now` is in microseconds
+    since the epoch, `decision` the new decision's id. `known` asks whom the application has signed in, for a policy
+    that takes its word.
     """
+    # Screened already: it is ?1 or ?0, but where a policy that observes lets anything pass.
+    dry = facts.fields.get(b"agent-dry-run", b"?0") != b"?0"
     fault = None if screened else screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now, dry=dry)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
-        return Pass(target=target)
-    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
+        return Pass(target=target) if not dry else unjudged(plan, decision, anonymous(facts))
+    spends = binding is not None and binding.spends
+    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now, dry=dry, flags=flags_of(found))
+    asked.signs = found.signs if isinstance(found, Ok) else None
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
+    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
+    if dry and unproven is None and actor.anonymous:
+        unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
     if binding.protocol is not None or binding.extractors:
         return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
@@ -96,7 +106,12 @@ def admit_event(
 
 def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
     """The end of an admission, to be handed to the ledger without waiting; `None` when nothing was recorded."""
-    return None if admission.receipt is None else Conclusion(admission.id, outcome)
+    if admission.receipt is None:
+        return None
+    key, named = "", outcome.reference
+    if named and not admission.actor.anonymous:
+        key = reference_key(admission.actor.id, named, refund=admission.refunds is not None)
+    return Conclusion(admission.id, outcome, admission.claim, key)
 
 
 def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 0) -> Verdict:
@@ -126,15 +141,16 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         try:
             if binding.idempotency:
                 key = idempotency_key(facts, required=binding.idempotency == "required")
-            if key or reads_body(binding, facts):
+            if key or asked.signs is not None or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
+                check_body(asked, facts, body)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
         else:
             verdict, spends = _decide(plan, lane, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
-    if key and unproven is None:
+    if key and unproven is None and not asked.dry:
         asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
@@ -171,7 +187,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = lane.rates(event, asked.address)
+    rates = rates_of(plan, lane, asked, event)
     entry = entry_of(plan, lane, asked, event, verdict, spends, rates=rates, binding=binding, dry=dry)
     try:
         held = yield from Commit(entry)
@@ -179,6 +195,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         held = Held(verdict=unrecorded(error, asked.capability))
     if not held.verdict.authorized:
         plan.full.note(rates, held.verdict, asked.now)
+    if asked.dry:
+        trial = DryRun(event=event, observe=plan.observe)
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, dry=trial)
     if held.replay is not None:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
@@ -197,6 +216,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
         claimed=asked.claim is not None and held.verdict.authorized,
+        claim=asked.claim.key if asked.claim is not None else "",
+        refunds=refunded_in(event, binding),
+        reference=binding.reference if binding is not None else None,
     )
 
 
@@ -205,4 +227,6 @@ def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None
     # Without a ledger it is refused all the same, and nothing is charged.
     with suppress(LedgerUnavailableError, ReceiptError):
         yield from Post(turned_away(plan, asked, verdict))
+    if asked.dry:
+        return Refused(id=asked.id, verdict=verdict, actor=asked.actor, dry=DryRun(observe=plan.observe))
     return Pass(target=target) if plan.observe else Refused(id=asked.id, verdict=verdict, actor=asked.actor)

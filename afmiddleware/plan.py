@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from afmiddleware.identity.address import address_key
 from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import NO_BALANCES, Balances
+from afmiddleware.model.limit import NO_BALANCES, Balances, Charge, Limit
+from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
     from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
+    from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.policy.compiled import Policy
+
+_NOBODY: Final = Actor(id="address:unknown")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +51,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    signatures: Signatures | None = None
+    """Checks what agents have signed, where the policy knows any."""
+    observes_signatures: bool = False
+    """Whether a signature is only marked in the record, and changes nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
+    guesses: Limit | None = None
+    """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -63,11 +76,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Asked(msgspec.Struct, kw_only=True, gc=False):
     """What is known of who asks for what; it fills up as a decision proceeds.
 
-    `request` is the hex SHA-256 that binds the receipt to the exact request.
+    `request` is the hex SHA-256 that binds the receipt to the exact request. `flags` are marks for the record. With
+    `signs` the actor has signed one body alone, and the function says whether it is this one.
     """
 
     id: str
     actor: Actor
+    flags: tuple[str, ...] = ()
+    signs: Callable[[bytes], bool] | None = None
     route: str = ""
     capability: str = ""
     peer: str = ""
@@ -75,10 +91,22 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     now: int = 0
     """When it was asked, in microseconds since the epoch."""
     claim: Claim | None = None
+    dry: bool = False
+    """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
+    guess: bool = False
+    """Whether the credential may have been made up."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
+
+
+def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
+    """What one guess from an address is charged."""
+    if plan.guesses is None:
+        return ()
+    key = row_key("address", _NOBODY, "", None, lambda: address_key(peer))
+    return (Charge(plan.guesses, key, 1),)
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,10 +134,18 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
 
 
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked about in a dry run. Where the policy only observes, a refusal would pass all the same."""
+
+    event: ActionEvent | None = None
+    observe: bool = False
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The handler does not run. With a `reply` it is told as JSON-RPC errors.
 
-    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this.
+    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this. With `dry`
+    it was only asked what would happen, so the verdict may as well authorise it.
     """
 
     id: str
@@ -118,6 +154,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     balances: Balances = NO_BALANCES
     reply: Reply | None = None
     answer: Answer | None = None
+    dry: DryRun | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +163,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
+    `call` is this action's. `refunds` is what the action gives back, `reference` reads from the answer what a later
+    refund calls it. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -145,3 +183,12 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
+    claim: str = ""
+    refunds: Money | None = None
+    reference: ReadReference | None = None
+
+
+def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None) -> Refused:
+    """What is told of a dry run of something that is not the fence's to judge, and would run."""
+    verdict = Verdict(authorized=True, code=POLICY_ALLOWED, reason="Nothing in this request is judged.")
+    return Refused(id=decision, verdict=verdict, actor=actor, reply=reply, dry=DryRun(observe=plan.observe))

@@ -15,8 +15,8 @@ import yaml
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.events import looking_fence
 from afmiddleware.errors import ConfigError
-from afmiddleware.fence import records_in
 from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.log import records_in
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,3 +46,11 @@ def policy_at(policy: str) -> tuple[Config, Path]:
 def echo_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def who() -> str:
+    """Whom the records name as the one who gave an order: the user of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

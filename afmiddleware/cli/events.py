@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from afmiddleware.cli.common import policy_at
-from afmiddleware.config.schema import Identity
+from afmiddleware.config.identity_schema import Identity
 from afmiddleware.fence import Fence
 from afmiddleware.policy.cases import CaseError, read_event
 

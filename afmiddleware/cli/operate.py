@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
-from afmiddleware.ledger.open import open_for_changes, open_for_reading
+from afmiddleware.ledger.open import open_for_changes, open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text
 from afmiddleware.limits.stops import CONTROL
@@ -26,6 +25,8 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from afmiddleware.config.schema import Config
     from afmiddleware.model.limit import Limit
 
@@ -50,7 +51,7 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
     limits = limits_of(config)
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
-        rows = ledger.rows(keys(limits, actor))
+        rows = with_shared(config, ledger.rows(keys(limits, actor)), keys(limits, actor))
         open_holds = [hold for state in ("held", "unknown") for _, hold in ledger.holds(state)]
         found = standings(limits, actor, rows, open_holds, system_clock())
     told = [
@@ -139,8 +140,27 @@ def limits_set(  # noqa: PLR0913 (options)
         raise click.BadParameter(f"the policy has no limit {name[:64]}", param_hint="NAME")
     what = "uncap" if cap == "none" else "cap"
     value = 0 if cap == "none" else _cap(limit, cap, config)
-    order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=_who(), reason=reason)
+    order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=who(), reason=reason)
     _do(policy, order, as_json=as_json, said=f"{name} of {actor}: {cap}")
+
+
+@limits_group.command("reopen")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
+    """Open the limits that are closed because counters shared in Redis were lost, before their windows are over.
+
+    Some may then be exceeded by what they had counted.
+    """
+    config, _ = policy_at(policy)
+    rates = open_rates(config)
+    if rates is None:
+        raise click.UsageError("the policy has no rates: redis://..., so no counters are shared")
+    with closing(rates):
+        rates.check()
+        order = Order(what="reopen", key=f"rates:{rates.url.prefix}", by=who(), reason=reason)
+        _do(policy, order, as_json=as_json, said="what was closed is open", then=rates.accept)
 
 
 @click.command("freeze")
@@ -201,7 +221,7 @@ def breaker_reset(name: str, actor: str, reason: str, policy: str, *, as_json: b
     if limit is None:
         raise click.BadParameter(f"the policy has no breaker {name[:64]}", param_hint="NAME")
     key = "global" if limit.per == "global" else f"actor:{actor}"
-    order = Order(what="reset", key=key, name=limit.cell, by=_who(), reason=reason)
+    order = Order(what="reset", key=key, name=limit.cell, by=who(), reason=reason)
     _do(policy, order, as_json=as_json, said=f"the breaker {name} is closed")
 
 
@@ -222,7 +242,7 @@ def reconcile_command(reservation: str, amount: str | None, policy: str, *, rele
     text = "" if amount in (None, "all") else str(amount)
     settlement = Settlement.RELEASE if release else Settlement.CAPTURE
     with closing(open_for_changes(config, base, system_clock)) as ledger:
-        closed = ledger.commit(Settle(reservation, settlement, text, _who()))
+        closed = ledger.commit(Settle(reservation, settlement, text, who()))
     if not isinstance(closed, Closed) or not closed.state:
         raise AFError(f"there is no reservation {reservation[:64]}")
     if as_json:
@@ -254,10 +274,12 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
         click.echo(f"{one['reservation']}  {one['state']:8} {one['since']}  {one['amount']:>14}  {one['capability']}")
 
 
-def _do(policy: str, order: Order, *, as_json: bool, said: str) -> None:
+def _do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
     with closing(open_for_changes(*policy_at(policy), system_clock)) as ledger:
         closed = ledger.commit(order)
     done = isinstance(closed, Closed) and closed.booked
+    if done and then is not None:
+        then()
     if as_json:
         echo_json({"done": done, "order": order.what})
     else:
@@ -267,7 +289,7 @@ def _do(policy: str, order: Order, *, as_json: bool, said: str) -> None:
 
 def _stop(what: str, target: str, reason: str) -> Order:
     if ":" in target:
-        return Order(what=what, key=f"actor:{target}", by=_who(), reason=reason)
+        return Order(what=what, key=f"actor:{target}", by=who(), reason=reason)
     pattern = "**" if target == "all" else target
     if not {".", "*"} & set(pattern):
         name = target[:64]
@@ -277,7 +299,7 @@ def _stop(what: str, target: str, reason: str) -> Order:
         check_pattern(pattern)
     except GrammarError as error:
         raise click.BadParameter(str(error), param_hint="TARGET") from None
-    return Order(what=what, key=CONTROL, name=pattern, by=_who(), reason=reason)
+    return Order(what=what, key=CONTROL, name=pattern, by=who(), reason=reason)
 
 
 def _cap(limit: Limit, text: str, config: Config) -> int:
@@ -291,13 +313,6 @@ def _cap(limit: Limit, text: str, config: Config) -> int:
     if money.currency != limit.currency:
         raise click.BadParameter(f"the limit {limit.name} is in {limit.currency}", param_hint="CAP")
     return money.minor
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _time(at: int) -> str:

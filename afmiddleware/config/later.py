@@ -9,15 +9,12 @@ NOT_SUPPORTED: Final = "is not supported yet by this version"
 
 NOT_YET: Final = frozenset(
     {
-        "rates",
         "approvals",
         "webhooks",
         "identity.sessions",
-        "identity.web_bot_auth",
         "identity.introspection",
         "identity.client_cert",
         "identity.agent_detection",
-        "identity.public_origins",
         "identity.challenge",
         "identity.limits",
         "identity.anonymous",
@@ -31,12 +28,6 @@ NOT_YET: Final = frozenset(
         "identity.proxy.trusted_proxies",
         "identity.proxy.header",
         "identity.proxy.max_hops",
-        "identity.jwt.issuers.*.claims",
-        "identity.jwt.issuers.*.keys",
-        "identity.jwt.issuers.*.tier",
-        "identity.jwt.issuers.*.require_binding",
-        "routes.*.reference",
-        "routes.*.refunds",
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",

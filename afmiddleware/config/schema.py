@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
 
-from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.identity_schema import Identity
+from afmiddleware.config.ledger_url import check_ledger, check_rates
 from afmiddleware.config.mapped import (
     Amount,
     CallEntry,
@@ -19,6 +20,8 @@ from afmiddleware.config.mapped import (
     Model,
     OnOutcome,
     Price,
+    ReferenceEntry,
+    RefundsEntry,
     Settle,
     Value,
     check_route_capability,
@@ -33,10 +36,9 @@ from afmiddleware.config.texts import (
     Whole,
     Word,
     check_currency,
-    check_header,
     check_name,
+    check_prefix,
     check_route,
-    check_url,
     check_window,
     check_zone,
     list_of,
@@ -48,19 +50,6 @@ from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.model.limit import KEYS
 from afmiddleware.model.risk import RISKS
-
-FAMILIES: Final = {
-    "RS256": "RS and PS",
-    "RS384": "RS and PS",
-    "RS512": "RS and PS",
-    "PS256": "RS and PS",
-    "PS384": "RS and PS",
-    "PS512": "RS and PS",
-    "ES256": "ES",
-    "ES384": "ES",
-    "EdDSA": "EdDSA",
-}
-"""The algorithms of tokens, and which go together: an issuer's keys are of one kind."""
 
 MEDIA: Final = ("json", "urlencoded", "multipart")
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -75,67 +64,6 @@ class Asset(Model):
     exponent: Annotated[Whole, Field(le=18)]
 
 
-class ApiKeys(Model):
-    """API keys are accepted, and kept in the ledger."""
-
-    store: Annotated[Word, one_of("ledger")] = "ledger"
-    header: Annotated[Word, Checked(check_header)] = "x-api-key"
-
-
-class Issuer(Model):
-    """An issuer of JSON Web Tokens, and where its keys are."""
-
-    line: Line = 0
-    issuer: Annotated[Word, Checked(check_url)]
-    audience: Text
-    algorithms: Annotated[
-        tuple[Annotated[Word, one_of(*FAMILIES)], ...],
-        BeforeValidator(some_of),
-        SOME,
-    ]
-    jwks: dict[str, Any] | None = None
-    jwks_file: Text | None = None
-    jwks_uri: Annotated[Word, Checked(check_url)] | None = None
-    discovery: Annotated[Word, one_of("oidc", "rfc8414")] | None = None
-    typ: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
-    require: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ("exp", "iat", "iss", "aud", "sub")
-    leeway_s: Annotated[Whole, Field(le=300)] = 10
-    max_lifetime_s: Annotated[Whole, Field(ge=1)] = 86400
-    allow_private: Boolean = False
-
-
-class Jwt(Model):
-    """JSON Web Tokens are accepted."""
-
-    issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
-
-
-class Proxy(Model):
-    """Who says where a request comes from."""
-
-    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
-
-
-def _from_app(value: Any) -> Any:
-    return {} if value == "true" or value is True else value
-
-
-class FromApp(Model):
-    """A user whom the application has signed in is an actor. `id` is the attribute of the user that names it."""
-
-    tier: Annotated[Word, one_of("token", "verified")] = "token"
-    id: Text | Literal[""] = ""
-
-
-class Identity(Model):
-    """How callers prove who they are. Nothing here means that every caller is anonymous."""
-
-    api_keys: ApiKeys | None = None
-    jwt: Jwt | None = None
-    from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
-    proxy: Proxy = Proxy()
-
-
 class KeepEntry(Model):
     """How long money that nobody settles stays counted, and what becomes of it then."""
 
@@ -147,7 +75,8 @@ class Route(Model):
     """One endpoint, and what capability a request to it is.
 
     `on_outcome` says what becomes of the reserved money, by the class of the answer's status; `None` is the usual:
-    4xx releases it, and after 5xx its outcome is unknown. `media` are the kinds of body that are accepted where the
+    4xx releases it, and after 5xx its outcome is unknown. `reference` is what a later action with `refunds`
+    calls this one, and gives back. `media` are the kinds of body that are accepted where the
     mapping reads the body: json, or urlencoded and multipart; `max_body` is its most bytes. With a `protocol` the body
     holds calls, at most `max_batch`, each of which is an action; `methods` and `tools` say what it is.
     """
@@ -175,6 +104,8 @@ class Route(Model):
     idempotency: Annotated[Word, one_of("optional", "required")] | None = None
     on_unknown: KeepEntry | None = None
     on_expiry: KeepEntry | None = None
+    reference: ReferenceEntry | None = None
+    refunds: RefundsEntry | None = None
 
     @property
     def method(self) -> str:
@@ -274,6 +205,12 @@ class Receipts(Model):
     anchor: AnchorEntry | None = None
 
 
+class EndpointsEntry(Model):
+    """Where the fence serves its own endpoints: `prefix` is their path from the server's root down."""
+
+    prefix: Annotated[Word, Checked(check_prefix, examples=["/.well-known/agent-fence/"])] = "/.well-known/agent-fence/"
+
+
 def _version(value: Any) -> int:
     text = str(value) if isinstance(value, int) else text_of(value)
     if text == "1":
@@ -299,10 +236,12 @@ class Config(Model):
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"
+    rates: Annotated[Word, Checked(check_rates, examples=["redis://127.0.0.1:6379/0"])] | None = None
     identity: Identity = Identity()
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    endpoints: EndpointsEntry = EndpointsEntry()
     lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
         default_factory=dict,
     )

@@ -6,9 +6,10 @@ import msgspec
 
 
 class NeedKey(msgspec.Struct, frozen=True):
-    """The record of an API key, or `None`."""
+    """The record of an API key, or `None`. `seen` means that its id has led to a good key before."""
 
     key_id: str
+    seen: bool = False
 
 
 class NeedKeySet(msgspec.Struct, frozen=True):
@@ -18,4 +19,18 @@ class NeedKeySet(msgspec.Struct, frozen=True):
     kid: str
 
 
-Need = NeedKey | NeedKeySet
+class NeedOnce(msgspec.Struct, frozen=True):
+    """Whether this is the first use of `key` within `keep` microseconds, over all that share the ledger: a boolean.
+
+    `key` begins with what it is (`dpop:...`) and holds no secret. Whoever is told `True` has used it up.
+    """
+
+    key: str
+    keep: int
+
+
+class NeedRevocations(msgspec.Struct, frozen=True):
+    """Every token that was taken back before its end: a list of `Revocation`."""
+
+
+Need = NeedKey | NeedKeySet | NeedOnce | NeedRevocations

@@ -13,20 +13,22 @@ import msgspec
 from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
-from afmiddleware.ledger.claims import Claimed, claim, meet
-from afmiddleware.ledger.orders import OPERATOR, perform_order
+from afmiddleware.ledger.claims import Claimed, claim, meet, once
+from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
-from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
+from afmiddleware.limits.charge import balances, count_spends, weigh
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Order, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
 from afmiddleware.receipts.chain import Head, append
-from afmiddleware.receipts.record import aggregate
+from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.keys import ReceiptKeys
 
-FLUSH_AFTER: Final = 10_000_000
+FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
@@ -66,7 +68,7 @@ class Books:
         self.changed_holds: set[str] = set()
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
-        self.turned_away: dict[tuple[str, str], int] = {}
+        self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
         self.leases: dict[int, int] = {}
@@ -86,8 +88,12 @@ class Books:
                 return conclude(self, item)
             if isinstance(item, Settle):
                 return settle(self, item)
+            if isinstance(item, InForce):
+                return put_in_force(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
+            if isinstance(item, Once):
+                return once(self, item)
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -132,13 +138,13 @@ class Books:
 
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
-        if self.turned_away:
-            self.append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
-            self.turned_away.clear()
+        for draft in aggregates(ANONYMOUS, self.turned_away):
+            self.append(draft, ANONYMOUS)
+        self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
         entry = capped(entry, self.rows)
-        rates = weigh(entry.rates, self.rows, self.now)
+        rates = weigh_rates(entry, self.rows, self.now)
         # What is denied or frozen now is not told again what it was told when it was not.
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
             met = meet(self, entry)
@@ -151,9 +157,9 @@ class Books:
         verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
         receipt = None
         if not entry.dry:
-            passes = verdict.authorized or entry.observe
+            passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
-            count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+            count_rates(entry, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
         return Held(verdict, receipt, balances(entry.rates + entry.spends, rates[0] + spends[0]))
@@ -163,13 +169,14 @@ class Books:
 
     def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
         """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
-        count_rates(entry.rates, rates, passes=False)
-        self.changed.update([charge.key for charge in entry.rates])
+        count_rates(entry, rates, passes=False)
+        if type(entry) is not Counted:
+            self.changed.update([charge.key for charge in entry.rates])
         return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
-        passes = weighed.verdict.authorized or entry.observe
+        passes = _passes(entry, weighed.verdict)
         receipt = self._record(entry, weighed.verdict, passes=passes)
         self._reserve(entry, weighed.lines, receipt, weighed.guarded, passes=passes)
         return receipt
@@ -191,9 +198,9 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates:
+        for charge in entry.rates if type(entry) is not Counted else ():
             changed.add(charge.key)
-        if guarded is not None:
+        if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
@@ -215,6 +222,8 @@ class Books:
             currency, exponent = money.currency, money.exponent
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
             hold.reserved = money.minor
+        if entry.refund is not None:
+            hold.refund = sought(self, entry.refund)
         if entry.on_expiry is not None:
             hold.due, hold.then = self.now + entry.on_expiry.after, entry.on_expiry.then
         if entry.on_unknown is not None:
@@ -258,10 +267,11 @@ class Books:
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
             self.turned_away_since = self.now
-        what = (verdict.code, entry.counted)
+        window = window_of(entry.id, self.now)
+        what = (window, verdict.code, entry.counted)
         if what not in self.turned_away and len(self.turned_away) >= _COUNTED_APART:
             # A caller may invent methods; what it invents is counted together.
-            what = (verdict.code, "")
+            what = (window, verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
@@ -274,9 +284,23 @@ def _found_by(body: Body | Filled | Mapping[str, Value]) -> tuple[str, str, str,
     return decision, capability, verdict, code
 
 
+def _passes(entry: Entry, verdict: Verdict) -> bool:
+    """Whether the handler is about to run."""
+    return (verdict.authorized or entry.observe) and not entry.trial
+
+
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names."""
-    return sorted({item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None})
+    """The idempotency keys and references a batch names, and what it uses up."""
+    found: set[str] = set()
+    for item in items:
+        if isinstance(item, Entry):
+            for one in (item, *item.others):
+                found.update(part.key for part in (one.claim, one.refund) if part is not None)
+        elif isinstance(item, Conclusion):
+            found.update((item.claim, item.reference))
+        elif isinstance(item, Once):
+            found.add(item.key)
+    return sorted(found - {""})
 
 
 def crowds(items: Sequence[Item]) -> bool:
@@ -292,15 +316,17 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
             continue
-        if isinstance(item, Record):
-            rows.add(f"actor:{item.draft.owner}")
+        if isinstance(item, Record | InForce):
+            rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
+            continue
+        if isinstance(item, Once):
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)
             continue
         for one in (item, *item.others):
             rows.add(f"actor:{one.owner}")
-            rows.update(charge.key for charge in one.rates)
+            rows.update(charge.key for charge in one.rates if type(one) is not Counted)
             rows.update(charge.key for charge in one.spends)
             rows.update(charge.key for charge in one.slots)
     return rows, holds

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Record, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,7 +253,7 @@ class Committer:
         again = [
             ticket
             for ticket in batch
-            if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle | Record)
+            if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle | Record | InForce)
         ]
         again += undone
         with self._wake:

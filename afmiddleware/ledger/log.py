@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.base import Filter
+from afmiddleware.policy.replay import record_of
 from afmiddleware.receipts import bundle
-from afmiddleware.receipts.canonical import parse
+from afmiddleware.receipts.canonical import parse, strict_parse
 from afmiddleware.receipts.checkpoint import parse as parse_note
 from afmiddleware.receipts.merkle import Tiles, consistency, inclusion
+from afmiddleware.receipts.record import WINDOW, counted_as, decided_at
 from afmiddleware.receipts.seals import Seals
 from afmiddleware.receipts.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from afmiddleware.ledger.base import Reader
+    from afmiddleware.policy.replay import Record
     from afmiddleware.receipts.anchor import Anchor
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 RECENT = 1024
 """Among how many of the last receipts one is found by its leaf alone."""
+
+_SOON = 6 * WINDOW
 
 
 class ReceiptLog:
@@ -64,6 +69,15 @@ class ReceiptLog:
     def decision(self, decision: str) -> list[StoredReceipt]:
         """All receipts of one decision: what was decided, and how it ended."""
         return list(self._ledger.receipts(Filter(decision=decision))) if decision else []
+
+    def counted(self, decision: str) -> list[StoredReceipt]:
+        """The aggregates in which a decision without a receipt of its own is counted; one a process, as a rule one."""
+        window = counted_as(decision)
+        return list(self._ledger.receipts(Filter(decision=window))) if window else []
+
+    def is_counted_soon(self, decision: str, now: int) -> bool:
+        """Whether a decision is so young, at `now` in microseconds, that its aggregate may yet be written."""
+        return abs(now - decided_at(decision)) < _SOON
 
     def pseudonym(self, owner: str) -> str:
         """The name an owner has in the log. Raises `ReceiptError` without the log's key."""
@@ -131,3 +145,11 @@ class ReceiptLog:
                 return
             if parse(receipt.body).get("owner") == owner:
                 yield bundle.line(receipt, inclusion(receipt.seq - 1, size, tiles.node))
+
+
+def records_in(stored: Iterable[StoredReceipt]) -> Iterator[Record]:
+    """What was decided, by the receipts of a ledger."""
+    for one in stored:
+        record = record_of(strict_parse(one.receipt.body), one.receipt.disclosed)
+        if record is not None:
+            yield record

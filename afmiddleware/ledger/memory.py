@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.claims import REFERENCE, USED
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Closed, Entry, Expire
+from afmiddleware.model.entry import Closed, Entry, Expire, Once, Record
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.notary import SigningKey
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 MAX_ROWS: Final = 200_000
 KEPT_RECEIPTS: Final = 10_000
 MAX_CLAIMS: Final = 10_000
+MAX_USED: Final = 200_000
 KEPT_DOUBTS: Final = 10_000
 _BATCH: Final = 64
 _WRITE_AFTER: Final = 100_000
@@ -73,11 +76,14 @@ class MemoryLedger:
         self._since = 0
         self._swept_at = 0
         self._strangers = 0
+        self._used = 0
+        self._references: dict[str, str] = {}
         self._kept: deque[Written] = deque(maxlen=kept)
         self._tree = MemoryTree(kept, signer)
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._revocations: dict[str, Revocation] = {}
         self._lock = threading.RLock()
 
     def commit(self, item: Item) -> Held | Closed:
@@ -91,19 +97,10 @@ class MemoryLedger:
                 self._make_room(item)
             while self._due and self._due[0][0] <= now:
                 books.perform(Expire(heappop(self._due)[1]))
-            if type(item) is not Entry:
-                waits = not books.waiting
-                answer = books.perform(item)
-                self._forget(books)
-                if waits:
-                    self._since = now
-            else:
-                if item.claim is not None and len(books.claims) >= MAX_CLAIMS:
-                    self._forget_claims()
-                answer = books.perform(item)
-                if item.on_expiry is not None and item.id in books.holds:
-                    heappush(self._due, (books.holds[item.id].due, item.id))
-                books.changed_holds.clear()
+            answer = self._admit(item) if type(item) is Entry else self._perform(item)
+            if books.changed_claims:
+                self._keep_references(books)
+                books.changed_claims.clear()
             if len(books.waiting) >= _BATCH or (books.waiting and now - self._since >= _WRITE_AFTER):
                 books.catch_up()
             if len(books.written) >= _BATCH:
@@ -179,6 +176,10 @@ class MemoryLedger:
         """Every API key's record, oldest first."""
         return sorted(self._api_keys.values(), key=lambda record: record.created)
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return list(self._revocations.values())
+
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         self._api_keys[record.id] = record
@@ -186,20 +187,61 @@ class MemoryLedger:
     def close(self) -> None:
         """Nothing outlives the process."""
 
+    def _admit(self, entry: Entry) -> Held | Closed | AFError:
+        books = self._books
+        if entry.claim is not None and self._keys_claimed() >= MAX_CLAIMS:
+            self._forget_claims()
+        answer = books.perform(entry)
+        if entry.on_expiry is not None and entry.id in books.holds:
+            heappush(self._due, (books.holds[entry.id].due, entry.id))
+        # What begins cannot be forgotten yet.
+        books.changed_holds.clear()
+        return answer
+
+    def _perform(self, item: Item) -> Held | Closed | AFError:
+        """Book an item that is no entry, do what it says was done, and forget what it has ended."""
+        books = self._books
+        if not books.waiting:
+            self._since = books.now
+        if type(item) is Once and self._used >= MAX_USED:
+            self._forget_claims()
+        answer = books.perform(item)
+        if type(item) is Once and item.key in books.changed_claims:
+            self._used += 1
+        if type(answer) is not Closed:
+            return answer
+        if type(item) is Record:
+            if item.api_key is not None:
+                self.put_api_key(item.api_key)
+            if item.revocation is not None:
+                kept = {key: one for key, one in self._revocations.items() if one.until >= books.now}
+                self._revocations = {**kept, item.revocation.key: item.revocation}
+            if item.erase:
+                self._keep()
+                self._kept = deque(
+                    (one.without(item.erase) if one.seq in item.erase_in else one for one in self._kept),
+                    self._kept.maxlen,
+                )
+        self._forget(books)
+        return answer
+
     def _whole(self) -> Books:
-        """The books with everything in the log that is to be in it, for whoever looks."""
-        self._books.catch_up()
+        """The books with all in the log that is to be in it, for whoever looks: what waits, and what was counted."""
+        books, now = self._books, self._clock()
+        if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
+            books.now = now
+            books.flush_turned_away()
+        books.catch_up()
         self._keep()
-        return self._books
+        return books
 
     def _keep(self) -> None:
-        """Take over the receipts that were written."""
+        """Keep the receipts that were written, to be read."""
         books = self._books
         self._kept += books.written
         self._tree.add([written.leaf for written in books.written])
         books.written.clear()
         books.changed.clear()
-        books.changed_claims.clear()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
@@ -209,7 +251,7 @@ class MemoryLedger:
                 self._doubts.append(name)
                 if hold.due:
                     heappush(self._due, (hold.due, name))
-            elif hold.state != "held" and not hold.slots:
+            elif hold.state != "held" and not hold.slots and not hold.referenced:
                 del books.holds[name]
         while len(self._doubts) > KEPT_DOUBTS:
             # What is dropped stays counted.
@@ -218,13 +260,28 @@ class MemoryLedger:
                 del books.holds[name]
         books.changed_holds.clear()
 
+    def _keep_references(self, books: Books) -> None:
+        """Let the last `KEPT_DOUBTS` references be found; what cannot be found any more stays counted."""
+        for key, claimed in books.changed_claims.items():
+            if claimed is not None and claimed.state == REFERENCE:
+                self._references.setdefault(key, claimed.hold)
+        while len(self._references) > KEPT_DOUBTS:
+            key = next(iter(self._references))
+            books.claims.pop(key, None)
+            books.holds.pop(self._references.pop(key), None)
+
+    def _keys_claimed(self) -> int:
+        return len(self._books.claims) - self._used - len(self._references)
+
     def _forget_claims(self) -> None:
         """Forget the keys whose time is over. Raises `LedgerUnavailableError` when none is: a key runs only once."""
         books = self._books
         for key in [key for key, claimed in books.claims.items() if claimed.expires <= books.now]:
             del books.claims[key]
-        if len(books.claims) >= MAX_CLAIMS:
-            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys, its most"
+        self._used = sum(claimed.state == USED for claimed in books.claims.values())
+        self._references = {key: name for key, name in self._references.items() if key in books.claims}
+        if self._keys_claimed() >= MAX_CLAIMS or self._used >= MAX_USED:
+            msg = f"the ledger holds {MAX_CLAIMS} idempotency keys or {MAX_USED} proofs that were used, its most"
             raise LedgerUnavailableError(msg, retry_after=60)
 
     def _make_room(self, item: Item) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.limits.breaker import reset
+from afmiddleware.limits.cells import NEVER, Cell
 from afmiddleware.limits.rows import More, Row
-from afmiddleware.model.entry import Closed
-from afmiddleware.receipts.record import operation
+from afmiddleware.limits.stops import CONTROL
+from afmiddleware.model.entry import Closed, Order, Record
+from afmiddleware.receipts.record import operation, policy_change
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
-    from afmiddleware.model.entry import Order
+    from afmiddleware.model.api_key import ApiKeyRecord
+    from afmiddleware.model.entry import InForce
+    from afmiddleware.model.revocation import Revocation
 
 OPERATOR: Final = "operator"
 """The owner of the receipts of orders."""
@@ -22,8 +26,15 @@ def perform_order(books: Books, order: Order) -> Closed:
     row = books.rows.get(order.key) or Row({})
     if not _would_change(row, order):
         return Closed(booked=False, state=order.what)
-    receipt = books.append(operation(OPERATOR, order), OPERATOR)
+    # That shared counters begin is nothing new; that they begin again is.
+    recorded = order.what != "begin" or bool(row.cells)
+    receipt = books.append(operation(OPERATOR, order), OPERATOR) if recorded else None
     row = books.rows.setdefault(order.key, row)
+    if order.what == "begin":
+        row.cells = {order.name: Cell(NEVER, 0, 0, [])}
+        books.changed.add(order.key)
+    if order.what in ("begin", "reopen"):
+        return Closed(booked=True, receipt=receipt, state=order.what)
     more = row.more = row.more or More()
     if order.what == "freeze":
         more.frozen[order.name] = order.reason
@@ -41,8 +52,46 @@ def perform_order(books: Books, order: Order) -> Closed:
     return Closed(booked=True, receipt=receipt, state=order.what)
 
 
+def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Record:
+    """The storing of an API key's record, on record: `what` is `key.new`, `key.import`, `key.rotate` or `key.revoke`.
+
+    Whose key it is, who changed it and why stand in the receipt only as commitments; the id of a key is public.
+    """
+    order = Order(what=what, key=f"key:{record.account}", name=record.id, by=by, reason=reason)
+    return Record(operation(OPERATOR, order), api_key=record)
+
+
+def taking_back(revocation: Revocation, by: str, reason: str = "") -> Record:
+    """The taking back of tokens, on record. Whose they were stands in the receipt only as a commitment."""
+    target = f"{revocation.kind}:{revocation.issuer}|{revocation.name}"
+    order = Order(what="token.revoke", key=target, name=revocation.kind, by=by, reason=reason)
+    return Record(operation(OPERATOR, order), revocation=revocation)
+
+
+def put_in_force(books: Books, item: InForce) -> Closed:
+    """Record that another policy decides from here on, or the same one in another mode.
+
+    The first policy of a log is only remembered: every decision names the one that made it.
+    """
+    row = books.rows.setdefault(CONTROL, Row({}))
+    more = row.more = row.more or More()
+    old, new = more.policy, (item.policy, item.mode)
+    if old == new:
+        return Closed(booked=False, state="policy")
+    receipt = None
+    if any(old) or books.head.size:
+        receipt = books.append(policy_change(OPERATOR, old, item), OPERATOR)
+    more.policy = new
+    books.changed.add(CONTROL)
+    return Closed(booked=receipt is not None, receipt=receipt, state="policy")
+
+
 def _would_change(row: Row, order: Order) -> bool:
     more = row.more or More()
+    if order.what == "reopen":
+        return True
+    if order.what == "begin":
+        return order.name not in row.cells
     if order.what == "freeze":
         return order.name not in more.frozen
     if order.what == "cap":

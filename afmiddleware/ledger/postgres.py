@@ -15,12 +15,14 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
+from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -32,14 +34,15 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
 _IDLE: Final = 60.0
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class PostgresReader:
@@ -146,6 +149,10 @@ class PostgresReader:
         """Every API key's record, oldest first."""
         return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
+
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""
         pool, self._pool = self._pool, None
@@ -217,6 +224,7 @@ class PostgresLedger(PostgresReader):
         signing: Path | None = None,
         signer: Signer | None = None,
         anchor: AnchorFile | None = None,
+        rates: Rates | None = None,
         deadline: float | None = None,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
@@ -229,11 +237,23 @@ class PostgresLedger(PostgresReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer),
+            open_writer,
             undo,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -249,15 +269,12 @@ class PostgresLedger(PostgresReader):
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
-        query = (
-            "INSERT INTO {}.api_key VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE"
-            " SET account = excluded.account, created = excluded.created, data = excluded.data"
-        )
         with self._read() as connection:
-            values = (record.id, record.account, record.created, _pack(record))
-            connection.execute(sql.SQL(query).format(self._schema), values)
+            connection.execute(Statements(self._url.schema).put_api_key, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
         self._committer.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

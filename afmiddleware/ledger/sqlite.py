@@ -13,12 +13,13 @@ import msgspec
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.anchor import check_anchor
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
-from afmiddleware.ledger.sqlite_writer import SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, stored
+from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
     from afmiddleware.ledger.anchor import AnchorFile
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
-_pack = msgspec.msgpack.Encoder().encode
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class SqliteReader:
@@ -140,6 +142,11 @@ class SqliteReader:
         with self._read() as connection:
             return [_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")]
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        with self._read() as connection:
+            return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
+
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""
         connection = getattr(self._local, "connection", None)
@@ -179,6 +186,7 @@ class SqliteLedger(SqliteReader):
         secret: bytes | None = None,
         signer: Signer | None = None,
         anchor: AnchorFile | None = None,
+        rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
         self.keys = prepare(location, secret, signer)
@@ -191,11 +199,23 @@ class SqliteLedger(SqliteReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer),
+            open_writer,
             undo,
             deadline=deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -212,12 +232,11 @@ class SqliteLedger(SqliteReader):
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         with self._read() as connection, transaction(connection):
-            connection.execute(
-                "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)",
-                (record.id, record.account, record.created, _pack(record)),
-            )
+            connection.execute(PUT_API_KEY, api_key_row(record))
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
         self._committer.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

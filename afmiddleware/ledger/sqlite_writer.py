@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
-from afmiddleware.ledger.stored import without
+from afmiddleware.ledger.stored import api_key_row, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -35,6 +36,8 @@ EXPIRED_AT_ONCE: Final = 100
 FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
+PUT_API_KEY: Final = "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)"
+_REVOCATION: Final = "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)"
 _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
@@ -62,6 +65,11 @@ _STALE = (
         "claim",
         "SELECT 1 FROM claim WHERE expires < ? LIMIT 1",
         "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires < ? LIMIT ?)",
+    ),
+    (
+        "revocation",
+        "SELECT 1 FROM revocation WHERE until < ? LIMIT 1",
+        "DELETE FROM revocation WHERE key IN (SELECT key FROM revocation WHERE until < ? LIMIT ?)",
     ),
     (
         "lease",
@@ -114,7 +122,7 @@ class SqliteWriter:
         except sqlite3.Error as error:
             msg = f"the ledger {self._path} cannot be read: {error}"
             raise LedgerUnavailableError(msg) from error
-        if late:
+        if late or self._seen.turned_away:
             self._transact(late, flush=False)
         try:
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
@@ -196,14 +204,17 @@ class SqliteWriter:
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
         keys, holds = keys_of(items)
-        if holds:
-            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", holds):
+        claims = claims_of(items)
+        wanted = sorted(holds)
+        while wanted:
+            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", wanted):
                 hold = books.holds[name] = unpack_hold(data)
-                keys.add(f"actor:{hold.owner}")
-                keys.update(line.key for line in hold.lines)
+                keys |= keys_of_hold(hold)
+            wanted, more = lacks(books.holds, holds, claims)
+            holds.update(wanted)
+            claims += more
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
-        claims = claims_of(items)
         if claims:
             for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
                 books.claims[key] = unpack_claim(data)
@@ -258,6 +269,10 @@ class SqliteWriter:
     def _carry_out(self, record: Record, size: int) -> None:
         """Do what a record says was done."""
         connection = self._connection
+        if record.api_key is not None:
+            connection.execute(PUT_API_KEY, api_key_row(record.api_key))
+        if record.revocation is not None:
+            connection.execute(_REVOCATION, revocation_row(record.revocation))
         if record.new_key:
             connection.execute("UPDATE head SET signer = ?", (record.new_key,))
             connection.execute("INSERT INTO signing_key VALUES (?, ?, ?)", (record.new_key, size, record.proof))

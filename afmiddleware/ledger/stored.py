@@ -15,6 +15,9 @@ from afmiddleware.receipts.verify import StoredReceipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from afmiddleware.model.api_key import ApiKeyRecord
+    from afmiddleware.model.revocation import Revocation
+
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 _pack = msgspec.msgpack.Encoder().encode
 _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
@@ -27,7 +30,7 @@ class Seen(msgspec.Struct):
     """
 
     head: Head | None = None
-    turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    turned_away: dict[tuple[int, str, str], int] = msgspec.field(default_factory=dict)
     turned_away_since: int = 0
     holder: int = 0
     lease: int = 0
@@ -36,6 +39,9 @@ class Seen(msgspec.Struct):
     def hold(self, draw: Callable[[int], bytes]) -> None:
         """Give this process a name of its own to hold slots under. A forked child is another process."""
         if self.pid != os.getpid():
+            if self.pid:
+                # Its parent records what was counted there.
+                self.turned_away = {}
             self.pid, self.lease = os.getpid(), 0
             self.holder = int.from_bytes(draw(8)) >> 2
 
@@ -58,6 +64,16 @@ def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, by
             "ts": ts,
         },
     )
+
+
+def api_key_row(record: ApiKeyRecord) -> tuple[str, str, int, bytes]:
+    """The row of an API key's record: id, account, when it was made, and all of it."""
+    return record.id, record.account, record.created, _pack(record)
+
+
+def revocation_row(revocation: Revocation) -> tuple[str, int, bytes]:
+    """The row of a token that was taken back: its key, until when it is kept, and all of it."""
+    return revocation.key, revocation.until, _pack(revocation)
 
 
 def without(packed: bytes | None, names: Collection[str]) -> bytes | None:

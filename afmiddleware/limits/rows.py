@@ -21,13 +21,15 @@ class More(msgspec.Struct, array_like=True):
 
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
     open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
-    true, and says why its requests are `frozen`.
+    true, and says why its requests are `frozen`. `policy` is what decided last, as digest and mode, in the row of what
+    holds for everybody.
     """
 
     busy: dict[str, dict[int, int]] = {}
     trips: dict[str, Trip] = {}
     caps: dict[str, tuple[int, bool]] = {}
     frozen: dict[str, str] = {}
+    policy: tuple[str, str] = ("", "")
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -61,6 +63,18 @@ class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
     holder: int
 
 
+class Refunding(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an action gives back once it was performed: of which decision (empty: of none), and how much at most.
+
+    `amount` is in minor units of `currency`, -1 for all that is left.
+    """
+
+    of: str
+    amount: int
+    currency: str
+    exponent: int
+
+
 class Hold(msgspec.Struct, array_like=True):
     """A reservation: all that is needed to end it.
 
@@ -68,6 +82,7 @@ class Hold(msgspec.Struct, array_like=True):
     nothing could be recorded. `amount` is what counts now and `reserved` what was asked for; `currency` is empty where
     no money was. What is not settled at `due` becomes what `then` says, 0 for never; `unknown_after` and `unknown_then`
     are for an unknown outcome. `claim` is the idempotency key it was made under: the key, what was asked, until when.
+    `refund` is what it gives back, and `referenced` says that a later one may give it back.
     """
 
     owner: str
@@ -86,6 +101,8 @@ class Hold(msgspec.Struct, array_like=True):
     unknown_after: int = 0
     unknown_then: str = ""
     claim: tuple[str, str, int] | None = None
+    refund: Refunding | None = None
+    referenced: bool = False
 
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.limit import NO_BALANCES, Balances, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
-    nothing is written. `others` are the further actions of the same request: all of them pass, or none is charged.
+    nothing is written; a `trial` is counted under the rates and recorded, and that is all. `others` are the further
+    actions of the same request: all of them pass, or none is charged.
     """
 
     id: str
@@ -39,12 +42,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_unknown: Keep | None = None
     on_expiry: Keep | None = None
     claim: Claim | None = None
+    refund: Refund | None = None
     money: Money | None = None
     capability: str = ""
     quiet: bool = False
     counted: str = ""
     observe: bool = False
     dry: bool = False
+    trial: bool = False
     others: tuple[Entry, ...] = ()
 
 
@@ -59,6 +64,18 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     keep: int
 
 
+class Refund(msgspec.Struct, frozen=True, gc=False):
+    """What an action gives back of an earlier one, which is found by `key`.
+
+    `amount` is in minor units of `currency`, -1 for all that is left. The currency is empty where none was named.
+    """
+
+    key: str
+    amount: int = -1
+    currency: str = ""
+    exponent: int = 0
+
+
 class Keep(msgspec.Struct, frozen=True, gc=False):
     """For how many microseconds money that nobody settles stays counted, and what `then`: `capture` or `release`."""
 
@@ -67,17 +84,23 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
-    """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome."""
+    """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome.
+
+    `claim` is the key of its `Claim`, and `reference` that under which a later refund finds it; both may be empty.
+    """
 
     id: str
     outcome: Outcome
+    claim: str = ""
+    reference: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """A receipt about the log or the fence themselves: a rotation, a redaction, what an operator did.
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
-    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`.
+    private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
+    the record of an API key that is stored with it, `revocation` a token that is taken back.
     """
 
     draft: Draft
@@ -85,6 +108,21 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     proof: bytes = b""
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
+    api_key: ApiKeyRecord | None = None
+    revocation: Revocation | None = None
+
+
+class InForce(msgspec.Struct, frozen=True, gc=False):
+    """That a policy decides from here on; recorded where another one did before.
+
+    `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`), `by`
+    on whose word.
+    """
+
+    policy: str
+    mode: str
+    cause: str = "start"
+    by: str = ""
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +136,17 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
     settlement: Settlement
     amount: str = ""
     by: str = ""
+
+
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """Something that may be used once within `keep` microseconds: the id of a proof, a nonce.
+
+    `key` names it among all that use this, so it begins with what it is (`dpop:...`). The answer is booked for whoever
+    comes first, over every thread, process and host of the ledger; it leaves no receipt.
+    """
+
+    key: str
+    keep: int
 
 
 class Expire(msgspec.Struct, frozen=True, gc=False):
@@ -136,8 +185,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something the operator wants, recorded like everything else.
 
     `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
-    (the limit `name`, to `value`; with `override` also wider than the policy has it), or `reset` (the breaker of the
-    counter `name`). `key` is the row's key. `by` and `reason` are for the record.
+    (the limit `name`, to `value`; with `override` also wider than the policy has it), `reset` (the breaker of the
+    counter `name`); or, of counters that hosts share, `begin` (the epoch `name`) and `reopen` (what is closed because
+    some were lost; here that is only recorded). `key` is the row's key. `by` and `reason` are for the record.
     """
 
     what: str
@@ -149,5 +199,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
 """What a ledger commits."""

@@ -57,8 +57,12 @@ class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
 
 
 class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
-    """The body of an `outcome`, likewise. `overrun`: minor units spent beyond the reservation."""
+    """The body of an `outcome`, likewise.
 
+    `overrun`: minor units spent beyond the reservation. `by` is there when somebody else than the handler said it.
+    """
+
+    by: str | msgspec.UnsetType = msgspec.UNSET
     capability: str
     captured: str
     clock_back: bool | msgspec.UnsetType = msgspec.UNSET

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.pep.closed import Closed
 
 _log = logging.getLogger("afmiddleware")
 
@@ -91,9 +92,10 @@ class FenceMiddleware:
         fence: Fence | None = None,
     ) -> None:
         self.app = app
-        self.fence = fence if fence is not None else Fence.from_file(policy)
+        self._closed: Closed | None = None
         self._router: Router | None = None
         self._watched = False
+        self.fence = fence if fence is not None else Fence.from_file(policy)
 
     def make_router(self, scope: Scope) -> Router:
         """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
@@ -103,7 +105,9 @@ class FenceMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection. Raises `AFError` for a kind of connection the fence does not know."""
         kind = scope["type"]
-        if kind == "http":
+        if self._closed is not None:
+            await self._closed(scope, receive, send)
+        elif kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":
             await self._websocket(scope, receive, send)
@@ -119,7 +123,8 @@ class FenceMiddleware:
         scope = {**scope, "headers": [*facts.headers]}
         now = fence.clock()
         io = _Io(fence, receive, facts)
-        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send):
+        known = partial(_known, scope) if fence.plan.from_app is not None else None
+        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send, known):
             return
         try:
             routing = (self._router or self._start(scope)).begin(scope)
@@ -128,7 +133,6 @@ class FenceMiddleware:
             await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
-            known = partial(_known, scope) if fence.plan.from_app is not None else None
             passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return
@@ -227,7 +231,7 @@ class FenceMiddleware:
         first = await receive()
         try:
             self._start(scope)
-        except ConfigError as error:
+        except AFError as error:
             _log.critical("the application cannot be fenced: %s", error)
             await send({"type": "lifespan.startup.failed", "message": f"afmiddleware: {error}"})
             return

@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.model.receipt import Body, Draft, Filled, Receipt
 from afmiddleware.receipts.canonical import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from afmiddleware.model.receipt import Value
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -59,7 +60,10 @@ class OwnerEnd(Protocol):
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
-    """A receipt at its place in the log. `ts` is its time there, `salts` are those of its private members."""
+    """A receipt at its place in the log. `ts` is its time there, `salts` are those of its private members.
+
+    The values of the members `gone` were deleted.
+    """
 
     draft: Draft
     seq: int
@@ -68,15 +72,35 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     leaf: bytes
     salts: bytes = b""
+    gone: frozenset[str] = frozenset()
+
+    def without(self, names: Collection[str]) -> Written:
+        """The same without the values and salts of some private members."""
+        private = {name: None if name in names else value for name, value in self._private().items()}
+        kept = [
+            bytes(SALT_BYTES) if name in names else salt for name, salt in zip(private, _salts(self.salts), strict=True)
+        ]
+        told = self.draft.body
+        if type(told) is Filled:
+            draft = replace(self.draft, body=replace(told, values=tuple(private.values())))
+        else:
+            draft = replace(self.draft, private=private)
+        return replace(self, draft=draft, salts=b"".join(kept), gone=self.gone.union(names))
 
     def receipt(self, keys: ReceiptKeys) -> Receipt:
         """The receipt as it is stored, authenticated."""
-        told = self.draft.body
-        private = self.draft.private
-        if type(told) is Filled:
-            private = dict(zip(told.form.private, told.values, strict=True))
-        disclosed = dict(zip(private, zip(_salts(self.salts), private.values(), strict=True), strict=True))
+        disclosed = {
+            name: (salt, value)
+            for salt, (name, value) in zip(_salts(self.salts), self._private().items(), strict=True)
+            if name not in self.gone
+        }
         return Receipt(seq=self.seq, body=self.body, leaf=self.leaf, mac=keys.mac(self.leaf), disclosed=disclosed)
+
+    def _private(self) -> Mapping[str, str | None]:
+        told = self.draft.body
+        if type(told) is Filled:
+            return dict(zip(told.form.private, told.values, strict=True))
+        return self.draft.private
 
 
 def append(  # noqa: PLR0913 (what a receipt is made of)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 
-from afmiddleware.errors import ConfigError
+from afmiddleware.errors import AFError, ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.model.http import Target
 from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
+from afmiddleware.pep.closed import Closed
 from afmiddleware_fastapi.audit import listing
 from afmiddleware_fastapi.resolver import Resolver, Routed, Unrouted
 from afmiddleware_fastapi.seal import SealedScope, left_unsealed
@@ -21,17 +22,26 @@ if TYPE_CHECKING:
     import os
 
     from starlette.applications import Starlette
-    from starlette.types import Scope
+    from starlette.types import ASGIApp, Scope
 
 
 class FenceMiddleware(AsgiFence):
     """Put it on with `app.add_middleware(FenceMiddleware, policy="fence.yaml")`, before any other middleware.
 
     The first one added stands innermost, so the application's own CORS and error layers dress refusals too;
-    `install` puts it there whatever was added before. Raises `ConfigError` with every problem of the policy. At the
+    `install` puts it there whatever was added before. Starlette makes it when the server starts: a policy that is wrong
+    fails the start with every problem, and where the server has no lifespan every request is answered 503. At the
     start it also audits the application: a binding without an endpoint, or a layer between the fence and the handlers
     that is neither known to be harmless nor named under `inner_middleware:`, stops it.
     """
+
+    def __init__(
+        self, app: ASGIApp, policy: str | os.PathLike[str] | None = None, *, fence: Fence | None = None
+    ) -> None:
+        try:
+            super().__init__(app, policy, fence=fence)
+        except AFError as error:
+            self._closed = Closed(error)
 
     def make_router(self, scope: Scope) -> FastApiRouter:
         """The router of the application in the scope, audited. Raises `ConfigError`."""

@@ -42,7 +42,8 @@ class Served:
             "TEST_MARKS": str(site.folder / "marks"),
             "TEST_KIND": kind[:4],
         }
-        self._log = (site.folder / f"server-{self.port}.log").open("wb")
+        self.log = site.folder / f"server-{self.port}.log"
+        self._log = self.log.open("wb")
         self.process = subprocess.Popen(
             command, env=environment, pass_fds=[int(fd)], stdout=self._log, stderr=self._log, cwd=APP
         )
@@ -156,3 +157,11 @@ def test_a_stream_comes_piece_by_piece_and_a_client_may_leave_it(site: Site, kin
     ends = sorted(str(body["end"]) for body in site.bodies("outcome"))
     assert ends == ["client_gone", "ok"]
     assert site.counted() == 200
+
+
+def test_a_broken_policy_fails_the_start_and_says_why(site: Site, kind: str) -> None:
+    site.policy.write_text("version: 1\nservice: s\nrulez: []\n", encoding="utf-8")
+    with Served(site, kind) as server:
+        assert server.process.wait(PATIENCE) != 0
+    assert "fence.yaml:3:1: unknown key 'rulez'; did you mean 'rules'?" in server.log.read_text()
+    assert not (site.folder / "marks").exists()

@@ -168,3 +168,11 @@ def test_a_failing_view_keeps_the_money_counted(site: Site) -> None:
 
 def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
+
+
+def test_a_broken_policy_fails_the_start_and_says_why(site: Site) -> None:
+    site.policy.write_text("version: 1\nservice: s\nrulez: []\n", encoding="utf-8")
+    with Gunicorn(site) as server:
+        assert server.process.wait(PATIENCE) != 0
+    assert "fence.yaml:3:1: unknown key 'rulez'; did you mean 'rules'?" in server.log.read_text()
+    assert not (site.folder / "marks").exists()

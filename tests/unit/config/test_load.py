@@ -52,7 +52,7 @@ def test_every_entry_knows_its_line(full):
         line_of("/health"),
         line_of("/live"),
         line_of("/v1/flights"),
-        50,
+        line_of("route: POST /v1/bookings"),
     ]
     assert full.rules.deny[1].line == line_of("no-wipe")
     assert full.rules.allow[0].line == line_of("- flights.search")

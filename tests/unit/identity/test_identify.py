@@ -14,7 +14,7 @@ from afmiddleware.identity.api_keys import ApiKeys, new_key
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
-from tests.unit.identity.conftest import Desk, Timer, request, settled
+from tests.unit.identity.conftest import FREE, Desk, Timer, request, settled
 
 DESK = Desk()
 NOW = DESK.clock()
@@ -36,7 +36,7 @@ def x_key(text: str, name: bytes = X_KEY) -> tuple[bytes, bytes]:
 
 
 def doors(*, keys: bool = True, tokens: bool = True, header: bytes = X_KEY) -> Authenticators:
-    return Authenticators(ApiKeys(Timer()) if keys else None, header, DESK.tokens if tokens else None)
+    return Authenticators(ApiKeys(Timer(), FREE) if keys else None, header, DESK.tokens if tokens else None)
 
 
 def identify(*headers: tuple[bytes, bytes], query: bytes = b"", at: Authenticators | None = None) -> Identified:
@@ -233,7 +233,7 @@ def test_recalling_never_says_more_than_looking(headers, query):
 def test_a_credential_that_was_good_is_recalled_until_it_ends():
     desk, timer = Desk(), Timer()
     token = desk.issuer.mint(exp=NOW // 1_000_000 + 30)
-    at = Authenticators(ApiKeys(timer), X_KEY, desk.tokens)
+    at = Authenticators(ApiKeys(timer, FREE), X_KEY, desk.tokens)
     for text, answers in ((KEY, [RECORD]), (token, [])):
         head = request(bearer(text))
         assert at.recall(head, NOW) is None

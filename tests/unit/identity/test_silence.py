@@ -14,7 +14,7 @@ from afmiddleware.identity.api_keys import ApiKeys, new_key
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok, Unavailable
-from tests.unit.identity.conftest import Desk, Timer, request
+from tests.unit.identity.conftest import FREE, Desk, Timer, request
 
 DESK = Desk()
 NOW = DESK.clock()
@@ -36,7 +36,7 @@ def told(found: Identified) -> str:
 
 
 def identify(*headers: tuple[bytes, bytes], record: Any = None, query: bytes = b"") -> tuple[Identified, ApiKeys]:
-    keys = ApiKeys(Timer())
+    keys = ApiKeys(Timer(), FREE)
     flow = Authenticators(keys, b"x-api-key", DESK.tokens).identify(request(*headers, query=query), NOW)
     try:
         need = next(flow)

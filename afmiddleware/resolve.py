@@ -1,0 +1,56 @@
+"""Looking up what identity asks for: in the ledger, and behind the URLs of the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from afmiddleware.identity.needs import NeedKey, NeedOnce, NeedRevocations
+from afmiddleware.model.entry import Closed, Once
+
+if TYPE_CHECKING:
+    from afmiddleware.identity.needs import Need
+    from afmiddleware.ledger.base import Ledger
+    from afmiddleware.lookups.jwks import KeySources
+
+
+class Resolver:
+    """Answers the needs of identity, in sync and in async code.
+
+    Raises `IdentityUnavailableError` or `LedgerUnavailableError` when something cannot be told now.
+    """
+
+    def __init__(self, ledger: Ledger, keys: KeySources) -> None:
+        self._ledger = ledger
+        self._keys = keys
+
+    def resolve(self, need: Need) -> Any:
+        """Look up what identity needs, blocking."""
+        if isinstance(need, NeedKey):
+            return self._ledger.api_key(need.key_id)
+        if isinstance(need, NeedOnce):
+            return _first(self._ledger.commit(Once(need.key, need.keep)))
+        if isinstance(need, NeedRevocations):
+            return self._ledger.revocations()
+        return self._keys.wait(need)
+
+    async def aresolve(self, need: Need) -> Any:
+        """Look up what identity needs without blocking the event loop."""
+        ledger = self._ledger
+        if isinstance(need, NeedKey):
+            return (
+                ledger.api_key(need.key_id) if ledger.inline else await asyncio.to_thread(ledger.api_key, need.key_id)
+            )
+        if isinstance(need, NeedOnce):
+            return _first(await ledger.acommit(Once(need.key, need.keep)))
+        if isinstance(need, NeedRevocations):
+            return ledger.revocations() if ledger.inline else await asyncio.to_thread(ledger.revocations)
+        return await self._keys.await_(need)
+
+    def close(self) -> None:
+        """Let go of every resource but the ledger."""
+        self._keys.close()
+
+
+def _first(answer: object) -> bool:
+    return isinstance(answer, Closed) and answer.booked

@@ -1,0 +1,113 @@
+"""A fence that cannot be made: the server does not start, and where it has no lifespan nothing runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integrations.uvicorn.served import PATIENCE
+
+HERE = Path(__file__).parent
+POLICY = "version: 1\nservice: s\nledger: {ledger}\nroutes:\n  - {{route: GET /health, public: true}}\n{more}"
+
+
+def missing(folder: Path) -> str:
+    return "the policy file cannot be read"
+
+
+def misspelt(folder: Path) -> str:
+    (folder / "fence.yaml").write_text(POLICY.format(ledger="memory", more="rulez: []\n"))
+    return "fence.yaml:6:1: unknown key 'rulez'"
+
+
+def no_place_for_the_ledger(folder: Path) -> str:
+    (folder / "file").write_text("")
+    (folder / "fence.yaml").write_text(POLICY.format(ledger="sqlite:///file/fence.db", more=""))
+    return "file/fence.db"
+
+
+def no_such_endpoint(folder: Path) -> str:
+    (folder / "fence.yaml").write_text(POLICY.format(ledger="memory", more="  - {route: GET /no, public: true}\n"))
+    return "GET /no"
+
+
+FAULTS = [missing, misspelt, no_place_for_the_ledger, no_such_endpoint]
+UVICORN = ["uvicorn", "--fd", "{fd}", "--app-dir", str(HERE), "--log-level", "warning"]
+HYPERCORN = ["hypercorn", "--bind", "fd://{fd}", "--log-level", "warning"]
+
+
+@contextmanager
+def served(folder: Path, words: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+    """The application under a server at a loopback port that was free, and what the server says."""
+    log = folder / "server.log"
+    with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as told:
+        listening.set_inheritable(True)
+        port, fd = listening.getsockname()[1], listening.fileno()
+        command = [sys.executable, "-m", *(word.format(fd=fd) for word in words), "late_app:app"]
+        environment = {
+            **os.environ,
+            "TEST_POLICY": str(folder / "fence.yaml"),
+            "TEST_MARKS": str(folder / "marks"),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+        }
+        environment.pop("AFM_POLICY", None)
+        process = subprocess.Popen(command, env=environment, pass_fds=[fd], stdout=told, stderr=told, cwd=HERE)
+        try:
+            yield process, f"127.0.0.1:{port}", log
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("server", ["uvicorn", "uvicorn on", "hypercorn"])
+def test_the_server_does_not_start_and_says_why(tmp_path: Path, server: str, fault: object) -> None:
+    if server == "hypercorn":
+        pytest.importorskip("hypercorn")
+    said = fault(tmp_path)  # type: ignore[operator]
+    words = {"uvicorn": UVICORN, "uvicorn on": [*UVICORN, "--lifespan", "on"], "hypercorn": HYPERCORN}[server]
+    with served(tmp_path, words) as (process, _, log):
+        # Hypercorn's own worker fails; its parent ends with 0 all the same.
+        assert process.wait(PATIENCE) != 0 or server == "hypercorn"
+    assert said in log.read_text()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_a_lifespan_nothing_runs(tmp_path: Path, fault: object) -> None:
+    said = fault(tmp_path)  # type: ignore[operator]
+    with served(tmp_path, [*UVICORN, "--lifespan", "off"]) as (_, base, log):
+        for _ in range(2):
+            answer = httpx.get(f"http://{base}/health", timeout=PATIENCE)
+            code = "ledger.unavailable" if fault is no_place_for_the_ledger else "policy.unavailable"
+            assert (answer.status_code, answer.json()["code"]) == (503, code)
+            assert answer.headers["retry-after"] == "60"
+            assert said not in answer.text
+        shaken = httpx.get(
+            f"http://{base}/open",
+            headers={
+                "connection": "upgrade",
+                "upgrade": "websocket",
+                "sec-websocket-version": "13",
+                "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            },
+            timeout=PATIENCE,
+        )
+        assert shaken.status_code == 403
+    assert said in log.read_text()
+    assert not (tmp_path / "marks").exists()
+
+
+def test_what_is_right_starts(tmp_path: Path) -> None:
+    (tmp_path / "fence.yaml").write_text(POLICY.format(ledger="memory", more=""))
+    with served(tmp_path, UVICORN) as (_, base, _log):
+        assert httpx.get(f"http://{base}/health", timeout=PATIENCE).text == "ran"
