@@ -10,11 +10,13 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.binding import Proofs
+from afmiddleware.identity.certificates import Certificates, Client
 from afmiddleware.identity.claims import ClaimNames
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.jose import media_type
 from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
+from afmiddleware.identity.proxies import Proxies
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.lookups.directories import directories
@@ -40,13 +42,54 @@ if TYPE_CHECKING:
     from afmiddleware.config.identity_schema import Identity
     from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.schema import Config
+    from afmiddleware.model.http import HttpFacts
 
 _USUAL = ("exp", "iat", "iss", "aud", "sub")
 _AT_JWT = (*_USUAL, "client_id", "jti")
 """What RFC 9068 section 2.2 demands of an access token."""
 
 
-def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes], bytes]) -> Authenticators:
+def proxies(identity: Identity) -> Proxies:
+    """What tells where requests come from."""
+    entry = identity.proxy
+    if entry.mode != "trusted":
+        return Proxies()
+    header = entry.header.lower().encode("ascii")
+    return Proxies(entry.trusted_proxies, header=header, max_hops=entry.max_hops, trust_unix=entry.trust_unix)
+
+
+def certificates(identity: Identity, believes: Callable[[HttpFacts], bool]) -> Certificates | None:
+    """What knows clients by their certificates, if the policy speaks of any."""
+    entry = identity.client_cert
+    if entry is None:
+        return None
+    clients = [
+        Client(
+            name=one.name,
+            thumbprint=one.thumbprint or "",
+            uri=one.uri or "",
+            tier=Tier.parse(one.tier),
+            scopes=frozenset(one.scopes),
+        )
+        for one in entry.clients
+    ]
+    verified = entry.verified_header
+    return Certificates(
+        clients,
+        believes,
+        header=entry.header.lower().encode("ascii"),
+        pem=entry.form == "nginx",
+        verified=(verified.lower().encode("ascii"), entry.verified_value.encode()) if verified is not None else None,
+    )
+
+
+def authenticators(
+    identity: Identity,
+    keys: KeySources,
+    sign: Callable[[bytes], bytes],
+    whence: Proxies,
+    known: Certificates | None,
+) -> Authenticators:
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
@@ -59,7 +102,23 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
         revoked = Revocations(time.monotonic)
         tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
-    return Authenticators(api_keys, header, tokens)
+    if known is None:
+        return Authenticators(api_keys, header, tokens, client=whence.client)
+    return Authenticators(api_keys, header, tokens, client=whence.client, certificate=known.shown)
+
+
+def fields_read(identity: Identity) -> bytes:
+    """The request headers that say who asks, as `Vary` lists them."""
+    names = ["Authorization"]
+    if identity.api_keys is not None:
+        names.append(identity.api_keys.header)
+    if identity.from_app is not None:
+        names.append("Cookie")
+    if identity.web_bot_auth is not None:
+        names += ["Signature-Input", "Signature", "Signature-Agent"]
+    if identity.client_cert is not None:
+        names.append(identity.client_cert.header)
+    return ", ".join(names).encode("ascii")
 
 
 def guess_limit(identity: Identity) -> Limit | None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
-from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
@@ -51,6 +51,8 @@ def identify(
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
     found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
+    if plan.certificates is not None:
+        found = joined(found, plan.certificates.check(facts, now))
     if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
         observe = plan.observes_signatures
         checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
@@ -67,7 +69,8 @@ def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFa
     try:
         need = next(flow)
         while True:
-            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+            guessed = isinstance(need, NeedKey) and not need.seen
+            if guessed and plan.full.holds(guess_charge(plan, plan.client(facts)), now):
                 return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
@@ -81,11 +84,11 @@ def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFa
         return Unavailable(detail=str(error), retry_after=error.retry_after)
 
 
-def check_body(asked: Asked, facts: HttpFacts, body: bytes) -> None:
+def check_body(asked: Asked, body: bytes) -> None:
     """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
     if asked.signs is None or asked.signs(body):
         return
-    asked.actor = anonymous(facts)
+    asked.actor = stranger(asked.peer)
     raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.authenticators import fields_read
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -84,7 +85,7 @@ class Fence:
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
-        self.vary = _vary(config)
+        self.vary = fields_read(config.identity)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
@@ -339,12 +340,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _vary(config: Config) -> bytes:
-    names = ["Authorization"]
-    if config.identity.api_keys is not None:
-        names.append(config.identity.api_keys.header)
-    if config.identity.from_app is not None:
-        names.append("Cookie")
-    return ", ".join(names).encode("ascii")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from afmiddleware.identity.address import address_key
+from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from afmiddleware.identity.app_user import FromApp
+    from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
     from afmiddleware.identity.signatures import Signatures
@@ -51,6 +52,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    client: Callable[[HttpFacts], str] = peer_of
+    """The address of the client, empty when it is not known: what strangers are told apart by."""
+    certificates: Certificates | None = None
+    """Knows the clients that have shown a certificate, where the policy names any."""
     signatures: Signatures | None = None
     """Checks what agents have signed, where the policy knows any."""
     observes_signatures: bool = False

@@ -17,7 +17,10 @@ from afmiddleware.config.texts import (
     Word,
     check_header,
     check_host,
+    check_name,
+    check_network,
     check_origin,
+    check_thumbprint,
     check_url,
     list_of,
     one_of,
@@ -147,9 +150,41 @@ class Dpop(Model):
 
 
 class Proxy(Model):
-    """Who says where a request comes from."""
+    """Who says where a request comes from.
 
-    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
+    `direct`: the connection. `server`: the same, after the server or a layer outside has put the client's address
+    there. `trusted`: the `header` of the proxies named here, and of nobody else.
+    """
+
+    mode: Annotated[Word, one_of("direct", "server", "trusted")] = "direct"
+    trusted_proxies: Annotated[
+        tuple[Annotated[Word, Checked(check_network, examples=["10.0.0.0/8"])], ...],
+        BeforeValidator(list_of),
+    ] = ()
+    header: Annotated[Word, Checked(check_header, examples=["x-forwarded-for", "forwarded"])] = "x-forwarded-for"
+    max_hops: Annotated[Whole, Field(ge=1, le=32)] = 3
+    trust_unix: Boolean = False
+
+
+class CertifiedClient(Model):
+    """A client that shows a certificate: known by the SHA-256 of that, or by a URI in it."""
+
+    line: Line = 0
+    name: Annotated[Word, Checked(check_name)]
+    thumbprint: Annotated[Word, Checked(check_thumbprint)] | None = None
+    uri: Text | None = None
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+
+
+class ClientCert(Model):
+    """Certificates that proxies have verified and pass on: as RFC 9440 has it, or percent-encoded PEM (`nginx`)."""
+
+    form: Annotated[Word, one_of("rfc9440", "nginx")] = "rfc9440"
+    header: Annotated[Word, Checked(check_header)] = "client-cert"
+    verified_header: Annotated[Word, Checked(check_header)] | None = None
+    verified_value: Text = "SUCCESS"
+    clients: Annotated[tuple[CertifiedClient, ...], BeforeValidator(list_of)] = ()
 
 
 def _from_app(value: Any) -> Any:
@@ -176,6 +211,7 @@ class Identity(Model):
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
     web_bot_auth: WebBotAuth | None = None
+    client_cert: ClientCert | None = None
     dpop: Dpop = Dpop()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()

@@ -15,6 +15,7 @@ _EITHER: Final = {
     "Route": [["capability"], ["public"]],
     "ListEntry": [["values"], ["file"]],
     "LimitEntry": [["rate"], ["spend", "window"]],
+    "CertifiedClient": [["thumbprint"], ["uri"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],
 }
 """Of which groups of keys exactly one must be there."""

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
+from afmiddleware.identity.address import peer_of
 from afmiddleware.identity.api_keys import PREFIX, ApiKeys
 from afmiddleware.identity.binding import Shown
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
@@ -34,7 +35,7 @@ class Authenticators:
     """The ways a caller may prove who it is, as the policy allows them.
 
     `key_header` is the lower-case name of the header that also carries API keys. `certificate` tells what a client has
-    shown for its connection.
+    shown for its connection, `client` its address.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Authenticators:
         tokens: Tokens | None,
         *,
         certificate: Callable[[HttpFacts], ClientCertificate | None] = _no_certificate,
+        client: Callable[[HttpFacts], str] = peer_of,
     ) -> None:
+        self._client = client
         self._certificate = certificate
         self._api_keys = api_keys
         self._key_header = key_header
@@ -61,7 +64,7 @@ class Authenticators:
             return None
         text = bearer[7:].decode("latin-1")
         if text.startswith(PREFIX):
-            return self._api_keys.recall(text, now, facts.peer) if self._api_keys is not None else None
+            return self._api_keys.recall(text, now, self._client(facts)) if self._api_keys is not None else None
         return self._tokens.recall(text, now) if self._tokens is not None else None
 
     def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
@@ -112,7 +115,7 @@ class Authenticators:
             return Invalid("an API key, and API keys are not configured")
         if len(text) > MAX_CREDENTIAL:
             return Invalid("the API key is too long")
-        return (yield from self._api_keys.check(text, now, facts.peer))
+        return (yield from self._api_keys.check(text, now, self._client(facts)))
 
 
 def _holds_credential(query: bytes) -> bool:

@@ -91,7 +91,7 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if asking is None:
         return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
     if rest == "budget":
-        return _answer(b"application/json", budget_of(fence, asking.actor, facts.peer), _PRIVATE)
+        return _answer(b"application/json", budget_of(fence, asking.actor, fence.plan.client(facts)), _PRIVATE)
     leaf, query = _RECEIPT.fullmatch(rest), _SEQ.fullmatch(facts.query)
     if leaf is None or (facts.query and query is None):
         return _problem(404, "Not Found")
