@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.app_user import FromApp
-from afmiddleware.identity.binding import Proofs
+from afmiddleware.identity.binding import ALGORITHMS, Proofs
 from afmiddleware.identity.certificates import Certificates, Client
+from afmiddleware.identity.challenge import Challenges
 from afmiddleware.identity.claims import ClaimNames
 from afmiddleware.identity.identify import Authenticators
 from afmiddleware.identity.jose import media_type
 from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.proxies import Proxies
+from afmiddleware.identity.resource import ProtectedResource, audience_path
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.lookups.directories import directories
@@ -105,6 +107,38 @@ def authenticators(
     if known is None:
         return Authenticators(api_keys, header, tokens, client=whence.client)
     return Authenticators(api_keys, header, tokens, client=whence.client, certificate=known.shown)
+
+
+def protected_resource(config: Config) -> ProtectedResource | None:
+    """The service as clients of OAuth find it, where the policy says enough of it."""
+    identity, settings = config.identity, config.identity.challenge
+    issuers = identity.jwt.issuers if identity.jwt is not None else ()
+    servers = settings.authorization_servers or tuple(issuer.issuer for issuer in issuers)
+    if settings.resource_metadata == "off" or not identity.public_origins or not servers:
+        return None
+    scopes = sorted({scope for rule in config.rules.allow for scope in rule.scopes or ()})
+    more: dict[str, Any] = {"resource_name": config.service}
+    if scopes:
+        more["scopes_supported"] = scopes
+    if issuers:
+        more["dpop_signing_alg_values_supported"] = list(ALGORITHMS)
+    if identity.client_cert is not None:
+        more["tls_client_certificate_bound_access_tokens"] = True
+    audiences = {issuer.audience for issuer in issuers}
+    path = audience_path(audiences.pop(), identity.public_origins) if len(audiences) == 1 else ""
+    return ProtectedResource(Origins(identity.public_origins), servers, more, path)
+
+
+def challenges(identity: Identity, resource: ProtectedResource | None) -> Challenges:
+    """What whoever is refused is told to do."""
+    issuers = identity.jwt.issuers if identity.jwt is not None else ()
+    return Challenges(
+        realm=identity.challenge.realm,
+        resource=resource,
+        key_header=identity.api_keys.header if identity.api_keys is not None else "",
+        dpop=any(issuer.require_binding in ("dpop", "any") for issuer in issuers),
+        signs=identity.web_bot_auth is not None and identity.web_bot_auth.mode == "enforce",
+    )
 
 
 def fields_read(identity: Identity) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
-from afmiddleware.authenticators import fields_read
+from afmiddleware.authenticators import challenges, fields_read, protected_resource
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -23,6 +23,7 @@ from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
@@ -86,10 +87,13 @@ class Fence:
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = fields_read(config.identity)
+        self.resource = protected_resource(config)
+        self.challenges = challenges(config.identity, self.resource)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.own_paths = (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
         self.io = _Io(self)

@@ -20,6 +20,7 @@ from afmiddleware.config.texts import (
     check_name,
     check_network,
     check_origin,
+    check_realm,
     check_thumbprint,
     check_url,
     list_of,
@@ -177,6 +178,17 @@ class CertifiedClient(Model):
     scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
 
 
+class Challenge(Model):
+    """What whoever is refused is told. `auto` serves the metadata where origins and issuers are known (RFC 9728)."""
+
+    realm: Annotated[Word, Checked(check_realm)] = "api"
+    resource_metadata: Annotated[Word, one_of("auto", "off")] = "auto"
+    authorization_servers: Annotated[
+        tuple[Annotated[Word, Checked(check_url)], ...],
+        BeforeValidator(list_of),
+    ] = ()
+
+
 class ClientCert(Model):
     """Certificates that proxies have verified and pass on: as RFC 9440 has it, or percent-encoded PEM (`nginx`)."""
 
@@ -212,6 +224,7 @@ class Identity(Model):
     jwt: Jwt | None = None
     web_bot_auth: WebBotAuth | None = None
     client_cert: ClientCert | None = None
+    challenge: Challenge = Challenge()
     dpop: Dpop = Dpop()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()

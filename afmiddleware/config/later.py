@@ -14,7 +14,6 @@ NOT_YET: Final = frozenset(
         "identity.sessions",
         "identity.introspection",
         "identity.agent_detection",
-        "identity.challenge",
         "identity.limits",
         "identity.anonymous",
         "identity.order",

@@ -14,8 +14,8 @@ from afmiddleware.callers import identify
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
-from afmiddleware.pep.passage import unrecorded
-from afmiddleware.pep.respond import instant, refusal
+from afmiddleware.pep.passage import refused_by, unrecorded
+from afmiddleware.pep.respond import instant
 from afmiddleware.receipts.bundle import to_json
 from afmiddleware.receipts.canonical import parse
 from afmiddleware.receipts.checkpoint import jwk
@@ -42,10 +42,13 @@ _DECISION = re.compile(r"decisions/([0-9a-f]{32})", re.ASCII)
 _SEQ = re.compile(rb"seq=([1-9][0-9]{0,17})")
 _GOOD_FOR: Final = b"public, max-age=300"
 _PRIVATE: Final = b"private, no-store"
+_ANYBODY: Final = ((b"access-control-allow-origin", b"*"),)
 
 
 def wanted(fence: Fence, path: str) -> bool:
     """Whether the fence serves this path itself. Everything else under the prefix is the application's."""
+    if fence.resource is not None and fence.resource.part(path, fence.plan.bindings) is not None:
+        return True
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
@@ -55,14 +58,16 @@ def wanted(fence: Fence, path: str) -> bool:
 def caller(
     fence: Fence, facts: HttpFacts, known: Callable[[], AppUser | None] | None = None
 ) -> Flow[Identified | None]:
-    """Who asks; nobody is asked for the keys, which are public. `known` asks whom the application has signed in."""
-    if facts.path == f"{fence.prefix}keys":
+    """Who asks; nobody is asked for what is public. `known` asks whom the application has signed in."""
+    if facts.path == f"{fence.prefix}keys" or not facts.path.startswith(fence.prefix):
         return None
     return (yield from identify(fence.plan, facts, fence.clock(), known))
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     """Answer a request for a path that is `wanted`. It reads the ledger, so it may block."""
+    if not facts.path.startswith(fence.prefix):
+        return _metadata(fence, facts)
     if facts.method not in ("GET", "HEAD"):
         status, headers, body = _problem(405, "Method Not Allowed")
         return status, [*headers, (b"allow", b"GET, HEAD")], body
@@ -71,6 +76,19 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     except LedgerUnavailableError as error:
         status, headers, body = _refusal(fence, facts, "ledger.unavailable", "Try again later.", error.retry_after)
     return status, headers, b"" if facts.method == "HEAD" else body
+
+
+def _metadata(fence: Fence, facts: HttpFacts) -> Answer:
+    """The service as a protected resource, for whoever asks, from a page of any origin too."""
+    if facts.method == "OPTIONS":
+        return 204, [*_ANYBODY, (b"access-control-allow-methods", b"GET"), (b"access-control-allow-headers", b"*")], b""
+    resource = fence.resource
+    part = resource.part(facts.path, fence.plan.bindings) if resource is not None else None
+    found = resource.document(facts, part) if resource is not None and part is not None else None
+    if found is None or facts.method not in ("GET", "HEAD"):
+        return _problem(404, "Not Found") if found is None else _problem(405, "Method Not Allowed")
+    status, headers, body = _answer(b"application/json", json.dumps(found).encode(), _GOOD_FOR)
+    return status, [*headers, *_ANYBODY, (b"vary", b"Host")], b"" if facts.method == "HEAD" else body
 
 
 def _keys(fence: Fence) -> Answer:
@@ -157,4 +175,4 @@ def _problem(status: int, title: str) -> Answer:
 
 def _refusal(fence: Fence, facts: HttpFacts, code: str, said: str, retry_after: int = 0) -> Answer:
     asked = unrecorded(fence, facts, code, said, retry_after=retry_after)
-    return refusal(asked, fence.clock(), fence.vary, cross_origin=facts.first(b"origin") is not None)
+    return refused_by(fence, facts, asked)

@@ -153,7 +153,7 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
         if actor.anonymous:
             return Failure(1, _required(rule, capability))
         reason = f"{capability} needs the identity tier {rule.tier.label}; the caller has {actor.tier.label}."
-        return Failure(1, _verdict(rule, capability, codes.IDENTITY_TIER, reason))
+        return Failure(1, _with_scopes(_verdict(rule, capability, codes.IDENTITY_TIER, reason), rule))
     missing = rule.scopes - actor.scopes
     lacking = rule.roles - actor.roles
     if not missing and not lacking:
@@ -164,7 +164,8 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
         reason = f"{capability} needs the scope {', '.join(sorted(missing))}, which the caller has not."
     else:
         reason = f"{capability} needs the role {', '.join(sorted(lacking))}, which the caller has not."
-    return Failure(2 if missing else 3, _verdict(rule, capability, codes.IDENTITY_SCOPE, reason))
+    refused = _verdict(rule, capability, codes.IDENTITY_SCOPE, reason)
+    return Failure(2, _with_scopes(refused, rule)) if missing else Failure(3, refused)
 
 
 def amount_failure(rule: Rule, event: ActionEvent) -> Failure | None:
@@ -190,7 +191,12 @@ def amount_failure(rule: Rule, event: ActionEvent) -> Failure | None:
 
 
 def _required(rule: Rule, capability: str) -> Verdict:
-    return _verdict(rule, capability, codes.IDENTITY_REQUIRED, f"{capability} needs a credential.")
+    return _with_scopes(_verdict(rule, capability, codes.IDENTITY_REQUIRED, f"{capability} needs a credential."), rule)
+
+
+def _with_scopes(verdict: Verdict, rule: Rule) -> Verdict:
+    """The verdict with what a token has to hold (RFC 6750 section 3), where the rule demands any scope."""
+    return msgspec.structs.replace(verdict, scopes=tuple(sorted(rule.scopes))) if rule.scopes else verdict
 
 
 def _verdict(rule: Rule, capability: str, code: str, reason: str) -> Verdict:

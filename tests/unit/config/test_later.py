@@ -17,7 +17,6 @@ KEYS = {
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
     "identity.limits": "{authorization_bytes: 8192}",
     "identity.on_invalid": "reject",
-    "identity.challenge": "{realm: api, resource_metadata: auto}",
     "identity.order": "[client_cert, api_key, jwt, web_bot_auth]",
     "identity.api_keys.prefix": "afk",
     "identity.api_keys.path": "keys.db",
