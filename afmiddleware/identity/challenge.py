@@ -57,20 +57,20 @@ class Challenges:
         """The headers of a refusal; none where a credential would not help."""
         code, realm = verdict.code, f'realm="{self._realm}"'
         if code in _PROOFS:
-            return [_line(f'DPoP {realm}, error="{_PROOFS[code]}", {_ALGS}')]
+            return _lines(f'DPoP {realm}, error="{_PROOFS[code]}", {_ALGS}')
         error = _ERRORS.get(code)
         if error is None:
             return []
         parts = [realm, f'error="{error}"' if error else "", self._scope(verdict), self._metadata(facts)]
         told = ", ".join(part for part in parts if part)
-        lines = [_line(f"Bearer {told}")]
+        asks = [f"Bearer {told}"]
         if self._dpop:
-            lines.append(_line(f"DPoP {told}, {_ALGS}"))
+            asks.append(f"DPoP {told}, {_ALGS}")
         if self._key_header and code == IDENTITY_REQUIRED:
-            lines.append(_line(f'ApiKey {realm}, header="{self._key_header}"'))
-        if self._signs:
-            lines += [_line(f"Signature {realm}"), (b"accept-signature", _accepted(facts))]
-        return lines
+            asks.append(f'ApiKey {realm}, header="{self._key_header}"')
+        if not self._signs:
+            return _lines(*asks)
+        return [*_lines(*asks, f"Signature {realm}"), (b"accept-signature", _accepted(facts))]
 
     def _scope(self, verdict: Verdict) -> str:
         scopes = [scope for scope in verdict.scopes if _SCOPE(scope)]
@@ -81,8 +81,9 @@ class Challenges:
         return f'resource_metadata="{url}"' if url else ""
 
 
-def _line(text: str) -> tuple[bytes, bytes]:
-    return b"www-authenticate", text.encode("ascii")
+def _lines(*asks: str) -> Lines:
+    # One line: not every client looks at a second.
+    return [(b"www-authenticate", ", ".join(asks).encode("ascii"))]
 
 
 def _accepted(facts: HttpFacts | None) -> bytes:

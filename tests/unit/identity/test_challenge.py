@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from werkzeug.datastructures import WWWAuthenticate
 
@@ -60,9 +62,10 @@ def parsed_lines(lines):
     found = {}
     for name, text in lines:
         if name == b"www-authenticate":
-            one = WWWAuthenticate.from_header(text.decode())
-            assert one is not None
-            found[one.type] = dict(one.parameters)
+            for each in re.split(r", (?=[A-Za-z]+ )", text.decode()):
+                one = WWWAuthenticate.from_header(each)
+                assert one is not None
+                found[one.type] = dict(one.parameters)
     return found
 
 
