@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, SecretBytes
 
@@ -171,7 +171,7 @@ class AgentEntry(Model):
 
     line: Line = 0
     origin: Annotated[Word, Checked(check_origin, examples=["https://chatgpt.com"])]
-    name: Text | Literal[""] = ""
+    name: Word = ""
     tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
     scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
     directory: Annotated[Word, Checked(check_url)] | None = None
@@ -254,7 +254,7 @@ class FromApp(Model):
     """A user whom the application has signed in is an actor. `id` is the attribute of the user that names it."""
 
     tier: Annotated[Word, one_of("token", "verified")] = "token"
-    id: Text | Literal[""] = ""
+    id: Word = ""
 
 
 class Identity(Model):

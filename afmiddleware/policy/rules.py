@@ -14,6 +14,7 @@ from afmiddleware.model import codes
 from afmiddleware.model.money import Money, exponent_of
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.policy.agents import ALL, for_agents
 from afmiddleware.policy.conditions import Names, Test, compile_when, reads_payload
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A compiled rule. `holds` is `None` for an unconditional one. Only an allow rule has demands.
 
     `observe` is for how many of 10 000 actors a rule that refuses only says that it would. `approval` names who is to
-    approve, where the rule asks for that. `when` is the condition as it stands in the file.
+    approve, where the rule asks for that. `when` is the condition as it stands in the file; `applies_to` says for whom
+    the rule is (`policy.agents`), which is part of `holds`.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     holds: Test | None = None
     when: When = ()
     reads_payload: bool = False
+    applies_to: str = ALL
     observe: int = 0
     approval: str = ""
     tier: Tier = Tier.ANONYMOUS
@@ -80,6 +83,7 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
     """
     try:
         when = _alternatives(getattr(source, "when", None))
+        scope = getattr(source, "applies_to", None) or ALL
         identity = getattr(source, "identity", None)
         cap = getattr(source, "max_amount", None)
         currencies = frozenset(getattr(source, "currency", None) or ())
@@ -91,7 +95,8 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
             pattern=check_pattern(source.capability),
             line=source.line,
             reason=source.reason or "",
-            holds=compile_when(when, names) if when else None,
+            holds=for_agents(kind, scope, compile_when(when, names) if when else None),
+            applies_to=scope,
             when=when,
             reads_payload=reads_payload(when),
             observe=getattr(source, "observe", None) or 0,

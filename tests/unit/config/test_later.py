@@ -25,9 +25,6 @@ KEYS = {
     "identity.api_keys.tier": "token",
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.agent_detection": "{user_agents: builtin}",
-    "rules.deny.*.applies_to": "agents",
-    "rules.require_approval.*.applies_to": "agents",
-    "rules.allow.*.applies_to": "agents",
     "receipts.redact": "[payload.card.*, payload.email]",
 }
 """Every such key by its path, `*` for an entry of a list, with a value that it will take."""

@@ -89,6 +89,30 @@ CASES = {
         "rules: {deny: [{capability: a.b, when: [{payload.force: true}, {payload.force: {exists: false}}]}]}",
         [],
     ),
+    "whoever hides is let in": (
+        "rules: {deny: [{capability: pay.*, when: {actor.id: {starts_with: 'wba:'}}}], allow: ['**']}",
+        [("rule.hiding_helps", 4)],
+    ),
+    "whoever hides its tier is let in": (
+        "rules: {require_approval: [{capability: pay.*, when: {actor.tier: {gte: token}}}], allow: [pay.out]}",
+        [("rule.hiding_helps", 4)],
+    ),
+    "whoever hides is not let in": (
+        "rules: {deny: [{capability: pay.*, when: {actor.roles: {contains: intern}}}], allow: [{capability: pay.*, identity: token}]}",
+        [],
+    ),
+    "whoever hides is refused too": (
+        "rules: {deny: [{capability: pay.*, when: [{actor.depth: {gt: 1}}, {actor.tier: anonymous}]}], allow: ['**']}",
+        [],
+    ),
+    "what is hidden decides nothing": (
+        "rules: {deny: [{capability: pay.*, when: {actor.id: {ne: 'key:a'}}}], allow: ['**']}",
+        [],
+    ),
+    "proven agents may more": (
+        "rules: {deny: [{capability: pay.*, when: {actor.id: 'key:a'}}], allow: [{capability: '**', applies_to: proven_agents}]}",
+        [],
+    ),
     "a route that nothing allows": (
         "routes: [{route: GET /look, capability: shop.look}]\nrules: {allow: [pay.out]}",
         [("route.never_allowed", 4)],
