@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from msgspec.structs import replace
 
+from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -24,7 +25,6 @@ from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_ledger
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -88,7 +88,7 @@ class Fence:
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = _vary(config)
-        self.ledger = ledger or open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer)
+        self.ledger = ledger or open_anchored(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = prefix

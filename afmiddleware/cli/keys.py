@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli import signing
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import ApiKeyRecord, new_key
-from afmiddleware.ledger.open import open_for_changes, open_for_tools
+from afmiddleware.ledger.open import open_for_tools
 from afmiddleware.ledger.orders import key_change
 
 

@@ -31,7 +31,11 @@ _NUMBERED: Final[tuple[Path, ...]] = (
     ("identity", "jwt", "issuers"),
 )
 _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
-    {("receipts", "mac_key"): mac_secret, ("receipts", "signing_key"): str.encode},
+    {
+        ("receipts", "mac_key"): mac_secret,
+        ("receipts", "signing_key"): str.encode,
+        ("receipts", "anchor", "token"): str.encode,
+    },
 )
 _URLS: Final[frozenset[Path]] = frozenset({("ledger",)})
 """URLs that may hold a password: such a one is read whole from the environment."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.receipts.checkpoint import Signer
@@ -51,6 +52,7 @@ class MemoryLedger:
     """
 
     inline = True
+    anchors: Anchors | None = None
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,

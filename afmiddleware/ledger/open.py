@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postgres
 from afmiddleware.errors import ConfigError, LedgerError
-from afmiddleware.ledger.anchor import AnchorFile
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from afmiddleware.config.schema import Config, Receipts
+    from afmiddleware.config.receipts_schema import Receipts
+    from afmiddleware.config.schema import Config
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.receipts.checkpoint import Signer
@@ -38,19 +39,19 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     undo: Callable[[Entry, Held], Conclusion],
     secret: bytes | None = None,
     signer: Signer | None = None,
+    anchors: Anchors | None = None,
 ) -> Ledger:
     """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
 
-    A PostgreSQL ledger goes by the database's clock and not by `clock`. Raises `ConfigError` for another kind of URL, a
-    driver that is not installed or a memory ledger under several workers, and what the ledger raises.
+    `anchors` are where its mark goes. A PostgreSQL ledger goes by the database's clock and not by `clock`. Raises
+    `ConfigError` for another kind of URL, a driver that is not installed or a memory ledger under several workers, and
+    what the ledger raises.
     """
     secret = secret or receipt_secret(receipts)
     signer = signer or _signer(url, base, receipts)
     if url in MEMORY:
         _one_process_only()
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom, signer=signer)
-    mark = receipts.anchor
-    anchor = AnchorFile(base / mark.file, mark.every * 1_000_000) if mark is not None else None
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
         opened = _postgres().PostgresLedger(
@@ -60,10 +61,10 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
             secret=secret,
             signing=_signing_on_server(base, receipts),
             signer=signer,
-            anchor=anchor,
+            anchors=anchors,
         )
         return cast("Ledger", opened)
-    return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, signer=signer, anchor=anchor)
+    return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, signer=signer, anchors=anchors)
 
 
 def receipt_secret(receipts: Receipts) -> bytes | None:
@@ -88,7 +89,7 @@ def locate(url: str, base: Path, receipts: Receipts | None = None) -> Location:
 
 def signing_file(config: Config, base: Path) -> Path:
     """The file of the key that signs the receipts of a policy. Raises `ConfigError` for a ledger in memory."""
-    _not_in_memory(config)
+    not_in_memory(config)
     if config.ledger.startswith(POSTGRES):
         return _signing_on_server(base, config.receipts)
     return locate(config.ledger, base, config.receipts).signing
@@ -115,21 +116,13 @@ def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None =
 
     It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
     """
-    _not_in_memory(config)
-    return open_ledger(
-        config.ledger, base, config.receipts.model_copy(update={"anchor": None}), clock or _no_clock, _no_undo
-    )
-
-
-def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
-    """Open the ledger of a policy for a command that settles, or sets what the operator may. Raises as the above."""
-    _not_in_memory(config)
-    return open_ledger(config.ledger, base, config.receipts, clock, _no_undo)
+    not_in_memory(config)
+    return open_ledger(config.ledger, base, config.receipts, clock or _no_clock, no_undo)
 
 
 def open_for_reading(config: Config, base: Path) -> Reader:
     """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
-    _not_in_memory(config)
+    not_in_memory(config)
     if config.ledger.startswith(POSTGRES):
         return cast("Reader", _postgres().PostgresReader(parse_postgres(config.ledger)))
     return SqliteReader(locate(config.ledger, base, config.receipts))
@@ -178,7 +171,8 @@ def several_workers(told: str) -> None:
         raise ConfigError([msg])
 
 
-def _not_in_memory(config: Config) -> None:
+def not_in_memory(config: Config) -> None:
+    """Raise `ConfigError` for a ledger that no other process can see."""
     if config.ledger in MEMORY:
         msg = f"{config.source}: a ledger in memory ends with its process and cannot be seen from here; use sqlite:///fence.db"
         raise ConfigError([msg])
@@ -189,6 +183,7 @@ def _no_clock() -> int:
     raise LedgerError(msg)
 
 
-def _no_undo(_entry: Entry, _held: Held) -> Conclusion:
+def no_undo(_entry: Entry, _held: Held) -> Conclusion:
+    """For a ledger that admits nothing: there is nothing to undo."""
     msg = "a ledger opened for tools admits nothing"
     raise LedgerError(msg)

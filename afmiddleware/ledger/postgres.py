@@ -14,7 +14,6 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.ledger_url import PostgresUrl
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
@@ -216,22 +215,24 @@ class PostgresLedger(PostgresReader):
         secret: bytes | None = None,
         signing: Path | None = None,
         signer: Signer | None = None,
-        anchor: AnchorFile | None = None,
+        anchors: Anchors | None = None,
         deadline: float | None = None,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
         self.keys = prepare(url, key, secret, place, signer)
         super().__init__(url)
-        if anchor is not None:
-            check_anchor(anchor, self)
+        self.anchors = anchors
+        if anchors is not None:
+            anchors.check(self)
         seen, keys = Seen(), self.keys
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
         self._committer = Committer(
-            lambda: PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer),
+            lambda: PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer),
             undo,
+            gate=anchors.gate if anchors is not None else None,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
 
@@ -255,4 +256,6 @@ class PostgresLedger(PostgresReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
         self._committer.close()
+        if self.anchors is not None:
+            self.anchors.close()
         super().close()

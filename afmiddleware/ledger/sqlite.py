@@ -12,7 +12,6 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
@@ -26,7 +25,7 @@ from afmiddleware.receipts.notary import SigningKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
@@ -177,13 +176,14 @@ class SqliteLedger(SqliteReader):
         draw: Callable[[int], bytes] = os.urandom,
         secret: bytes | None = None,
         signer: Signer | None = None,
-        anchor: AnchorFile | None = None,
+        anchors: Anchors | None = None,
         deadline: float = 2.0,
     ) -> None:
         self.keys = prepare(location, secret, signer)
         super().__init__(location)
-        if anchor is not None:
-            check_anchor(anchor, self)
+        self.anchors = anchors
+        if anchors is not None:
+            anchors.check(self)
         seen = Seen()
         path, keys, place = location.database, self.keys, location.signing
 
@@ -191,8 +191,9 @@ class SqliteLedger(SqliteReader):
             return signer or (read_signing_key(place) if place.exists() else None)
 
         self._committer = Committer(
-            lambda: SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer),
+            lambda: SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer),
             undo,
+            gate=anchors.gate if anchors is not None else None,
             deadline=deadline,
         )
 
@@ -216,4 +217,6 @@ class SqliteLedger(SqliteReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
         self._committer.close()
+        if self.anchors is not None:
+            self.anchors.close()
         super().close()

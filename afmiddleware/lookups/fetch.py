@@ -1,4 +1,4 @@
-"""Fetching one small JSON document, guarded against hostile servers and against being turned on our own network."""
+"""Fetching or sending one small JSON document, guarded against hostile servers and against our own network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from afmiddleware.identity.address import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_BYTES: Final = 64 * 1024
 TIMEOUT: Final = 3.0
@@ -35,6 +35,42 @@ def fetch_json(url: str, *, allow_private: bool, timer: Callable[[], float] = ti
     The name is resolved once, before the seconds count, and only addresses that were checked are connected to. Raises
     `FetchError`.
     """
+    data = _exchange("GET", url, None, _HEADERS, _check_head, allow_private=allow_private, timer=timer)
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{type(error).__name__} while fetching"
+        raise FetchError(msg) from error
+
+
+def post_json(
+    url: str,
+    body: bytes,
+    *,
+    token: str = "",
+    allow_private: bool,
+    timer: Callable[[], float] = time.monotonic,
+) -> None:
+    """POST a JSON document, guarded in the same way; an answer other than 2xx is a fault. Raises `FetchError`.
+
+    `token` goes along as a bearer token, to nobody but the server the URL names.
+    """
+    headers = {**_HEADERS, "content-type": "application/json"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    _exchange("POST", url, body, headers, _check_taken, allow_private=allow_private, timer=timer)
+
+
+def _exchange(  # noqa: PLR0913 (what a request is made of)
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    check: Callable[[http.client.HTTPResponse], None],
+    *,
+    allow_private: bool,
+    timer: Callable[[], float],
+) -> bytes:
     try:
         parts = urlsplit(url)
         host, secure = parts.hostname or "", parts.scheme == "https"
@@ -46,21 +82,28 @@ def fetch_json(url: str, *, allow_private: bool, timer: Callable[[], float] = ti
         left = _Left(timer() + TIMEOUT, timer)
         target = parts.path or "/"
         with closing(_Connection(host, port, addresses, left, secure=secure)) as connection:
-            connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=_HEADERS)
+            whole = f"{target}?{parts.query}" if parts.query else target
+            connection.request(method, whole, body=body, headers=dict(headers))
             # A server that closes after its answer leaves the answer as the one owner of the socket.
             with connection.getresponse() as answer:
-                _check_head(answer)
+                check(answer)
                 data = answer.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             msg = f"the answer is larger than {MAX_BYTES} bytes"
             raise FetchError(msg)
-        return json.loads(data.decode("utf-8"))
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         msg = f"{type(error).__name__} while fetching"
         raise FetchError(msg) from error
+    return data
 
 
 _HEADERS: Final = {"accept": "application/json", "user-agent": "afmiddleware", "accept-encoding": "identity"}
+
+
+def _check_taken(answer: http.client.HTTPResponse) -> None:
+    if answer.status // 100 != _OK // 100:
+        msg = f"the server answered {answer.status}"
+        raise FetchError(msg)
 
 
 def _check_head(answer: http.client.HTTPResponse) -> None:
