@@ -22,7 +22,19 @@ from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, PO
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, Reply, Told, decision_draft, owner_of
+from afmiddleware.plan import (
+    Admission,
+    Asked,
+    DryRun,
+    Pass,
+    Plan,
+    Refused,
+    Reply,
+    Told,
+    decision_draft,
+    owner_of,
+    unjudged,
+)
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
@@ -50,7 +62,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     rpc = binding.protocol is not None
     if binding.implied and unproven is None:
         # The side channels of a transport: nothing is called there, and what comes along is not read.
-        return Pass(target=target)
+        return Pass(target=target) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     body: bytes | None = None
     found = Acts(())
     unread: CallError | None = None
@@ -67,7 +79,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
             verdict = verdict or _unreadable(error, binding.capability)
         else:
             if not found.acts:
-                return Pass(target=target, body=body)
+                return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
@@ -80,8 +92,10 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     ]
     held = yield from _commit(_one_crowd(entries), asked)
     answers = (held, *held.others)
-    if not plan.observe and not all(one.verdict.authorized for one in answers):
+    if asked.dry or (not plan.observe and not all(one.verdict.authorized for one in answers)):
         refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
+        if asked.dry:
+            refused = replace(refused, dry=DryRun(observe=plan.observe))
         return refused if unread is None else replace(refused, reply=_reply_of_unread(refused, unread))
     admissions = [
         _admission(ask, act, one, target, binding) for ask, (act, _, _), one in zip(asks, judged, answers, strict=True)
@@ -163,6 +177,7 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
+        trial=asked.dry,
     )
 
 
@@ -195,11 +210,13 @@ def _refused(
     answers: tuple[Held, ...],
     calls: Acts | None,
 ) -> Refused:
-    """The refusal of all actions, told by the first of them that was refused for its own sake.
+    """The refusal of all actions, told by the first of them that was refused for its own sake; or of a dry run.
 
     `calls` are the messages they came in, if any; what acts on nothing does not run either.
     """
-    first = next(place for place, one in enumerate(answers) if one.verdict.code != REQUEST_BATCH_REFUSED)
+    verdicts = [one.verdict for one in answers]
+    refusals = (place for place, one in enumerate(verdicts) if not one.authorized and one.code != REQUEST_BATCH_REFUSED)
+    first = next(refusals, 0)
     told = [
         Told(id=ask.id, verdict=one.verdict, call=act.call if act is not None else None)
         for ask, act, one in zip(asks, acts, answers, strict=True)

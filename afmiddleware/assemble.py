@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
+from afmiddleware.authenticators import authenticators, from_app, key_sources
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
-from afmiddleware.errors import ConfigError
-from afmiddleware.identity.api_keys import ApiKeys
-from afmiddleware.identity.app_user import FromApp
-from afmiddleware.identity.identify import Authenticators
-from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
-from afmiddleware.lookups.jwks import (
-    FetchedKeys,
-    FixedKeys,
-    KeySources,
-    discovery_url,
-    fetcher,
-    fixed_keys,
-    keys_from_file,
-)
 from afmiddleware.lookups.lists import digest_of, read_lists
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.mapping.coverage import (
@@ -44,7 +30,6 @@ from afmiddleware.mapping.coverage import (
     key_of,
     report,
 )
-from afmiddleware.model.tier import Tier
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
@@ -53,13 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from afmiddleware.config.identity_schema import FromApp as FromAppEntry
-    from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.policy_schema import Rules
     from afmiddleware.config.schema import Config, Route
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
     from afmiddleware.grammar.schedules import Schedule
+    from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
@@ -79,8 +63,17 @@ class _Sources(msgspec.Struct, frozen=True):
     frozen: ActorSet | None = None
 
 
-def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
-    """Compile a policy whose files are relative to `base`. Raises `ConfigError` with every problem found."""
+def _unsigned(_message: bytes) -> bytes:
+    msg = "a plan without a ledger hands out nothing that has to be signed"
+    raise LedgerError(msg)
+
+
+def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsigned) -> tuple[Plan, KeySources]:
+    """Compile a policy whose files are relative to `base`.
+
+    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Raises
+    `ConfigError` with every problem found.
+    """
     problems: list[str] = []
     lists = _collect(problems, lambda: read_lists(config, base)) or {}
     disabled = [name for name, entry in config.actors.items() if not entry.enabled]
@@ -98,10 +91,10 @@ def assemble(config: Config, base: Path) -> tuple[Plan, KeySources]:
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
-    keys = _collect(problems, lambda: _key_sources(config, base))
+    keys = _collect(problems, lambda: key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists)), keys
+    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign), keys
 
 
 def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
@@ -183,15 +176,15 @@ def _reads_nothing(_capability: str) -> bool:
     return False
 
 
-def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys: KeySources, digest: str) -> Plan:
-    identity = config.identity
-    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
-    tokens = None
-    if identity.jwt is not None:
-        issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        tokens = Tokens(issuers, time.monotonic, threading.Lock())
-    header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
-    authenticators = Authenticators(api_keys, header, tokens)
+def _plan(  # noqa: PLR0913 (what a plan is made of)
+    config: Config,
+    policy: Policy,
+    bindings: Mapping[str, Binding],
+    keys: KeySources,
+    digest: str,
+    sign: Callable[[bytes], bytes],
+) -> Plan:
+    checks = authenticators(config.identity, keys, sign)
     return Plan(
         digest=digest,
         environment=config.environment,
@@ -199,53 +192,11 @@ def _plan(config: Config, policy: Policy, bindings: Mapping[str, Binding], keys:
         bindings=bindings,
         policy=policy,
         limits=Limits(limits_of(config), overlays_of(config)),
-        identify=authenticators.identify,
-        recall=authenticators.recall,
-        from_app=_from_app(identity.from_app),
+        identify=checks.identify,
+        recall=checks.recall,
+        from_app=from_app(config.identity.from_app),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
-    )
-
-
-def _from_app(entry: FromAppEntry | None) -> FromApp | None:
-    return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
-
-
-def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
-    return Issuer(
-        name=entry.issuer,
-        audience=entry.audience,
-        algorithms=entry.algorithms,
-        snapshot=keys.sources[entry.issuer].snapshot,
-        typ=tuple(typ.lower().removeprefix("application/") for typ in entry.typ),
-        require=entry.require,
-        leeway=entry.leeway_s,
-        max_lifetime=entry.max_lifetime_s,
-    )
-
-
-def _key_sources(config: Config, base: Path) -> KeySources:
-    sources: dict[str, FixedKeys | FetchedKeys] = {}
-    for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
-        if entry.issuer in sources:
-            raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
-        sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
-
-
-def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | FetchedKeys:
-    if entry.jwks is not None:
-        return fixed_keys(entry.jwks, entry.algorithms, f"{source}: jwks of {entry.issuer}")
-    if entry.jwks_file is not None:
-        return keys_from_file(base / entry.jwks_file, entry.algorithms)
-    discovery = entry.discovery or ""
-    return FetchedKeys(
-        entry.issuer,
-        discovery_url(entry.issuer, discovery) if discovery else entry.jwks_uri or "",
-        entry.algorithms,
-        discovery=discovery,
-        timer=time.monotonic,
-        fetch=fetcher(allow_private=entry.allow_private),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, cast
+
+from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.outcome import Invalid, Unavailable
+from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -18,6 +22,15 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.plan import Plan
+
+_SAID: Final = MappingProxyType(
+    {
+        IDENTITY_INVALID: "The credential is not valid.",
+        IDENTITY_PROOF: "The proof that the caller holds the credential's key is not valid.",
+        IDENTITY_NONCE: "The proof of possession has to hold the nonce that comes with this answer.",
+        SESSION_INVALID: "The session handle is not one of this caller's.",
+    },
+)
 
 
 def identify(
@@ -56,9 +69,9 @@ def identity_verdict(found: Identified, binding: Binding) -> Verdict | None:
         return _refused("identity.unavailable", why, capability=binding.capability, retry_after=found.retry_after)
     if isinstance(found, Invalid):
         why = "The request carries credentials that disagree, or one of them twice."
-        if found.code == "identity.invalid":
-            why = "The credential is not valid."
-        return _refused(found.code, why, capability=binding.capability)
+        if found.code in _SAID:
+            why = _SAID[found.code]
+        return replace(_refused(found.code, why, capability=binding.capability), nonce=found.nonce)
     return None
 
 

@@ -83,7 +83,7 @@ class Fence:
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, keys = assemble(config, base)
+        self.plan, keys = assemble(config, base, self._sign)
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
@@ -258,6 +258,9 @@ class Fence:
     async def arelease(self, reservation: str, *, by: str = "") -> Closed:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    def _sign(self, message: bytes) -> bytes:
+        return self.ledger.keys.sign(message)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""

@@ -22,7 +22,7 @@ from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, Pass, Plan, Refused, decision_draft, owner_of
+from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, decision_draft, owner_of, unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,30 +48,35 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     """Decide an HTTP request before its handler runs.
 
     `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
-    that no endpoint will run. `now` is in microseconds since the epoch, `decision` the new decision's id. `known` asks
-    whom the application has signed in, for a policy that takes its word.
+    that no endpoint will run. A dry run is never admitted: it ends in what is told of it. `now` is in microseconds
+    since the epoch, `decision` the new decision's id. `known` asks whom the application has signed in, for a policy
+    that takes its word.
     """
+    # Screened already: it is ?1 or ?0, but where a policy that observes lets anything pass.
+    dry = facts.fields.get(b"agent-dry-run", b"?0") != b"?0"
     fault = None if screened else screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now)
+        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now, dry=dry)
         return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
-        return Pass(target=target)
+        return Pass(target=target) if not dry else unjudged(plan, decision, anonymous(facts))
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now, dry=dry)
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
+    if dry and unproven is None and actor.anonymous:
+        unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
     if binding.protocol is not None or binding.extractors:
         return (yield from judge_acts(plan, asked, facts, target, binding, unproven, _decide))
     return (yield from _judge(plan, asked, facts, target, binding, unproven))
@@ -134,7 +139,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         else:
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
-    if key and unproven is None:
+    if key and unproven is None and not asked.dry:
         asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
@@ -188,6 +193,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         counted=asked.route,
         observe=plan.observe,
         dry=dry,
+        trial=asked.dry,
     )
     try:
         held = yield from Commit(entry)
@@ -198,6 +204,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         held = Held(verdict=verdict)
     if not held.verdict.authorized:
         plan.full.note(rates, held.verdict, asked.now)
+    if asked.dry:
+        trial = DryRun(event=event, observe=plan.observe)
+        return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, dry=trial)
     if held.replay is not None:
         return Refused(id=asked.id, verdict=held.verdict, actor=actor, balances=held.balances, answer=held.replay)
     if not held.verdict.authorized and not plan.observe:
@@ -228,8 +237,11 @@ def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None
         record=lambda final: decision_draft(plan, asked, None, final, ()),
         quiet=asked.actor.anonymous,
         counted=asked.route,
+        trial=asked.dry,
     )
     # Without a ledger it is refused all the same, and nothing is charged.
     with suppress(LedgerUnavailableError, ReceiptError):
         yield from Post(entry)
+    if asked.dry:
+        return Refused(id=asked.id, verdict=verdict, actor=asked.actor, dry=DryRun(observe=plan.observe))
     return Pass(target=target) if plan.observe else Refused(id=asked.id, verdict=verdict, actor=asked.actor)

@@ -10,6 +10,7 @@ from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import Balance
@@ -73,6 +74,8 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     now: int = 0
     """When it was asked, in microseconds since the epoch."""
     claim: Claim | None = None
+    dry: bool = False
+    """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
@@ -104,10 +107,18 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
 
 
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked about in a dry run. Where the policy only observes, a refusal would pass all the same."""
+
+    event: ActionEvent | None = None
+    observe: bool = False
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The handler does not run. With a `reply` it is told as JSON-RPC errors.
 
-    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this.
+    With an `answer` it ran before, for the same request under the same Idempotency-Key, and answered this. With `dry`
+    it was only asked what would happen, so the verdict may as well authorise it.
     """
 
     id: str
@@ -116,6 +127,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     balances: tuple[Balance, ...] = ()
     reply: Reply | None = None
     answer: Answer | None = None
+    dry: DryRun | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +157,12 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     claimed: bool = False
 
 
+def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None) -> Refused:
+    """What is told of a dry run of something that is not the fence's to judge, and would run."""
+    verdict = Verdict(authorized=True, code=POLICY_ALLOWED, reason="Nothing in this request is judged.")
+    return Refused(id=decision, verdict=verdict, actor=actor, reply=reply, dry=DryRun(observe=plan.observe))
+
+
 def decision_draft(
     plan: Plan,
     asked: Asked,
@@ -152,9 +170,9 @@ def decision_draft(
     final: Verdict,
     charges: tuple[Charge, ...],
 ) -> Draft:
-    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal`."""
+    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal` or a `dry_run`."""
     actor, observe = asked.actor, plan.observe
-    passes = final.authorized or observe
+    passes = (final.authorized or observe) and not asked.dry
     amount: Money | None = None
     recipient = resource = payload = None
     category = network = ""
@@ -205,7 +223,8 @@ def decision_draft(
         "request": asked.request or None,
         "resource": resource,
     }
-    return Draft("intent" if passes else "refusal", owner_of(actor), body, private)
+    kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
+    return Draft(kind, owner_of(actor), body, private)
 
 
 def owner_of(actor: Actor) -> str:

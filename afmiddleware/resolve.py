@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from afmiddleware.identity.needs import NeedKey, NeedOnce
+from afmiddleware.identity.needs import NeedKey, NeedOnce, NeedRevocations
 from afmiddleware.model.entry import Closed, Once
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Resolver:
             return self._ledger.api_key(need.key_id)
         if isinstance(need, NeedOnce):
             return _first(self._ledger.commit(Once(need.key, need.keep)))
+        if isinstance(need, NeedRevocations):
+            return self._ledger.revocations()
         return self._keys.wait(need)
 
     async def aresolve(self, need: Need) -> Any:
@@ -41,6 +43,8 @@ class Resolver:
             )
         if isinstance(need, NeedOnce):
             return _first(await ledger.acommit(Once(need.key, need.keep)))
+        if isinstance(need, NeedRevocations):
+            return ledger.revocations() if ledger.inline else await asyncio.to_thread(ledger.revocations)
         return await self._keys.await_(need)
 
     def close(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import ECAlgorithm, get_default_algorithms
+
+from afmiddleware.identity.jose import digest64, thumbprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,3 +71,54 @@ def mint_es256_issuer(
     public = json.loads(ECAlgorithm.to_jwk(private_key.public_key()))
     jwks = {"keys": [{**public, "kid": kid, "alg": "ES256", "use": "sig"}]}
     return TestIssuer(issuer, audience, jwks, private_key, kid, clock)
+
+
+class DpopKey(msgspec.Struct, frozen=True):
+    """The key of a client, and proofs that it holds it (DPoP, RFC 9449).
+
+    A token is bound to it by the claim `cnf={"jkt": key.thumbprint}`, and comes as `Authorization: DPoP <token>`
+    beside the header `DPoP: <proof>`.
+    """
+
+    private_key: Any
+    jwk: Mapping[str, Any]
+    algorithm: str
+    clock: Callable[[], int]
+
+    @classmethod
+    def make(cls, clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> DpopKey:
+        """A fresh P-256 key."""
+        private = ec.generate_private_key(ec.SECP256R1())
+        return cls(private, json.loads(ECAlgorithm.to_jwk(private.public_key())), "ES256", clock)
+
+    @property
+    def thumbprint(self) -> str:
+        """What a token that is bound to this key has in `cnf.jkt` (RFC 7638)."""
+        return thumbprint(self.jwk)
+
+    def proof(
+        self,
+        method: str,
+        url: str,
+        token: str,
+        headers: Mapping[str, Any] | None = None,
+        **claims: Any,
+    ) -> str:
+        """A proof for one request with `token`. `claims` and `headers` add to the usual ones; `None` leaves one out."""
+        usual = {
+            "jti": secrets.token_urlsafe(12),
+            "htm": method,
+            "htu": url,
+            "iat": self.clock() // 1_000_000,
+            "ath": digest64(token.encode("ascii")),
+        }
+        told = {name: value for name, value in (usual | claims).items() if value is not None}
+        head = {"typ": "dpop+jwt", "alg": self.algorithm, "jwk": self.jwk, **(headers or {})}
+        parts = [{name: value for name, value in head.items() if value is not None}, told]
+        signing = b".".join(_base64(json.dumps(part).encode("utf-8")) for part in parts)
+        algorithm = get_default_algorithms()[self.algorithm]
+        return b".".join([signing, _base64(algorithm.sign(signing, self.private_key))]).decode("ascii")
+
+
+def _base64(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")

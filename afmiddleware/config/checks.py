@@ -251,6 +251,8 @@ class _Checks:
 
     def issuers(self) -> None:
         seen: dict[str, int] = {}
+        identity = self._tree.value.get("identity")
+        origins = identity.get("public_origins") if isinstance(identity, dict) else None
         for path, issuer in entries(self._tree, ("identity", "jwt", "issuers")):
             self._twice((*path, "issuer"), issuer.get("issuer"), seen, "the issuer")
             sources = [name for name in _SOURCES if name in issuer]
@@ -260,6 +262,9 @@ class _Checks:
                 )
             if not sources:
                 self._say(path, f"an issuer needs a source of keys; write one of {', '.join(_SOURCES)}")
+            if issuer.get("require_binding") in ("dpop", "any") and not origins:
+                what = "a DPoP proof is compared with the service's own URL"
+                self._say((*path, "require_binding"), f"{what}; write identity.public_origins")
             self._public_keys((*path, "jwks"), issuer.get("jwks"))
             self._algorithms((*path, "algorithms"), issuer.get("algorithms"))
             required = issuer.get("require")

@@ -11,10 +11,12 @@ from afmiddleware.config.texts import (
     SOME,
     Boolean,
     Checked,
+    Fraction,
     Text,
     Whole,
     Word,
     check_header,
+    check_host,
     check_origin,
     check_url,
     list_of,
@@ -43,8 +45,37 @@ class ApiKeys(Model):
     header: Annotated[Word, Checked(check_header)] = "x-api-key"
 
 
+class Claims(Model):
+    """Which claims say what of a caller: names, or paths of names joined by dots."""
+
+    account: Text = "sub"
+    agent: Text | None = None
+    session: Text = "sid"
+    scopes: Text = "scope"
+    roles: Text = "roles"
+    tenant: Text | None = None
+
+
+class KeyTimes(Model):
+    """How long fetched keys are believed, in seconds.
+
+    After `soft_ttl_s` they are read again in the background, unless their answer said when (`Cache-Control`); after
+    `hard_ttl_s` without success they are believed no more. A request waits at most `cold_wait_s` for the first keys;
+    key ids that nobody knows cause one fetch in `unknown_kid_cooldown_s`.
+    """
+
+    soft_ttl_s: Annotated[Whole, Field(ge=10, le=86_400)] = 300
+    hard_ttl_s: Annotated[Whole, Field(ge=60, le=30 * 86_400)] = 86_400
+    cold_wait_s: Annotated[Fraction, Field(le=10)] = 1.5
+    unknown_kid_cooldown_s: Annotated[Whole, Field(ge=1, le=3600)] = 30
+
+
 class Issuer(Model):
-    """An issuer of JSON Web Tokens, and where its keys are."""
+    """An issuer of JSON Web Tokens, and where its keys are.
+
+    `require` are the claims that must be there; left out, they are those of its kind of token (RFC 9068 for `at+jwt`).
+    A discovery document may name keys on its own host, and on `jwks_hosts`.
+    """
 
     line: Line = 0
     issuer: Annotated[Word, Checked(check_url)]
@@ -58,17 +89,30 @@ class Issuer(Model):
     jwks_file: Text | None = None
     jwks_uri: Annotated[Word, Checked(check_url)] | None = None
     discovery: Annotated[Word, one_of("oidc", "rfc8414")] | None = None
+    jwks_hosts: Annotated[tuple[Annotated[Word, Checked(check_host)], ...], BeforeValidator(list_of)] = ()
     typ: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
-    require: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ("exp", "iat", "iss", "aud", "sub")
+    require: Annotated[tuple[Text, ...], BeforeValidator(list_of)] | None = None
     leeway_s: Annotated[Whole, Field(le=300)] = 10
     max_lifetime_s: Annotated[Whole, Field(ge=1)] = 86400
     allow_private: Boolean = False
+    claims: Claims = Claims()
+    tier: Annotated[Word, one_of("token", "verified")] = "verified"
+    require_binding: Annotated[Word, one_of("none", "dpop", "mtls", "any")] = "none"
+    strict_audience: Boolean = False
+    allow_missing_kid: Boolean = False
+    keys: KeyTimes = KeyTimes()
 
 
 class Jwt(Model):
     """JSON Web Tokens are accepted."""
 
     issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
+
+
+class Dpop(Model):
+    """What a proof of possession (RFC 9449) must hold: with `nonce`, one that was handed out lately."""
+
+    nonce: Boolean = False
 
 
 class Proxy(Model):
@@ -100,5 +144,6 @@ class Identity(Model):
     ] = ()
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
+    dpop: Dpop = Dpop()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()

@@ -27,6 +27,8 @@ METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "T
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_FRACTION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,3})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z0-9.]{2,12}", re.ASCII)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _WINDOWS: Final = ("minute", "hour", "day", "week", "month", "year", "session", "total")
@@ -137,6 +139,14 @@ def _whole(value: Any) -> int:
     return int(text)
 
 
+def _fraction(value: Any) -> float:
+    text = str(value) if isinstance(value, int | float) else text_of(value)
+    if _FRACTION.fullmatch(text) is None:
+        msg = f"{text[:40]!r} is not a number of seconds; write one such as 1.5"
+        raise ValueError(msg)
+    return float(text)
+
+
 def _seconds(value: Any) -> int:
     return value if isinstance(value, int) else parse_duration(text_of(value))
 
@@ -182,6 +192,13 @@ def check_origin(value: str) -> None:
     """Raises `ValueError` for anything but an https origin, or an http one of this host."""
     check_url(value)
     origin_of(value)
+
+
+def check_host(value: str) -> None:
+    """Raises `ValueError` for anything but a host's name or address, in lower case."""
+    if _HOST.fullmatch(value) is None:
+        msg = f"{value[:80]!r} is not a host; write its name in lower case, such as keys.example.com"
+        raise ValueError(msg)
 
 
 def check_zone(value: str) -> None:
@@ -241,6 +258,11 @@ Whole = Annotated[
     int,
     BeforeValidator(_whole),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": "^(0|[1-9][0-9]{0,11})$"}),
+]
+Fraction = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": "^[0-9]{1,5}([.][0-9]{1,3})?$"}),
 ]
 Seconds = Annotated[
     int,

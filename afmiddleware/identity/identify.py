@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from afmiddleware.identity.api_keys import PREFIX, ApiKeys
+from afmiddleware.identity.binding import Shown
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
+    from afmiddleware.identity.certificate import ClientCertificate
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.tokens import Tokens
     from afmiddleware.model.http import HttpFacts
 
 MAX_CREDENTIAL: Final = 8192
-_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")
+_BEARER = re.compile(rb"([Bb][Ee][Aa][Rr][Ee][Rr]|[Dd][Pp][Oo][Pp]) +([!-~]+)")
+
+
+def _no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
+    return None
+
+
 _ABSENT: Final = Absent()
 _KEY_PREFIX: Final = PREFIX.encode("ascii")
 
@@ -25,10 +33,19 @@ _KEY_PREFIX: Final = PREFIX.encode("ascii")
 class Authenticators:
     """The ways a caller may prove who it is, as the policy allows them.
 
-    `key_header` is the lower-case name of the header that also carries API keys.
+    `key_header` is the lower-case name of the header that also carries API keys. `certificate` tells what a client has
+    shown for its connection.
     """
 
-    def __init__(self, api_keys: ApiKeys | None, key_header: bytes, tokens: Tokens | None) -> None:
+    def __init__(
+        self,
+        api_keys: ApiKeys | None,
+        key_header: bytes,
+        tokens: Tokens | None,
+        *,
+        certificate: Callable[[HttpFacts], ClientCertificate | None] = _no_certificate,
+    ) -> None:
+        self._certificate = certificate
         self._api_keys = api_keys
         self._key_header = key_header
         self._tokens = tokens
@@ -63,7 +80,7 @@ class Authenticators:
             return Invalid("a credential in the query string", "request.ambiguous")
         found: Identified = _ABSENT
         if bearer is not None:
-            found = yield from self._bearer(bearer, now)
+            found = yield from self._bearer(bearer, facts, now)
         if key is None or isinstance(found, (Invalid, Unavailable)):
             return found
         if b"," in key:
@@ -73,7 +90,7 @@ class Authenticators:
             return Invalid("two credentials that disagree", "request.ambiguous")
         return found if isinstance(found, Ok) and isinstance(second, Ok) else second
 
-    def _bearer(self, value: bytes, now: int) -> Generator[Need, Any, Identified]:
+    def _bearer(self, value: bytes, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if len(value) > MAX_CREDENTIAL:
             return Invalid("the Authorization header is too long")
         if b"," in value:
@@ -82,12 +99,12 @@ class Authenticators:
         match = _BEARER.fullmatch(value.strip(b" "))
         if match is None:
             return Invalid("not a bearer credential", foreign=True)
-        text = match.group(1).decode("ascii")
-        if text.startswith(PREFIX):
+        scheme, text = match.group(1).lower().decode("ascii"), match.group(2).decode("ascii")
+        if text.startswith(PREFIX) and scheme == "bearer":
             return (yield from self._api_key(text, now))
         if self._tokens is None:
             return Invalid("a bearer token, and no issuer is configured", foreign=True)
-        return (yield from self._tokens.check(text, now))
+        return (yield from self._tokens.check(text, now, Shown(scheme, facts, self._certificate(facts))))
 
     def _api_key(self, text: str, now: int) -> Generator[Need, Any, Identified]:
         if self._api_keys is None:

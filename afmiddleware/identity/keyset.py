@@ -17,14 +17,22 @@ MAX_KEYS: Final = 32
 MAX_KID: Final = 128
 _SECRET_MEMBERS: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 _CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "Ed25519": "EdDSA"}
+_SECOND: Final = 1_000_000
+_FAR: Final = 2**40
 _RSA_BITS: Final = range(2048, 8193)
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A public key bound to one algorithm."""
+    """A public key bound to one algorithm, for a time: both ends are seconds since the epoch, 0 for none."""
 
     algorithm: str
     public: jwt.PyJWK
+    begins: int = 0
+    ends: int = 0
+
+    def is_good(self, now: int) -> bool:
+        """Whether its time has come and is not over at `now`, in microseconds since the epoch."""
+        return self.begins * _SECOND <= now and (not self.ends or now < self.ends * _SECOND)
 
 
 class KeySet(msgspec.Struct, frozen=True):
@@ -66,16 +74,24 @@ def read_keyset(document: object, algorithms: Collection[str], generation: int =
 
 def _usable(jwk: Any, algorithms: Collection[str]) -> Key | str:
     """The key, or why it cannot be used."""
+    kid = jwk.get("kid") if isinstance(jwk, dict) else ""
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
+        return "no usable kid" if isinstance(jwk, dict) else "not an object"
+    return read_key(jwk, algorithms)
+
+
+def read_key(jwk: Any, algorithms: Collection[str]) -> Key | str:
+    """A public JWK that may verify signatures under one of `algorithms`, or why it may not (for the log)."""
     if not isinstance(jwk, dict):
         return "not an object"
-    kid = jwk.get("kid")
-    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
-        return "no usable kid"
     if jwk.get("kty") == "oct" or any(member in jwk for member in _SECRET_MEMBERS):
         return "it is secret: only public keys belong in a JWKS"
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return "it is not for verifying signatures"
+    begins, ends = jwk.get("nbf", 0), jwk.get("exp", 0)
+    if not all(type(at) is int and 0 <= at < _FAR for at in (begins, ends)):
+        return "its nbf or exp is no whole number of seconds"
     algorithm = _algorithm(jwk, algorithms)
     if algorithm is None:
         return "no algorithm that this issuer may use"
@@ -84,9 +100,10 @@ def _usable(jwk: Any, algorithms: Collection[str]) -> Key | str:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
         return f"it cannot be read ({type(error).__name__})"
     if isinstance(public.key, RSAPublicKey):
-        return Key(algorithm, public) if public.key.key_size in _RSA_BITS else f"RSA with {public.key.key_size} bits"
+        good = public.key.key_size in _RSA_BITS
+        return Key(algorithm, public, begins, ends) if good else f"RSA with {public.key.key_size} bits"
     if isinstance(public.key, (EllipticCurvePublicKey, Ed25519PublicKey)):
-        return Key(algorithm, public)
+        return Key(algorithm, public, begins, ends)
     return "not a public key"
 
 

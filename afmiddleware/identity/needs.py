@@ -28,4 +28,8 @@ class NeedOnce(msgspec.Struct, frozen=True):
     keep: int
 
 
-Need = NeedKey | NeedKeySet | NeedOnce
+class NeedRevocations(msgspec.Struct, frozen=True):
+    """Every token that was taken back before its end: a list of `Revocation`."""
+
+
+Need = NeedKey | NeedKeySet | NeedOnce | NeedRevocations

@@ -20,13 +20,15 @@ class Ok(msgspec.Struct, frozen=True):
 class Invalid(msgspec.Struct, frozen=True):
     """A credential is there and is not good: the request is refused, never taken for anonymous.
 
-    `detail` is for the log alone; telling it to the caller would help guessing. `code` is `identity.invalid` or
-    `request.ambiguous`. `foreign` is a credential of a kind that the policy does not know.
+    `detail` is for the log alone; telling it to the caller would help guessing. `code` is `identity.invalid`,
+    `identity.proof`, `identity.nonce`, `session.invalid` or `request.ambiguous`. `foreign` is a credential of a kind
+    that the policy does not know; `nonce` is what the caller has to put into its next proof.
     """
 
     detail: str
     code: str = "identity.invalid"
     foreign: bool = False
+    nonce: str = ""
 
 
 class Unavailable(msgspec.Struct, frozen=True):

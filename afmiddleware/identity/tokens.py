@@ -1,26 +1,28 @@
 """JSON Web Tokens (RFC 7519) of configured issuers, and nothing else that looks like one.
 
-PyJWT checks signature and claims; what it leaves open is checked here: the header before anything is trusted, the shape
-of the claims, duplicate members, lifetimes, and bindings that a plain bearer cannot satisfy (RFC 8725 throughout).
+PyJWT checks signature and claims; what it leaves open is checked here and in `claims.py`: the header before anything is
+trusted, the shape of the claims, duplicate members, lifetimes (RFC 8725 throughout), what was revoked, and bindings
+that a plain bearer cannot satisfy.
 """
 
 from __future__ import annotations
 
-import binascii
-import json
 import re
-from base64 import urlsafe_b64decode
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 import msgspec
 from cachetools import TTLCache
 
-from afmiddleware.errors import IdentityUnavailableError
-from afmiddleware.identity.needs import Need, NeedKeySet
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
+from afmiddleware.identity.binding import BEARER, Proofs, Shown
+from afmiddleware.identity.claims import ClaimNames, actor_of, check_times, confirmation
+from afmiddleware.identity.jose import MAX_TOKEN, REFUSED_HEADERS, BadCredentialError, media_type, read_compact
+from afmiddleware.identity.needs import Need, NeedKeySet, NeedRevocations
+from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.outcome import Identified, Invalid, Ok, Unavailable
-from afmiddleware.model.actor import Actor
+from afmiddleware.identity.revocations import Revocations, marks_of
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -29,20 +31,19 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.keyset import KeySet
 
-MAX_TOKEN: Final = 8192
-MAX_TEXT: Final = 256
-MAX_DEPTH: Final = 4
-MAX_AUDIENCES: Final = 8
+__all__ = ["MAX_TOKEN", "Issuer", "Tokens"]
+
 REMEMBER_SECONDS: Final = 60
 _REMEMBERED: Final = 10_000
-_SECOND: Final = 1_000_000
 _KID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}", re.ASCII)
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_REFUSED_HEADERS: Final = frozenset({"crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c"})
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """An issuer whose tokens are believed. `snapshot` gives its keys as last read, without waiting."""
+    """An issuer whose tokens are believed. `snapshot` gives its keys as last read, without waiting.
+
+    `binding` is what every token must be bound by: `none`, `dpop`, `mtls` or `any`. With `strict_audience` a token is
+    for `audience` alone; with `missing_kid` one without a key id is good while its issuer has one key only.
+    """
 
     name: str
     audience: str
@@ -52,12 +53,29 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     require: tuple[str, ...] = ("exp", "iat", "iss", "aud", "sub")
     leeway: int = 10
     max_lifetime: int = 86400
+    claims: ClaimNames = ClaimNames()
+    tier: Tier = Tier.VERIFIED
+    binding: str = "none"
+    strict_audience: bool = False
+    missing_kid: bool = False
+
+
+class _Known(NamedTuple):
+    """A token that was good, and all that may change that: its `end`, its issuer's keys, what is revoked."""
+
+    ok: Ok
+    end: int
+    issuer: Issuer
+    generation: int
+    bound: Mapping[str, str]
+    marks: tuple[tuple[str, int], ...]
 
 
 class Tokens:
     """Checks tokens of `issuers`. One that was good is remembered for at most a minute, and never past its end.
 
-    `timer` counts seconds, `lock` guards what is remembered.
+    `timer` counts seconds, `lock` guards what is remembered. `revoked` is what was taken back, `proofs` looks after
+    tokens that are bound to a key.
     """
 
     def __init__(
@@ -65,10 +83,15 @@ class Tokens:
         issuers: Sequence[Issuer],
         timer: Callable[[], float],
         lock: AbstractContextManager[object],
+        *,
+        revoked: Revocations | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         self._issuers = {issuer.name: issuer for issuer in issuers}
-        self._known: TTLCache[bytes, tuple[Ok, int, str, int]] = TTLCache(_REMEMBERED, REMEMBER_SECONDS, timer)
+        self._known: TTLCache[bytes, _Known] = TTLCache(_REMEMBERED, REMEMBER_SECONDS, timer)
         self._lock = lock
+        self._revoked = revoked
+        self._proofs = proofs or Proofs(Origins(()))
         self._jwt = {
             issuer.name: jwt.PyJWT({"require": list(issuer.require), "enforce_minimum_key_length": True})
             for issuer in issuers
@@ -76,61 +99,81 @@ class Tokens:
 
     def recall(self, text: str, now: int) -> Ok | None:
         """Whose token this is when it was good within the last minute, under the same keys; else `None`."""
+        known = self._recalled(text, now)
+        if known is None or known.bound or known.issuer.binding != "none":
+            return None
+        revoked = self._revoked
+        if revoked is not None and (revoked.due or revoked.strikes(known.marks)):
+            return None
+        return known.ok
+
+    def check(self, text: str, now: int, shown: Shown = BEARER) -> Generator[Need, Any, Identified]:
+        """Whose token this is. Asks for keys only when those at hand do not have the token's."""
+        try:
+            known = self._recalled(text, now) or (yield from self._read(text, now))
+            yield from self._stands(known)
+            yield from self._proofs.check(text, known.bound, shown, known.issuer.binding, now)
+        except BadCredentialError as bad:
+            return Invalid(str(bad), bad.code, nonce=bad.nonce)
+        except (IdentityUnavailableError, LedgerUnavailableError) as error:
+            return Unavailable(str(error), error.retry_after)
+        return known.ok
+
+    def _recalled(self, text: str, now: int) -> _Known | None:
         with self._lock:
             known = self._known.get(_mark(text))
-        if known is None:
+        if known is None or now >= known.end:
             return None
-        ok, end, name, generation = known
-        keys = self._issuers[name].snapshot()
-        return ok if now < end and keys is not None and keys.generation == generation else None
+        keys = known.issuer.snapshot()
+        return known if keys is not None and keys.generation == known.generation else None
 
-    def check(self, text: str, now: int) -> Generator[Need, Any, Identified]:
-        """Whose token this is. Asks for keys only when those at hand do not have the token's."""
-        recalled = self.recall(text, now)
-        if recalled is not None:
-            return recalled
-        try:
-            issuer, kid = self._route(text)
-        except _BadTokenError as bad:
-            return Invalid(str(bad))
+    def _read(self, text: str, now: int) -> Generator[Need, Any, _Known]:
+        issuer, kid = self._route(text)
         keys = issuer.snapshot()
-        if keys is None or kid not in keys.keys:
+        if keys is None or (kid not in keys.keys and (kid or len(keys.keys) != 1)):
+            keys = yield NeedKeySet(issuer.name, kid)
+        return self._verified(text, issuer, kid, keys, now)
+
+    def _stands(self, known: _Known) -> Generator[Need, Any, None]:
+        """Raise `BadCredentialError` for a token that was taken back."""
+        revoked = self._revoked
+        if revoked is None:
+            return
+        if revoked.ask():
             try:
-                keys = yield NeedKeySet(issuer.name, kid)
-            except IdentityUnavailableError as error:
-                return Unavailable(str(error), error.retry_after)
-        try:
-            return self._verified(text, issuer, kid, keys, now)
-        except _BadTokenError as bad:
-            return Invalid(str(bad))
+                revoked.take((yield NeedRevocations()))
+            except LedgerUnavailableError:
+                if revoked.outdated:
+                    raise
+        if revoked.strikes(known.marks):
+            raise BadCredentialError("revoked")
 
     def _route(self, text: str) -> tuple[Issuer, str]:
         """Which issuer and key a token claims, from parts that are not believed yet."""
-        if len(text) > MAX_TOKEN:
-            raise _BadTokenError("too long")
-        parts = text.split(".")
-        if len(parts) != 3 or not all(_SEGMENT.fullmatch(part) for part in parts):  # noqa: PLR2004 (a JWS)
-            raise _BadTokenError("not three parts of base64url")
-        header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
-        refused = _REFUSED_HEADERS & header.keys()
+        header, claims = read_compact(text)
+        refused = REFUSED_HEADERS & header.keys()
         if refused:
-            raise _BadTokenError(f"its header has {min(refused)}")
+            raise BadCredentialError(f"its header has {min(refused)}")
         issuer = self._issuers.get(claims["iss"]) if isinstance(claims.get("iss"), str) else None
         if issuer is None:
-            raise _BadTokenError("not of a configured issuer")
+            raise BadCredentialError("not of a configured issuer")
         if header.get("alg") not in issuer.algorithms:
-            raise _BadTokenError("an algorithm that its issuer may not use")
-        if issuer.typ and _media(header.get("typ")) not in issuer.typ:
-            raise _BadTokenError("not of the demanded type")
+            raise BadCredentialError("an algorithm that its issuer may not use")
+        if issuer.typ and media_type(header.get("typ")) not in issuer.typ:
+            raise BadCredentialError("not of the demanded type")
+        if "kid" not in header and issuer.missing_kid:
+            return issuer, ""
         kid = header.get("kid")
         if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
-            raise _BadTokenError("no usable kid")
+            raise BadCredentialError("no usable kid")
         return issuer, kid
 
-    def _verified(self, text: str, issuer: Issuer, kid: str, keys: KeySet, now: int) -> Ok:
+    def _verified(self, text: str, issuer: Issuer, kid: str, keys: KeySet, now: int) -> _Known:
+        if not kid and len(keys.keys) == 1:
+            kid = next(iter(keys.keys))
         key = keys.keys.get(kid)
-        if key is None:
-            raise _BadTokenError("signed with an unknown key")
+        if key is None or not key.is_good(now):
+            raise BadCredentialError("signed with an unknown key")
         try:
             claims: dict[str, Any] = self._jwt[issuer.name].decode(
                 text,
@@ -142,117 +185,17 @@ class Tokens:
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise _BadTokenError(type(error).__name__) from None
-        end = _times(claims, issuer, now)
-        _shapes(claims)
-        ok = Ok(_actor(claims, issuer))
+            raise BadCredentialError(type(error).__name__) from None
+        if issuer.strict_audience and claims["aud"] not in (issuer.audience, [issuer.audience]):
+            raise BadCredentialError("for other audiences too")
+        end = check_times(claims, issuer.leeway, issuer.max_lifetime, now)
+        ok = Ok(actor_of(claims, issuer.name, issuer.claims, issuer.tier))
+        known = _Known(ok, end, issuer, keys.generation, confirmation(claims), marks_of(claims, issuer.name, kid))
         with self._lock:
-            self._known[_mark(text)] = (ok, end, issuer.name, keys.generation)
-        return ok
+            self._known[_mark(text)] = known
+        return known
 
 
 def _mark(text: str) -> bytes:
     """What a token is remembered under: not the token."""
     return sha256(text.encode()).digest()
-
-
-class _BadTokenError(Exception):
-    """Why a token is not good; for the log, not for the caller."""
-
-
-def _object(part: str, what: str) -> dict[str, Any]:
-    """A part of a token as an object without duplicate members."""
-    try:
-        data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError, binascii.Error) as error:
-        raise _BadTokenError(f"its {what} cannot be read ({type(error).__name__})") from None
-    if not isinstance(found, dict):
-        raise _BadTokenError(f"its {what} is no object")
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        msg = "a member stands twice"
-        raise ValueError(msg)
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(text)
-
-
-def _media(typ: object) -> str:
-    """A `typ` in the form RFC 7515 section 4.1.9 compares: lower case, without `application/`."""
-    return typ.lower().removeprefix("application/") if isinstance(typ, str) else ""
-
-
-def _times(claims: Mapping[str, Any], issuer: Issuer, now: int) -> int:
-    """Check the instants of a token; the one at which it ends, in microseconds."""
-    for name in ("exp", "iat", "nbf"):
-        value = claims.get(name)
-        if value is not None and (type(value) is not int or not 0 <= value < 2**40):
-            raise _BadTokenError(f"{name} is no whole number of seconds")
-    leeway = issuer.leeway * _SECOND
-    exp, issued = claims.get("exp"), claims.get("iat")
-    if exp is None:
-        raise _BadTokenError("it never ends")
-    if now >= exp * _SECOND + leeway:
-        raise _BadTokenError("expired")
-    if claims.get("nbf") is not None and now < claims["nbf"] * _SECOND - leeway:
-        raise _BadTokenError("not valid yet")
-    if issued is not None and now < issued * _SECOND - leeway:
-        raise _BadTokenError("issued in the future")
-    # Without `iat` what is left of its life is all that can be measured.
-    life = (exp - issued) * _SECOND if issued is not None else exp * _SECOND - now - leeway
-    if life > issuer.max_lifetime * _SECOND:
-        raise _BadTokenError("it lives longer than its issuer may let it")
-    return int(exp * _SECOND + leeway)
-
-
-def _shapes(claims: Mapping[str, Any]) -> None:
-    """What the claims must look like before anything is keyed by them."""
-    audience, scope = claims.get("aud"), claims.get("scope", "")
-    if not _is_name(claims.get("sub")):
-        raise _BadTokenError("sub is not 1 to 256 printable characters")
-    if isinstance(audience, list) and len(audience) > MAX_AUDIENCES:
-        raise _BadTokenError("for too many audiences")
-    if not isinstance(scope, str) or not scope.isprintable():
-        raise _BadTokenError("scope is no printable text")
-    if "cnf" in claims:
-        raise _BadTokenError("bound to a key, and presented as a plain bearer")
-    for name in ("jti", "sid"):
-        if claims.get(name, "") != "" and not _is_name(claims[name]):
-            raise _BadTokenError(f"{name} is not printable text of at most 256 characters")
-
-
-def _is_name(value: object) -> bool:
-    """Whether a claim can name somebody or something in limits, receipts and logs."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()
-
-
-def _actor(claims: Mapping[str, Any], issuer: Issuer) -> Actor:
-    """Who a good token speaks for. With `act` (RFC 8693) the outermost one acts, on behalf of the subject."""
-    agent, depth = "", 0
-    act = claims.get("act")
-    while act is not None:
-        depth += 1
-        if not isinstance(act, dict) or not _is_name(act.get("sub")) or depth > MAX_DEPTH:
-            raise _BadTokenError("act is no chain of subjects")
-        agent = agent or act["sub"]
-        act = act.get("act")
-    sub, jti = claims["sub"], claims.get("jti", "")
-    return Actor(
-        id=f"jwt:{issuer.name}|{sub}",
-        tier=Tier.VERIFIED,
-        proof="bearer",
-        scopes=frozenset(claims.get("scope", "").split()),
-        account=sub,
-        agent=agent,
-        on_behalf_of=sub if agent else "",
-        session=claims.get("sid", ""),
-        credential=f"jti:{jti}" if jti else "",
-        depth=depth,
-    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
+    from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -77,6 +78,10 @@ class Reader(Protocol):
 
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
+        ...
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back, also those that have ended since."""
         ...
 
     def close(self) -> None:

@@ -164,7 +164,7 @@ class Books:
         verdict, guarded = judge(entry, rates, spends, self.rows, self.leases, self.now)
         receipt = None
         if not entry.dry:
-            passes = verdict.authorized or entry.observe
+            passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
             count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
@@ -185,7 +185,7 @@ class Books:
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
-        passes = weighed.verdict.authorized or entry.observe
+        passes = _passes(entry, weighed.verdict)
         receipt = self._record(entry, weighed.verdict, passes=passes)
         self._reserve(entry, weighed.lines, receipt, weighed.guarded, passes=passes)
         return receipt
@@ -209,7 +209,7 @@ class Books:
         changed = self.changed
         for charge in entry.rates:
             changed.add(charge.key)
-        if guarded is not None:
+        if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
@@ -266,6 +266,11 @@ class Books:
             # A caller may invent methods; what it invents is counted together.
             what = (verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
+
+
+def _passes(entry: Entry, verdict: Verdict) -> bool:
+    """Whether the handler is about to run."""
+    return (verdict.authorized or entry.observe) and not entry.trial
 
 
 def claims_of(items: Sequence[Item]) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -80,6 +81,7 @@ class MemoryLedger:
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._revocations: dict[str, Revocation] = {}
         self._lock = threading.RLock()
 
     def commit(self, item: Item) -> Held | Closed:
@@ -176,6 +178,10 @@ class MemoryLedger:
         """Every API key's record, oldest first."""
         return sorted(self._api_keys.values(), key=lambda record: record.created)
 
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return list(self._revocations.values())
+
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
         self._api_keys[record.id] = record
@@ -187,6 +193,9 @@ class MemoryLedger:
         """Do what a record says was done."""
         if record.api_key is not None:
             self.put_api_key(record.api_key)
+        if record.revocation is not None:
+            kept = {key: one for key, one in self._revocations.items() if one.until >= self._books.now}
+            self._revocations = {**kept, record.revocation.key: record.revocation}
         if record.erase:
             self._kept = deque((_erased(one, record) for one in self._kept), self._kept.maxlen)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
     from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.entry import InForce
+    from afmiddleware.model.revocation import Revocation
 
 OPERATOR: Final = "operator"
 """The owner of the receipts of orders."""
@@ -50,6 +51,13 @@ def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Re
     """
     order = Order(what=what, key=f"key:{record.account}", name=record.id, by=by, reason=reason)
     return Record(operation(OPERATOR, order), api_key=record)
+
+
+def taking_back(revocation: Revocation, by: str, reason: str = "") -> Record:
+    """The taking back of tokens, on record. Whose they were stands in the receipt only as a commitment."""
+    target = f"{revocation.kind}:{revocation.issuer}|{revocation.name}"
+    order = Order(what="token.revoke", key=target, name=revocation.kind, by=by, reason=reason)
+    return Record(operation(OPERATOR, order), revocation=revocation)
 
 
 def put_in_force(books: Books, item: InForce) -> Closed:

@@ -21,6 +21,7 @@ from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 _IDLE: Final = 60.0
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class PostgresReader:
@@ -144,6 +146,10 @@ class PostgresReader:
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
         return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
 
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""

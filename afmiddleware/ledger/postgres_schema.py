@@ -11,7 +11,7 @@ from afmiddleware.errors import LedgerError
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-VERSION: Final = 3
+VERSION: Final = 4
 """The version of the tables, kept in `meta`; migrations only go forward."""
 
 _LOCK: Final = 0x61666D  # every ledger of a database migrates in turn
@@ -94,4 +94,9 @@ _THIRD: Final[tuple[LiteralString, ...]] = (
     ),
 )
 
-_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND, _THIRD)
+# Tokens that were taken back before their end.
+_FOURTH: Final[tuple[LiteralString, ...]] = (
+    "CREATE TABLE {schema}.revocation (key text PRIMARY KEY, until bigint NOT NULL, data bytea NOT NULL)",
+)
+
+_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)

@@ -61,6 +61,10 @@ class Statements:
             "INSERT INTO {schema}.api_key VALUES (%s, %s, %s, %b) ON CONFLICT (id) DO UPDATE"
             " SET account = excluded.account, created = excluded.created, data = excluded.data"
         )
+        self.put_revocation = made(
+            "INSERT INTO {schema}.revocation VALUES (%s, %s, %b)"
+            " ON CONFLICT (key) DO UPDATE SET until = excluded.until, data = excluded.data"
+        )
         self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
         self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
         self.begin = b"BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -73,6 +77,10 @@ class Statements:
             "hold": made(
                 "DELETE FROM {schema}.hold WHERE id IN (SELECT id FROM {schema}.hold WHERE created < %s"
                 " AND state NOT IN ('held', 'unknown') ORDER BY created LIMIT %s)"
+            ),
+            "revocation": made(
+                "DELETE FROM {schema}.revocation WHERE key IN"
+                " (SELECT key FROM {schema}.revocation WHERE until < %s LIMIT %s)"
             ),
             "claim": made(
                 "DELETE FROM {schema}.claim WHERE key IN (SELECT key FROM {schema}.claim WHERE expires < %s LIMIT %s)"

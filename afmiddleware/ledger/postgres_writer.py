@@ -16,7 +16,7 @@ from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
-from afmiddleware.ledger.stored import api_key_row, without
+from afmiddleware.ledger.stored import api_key_row, revocation_row, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire, Record
@@ -229,6 +229,8 @@ class PostgresWriter:
         connection, statements = self._connection, self._sql
         if record.api_key is not None:
             connection.execute(statements.put_api_key, api_key_row(record.api_key))
+        if record.revocation is not None:
+            connection.execute(statements.put_revocation, revocation_row(record.revocation))
         if record.new_key:
             connection.execute(statements.put_signer, (record.new_key,))
             connection.execute(statements.put_key, (record.new_key, size, record.proof))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-VERSION: Final = 3
+VERSION: Final = 4
 """The version of the tables (`PRAGMA user_version`); migrations only go forward."""
 
 
@@ -99,4 +99,12 @@ def _third(database: Database) -> None:
     execute("UPDATE head SET frontier = ?", (frontier.pack(),))
 
 
-_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third)
+def _fourth(database: Database) -> None:
+    """Tokens that were taken back before their end."""
+    database.conn.execute(
+        "CREATE TABLE revocation (key TEXT PRIMARY KEY, until INTEGER NOT NULL, data BLOB NOT NULL)"
+        " STRICT, WITHOUT ROWID",
+    )
+
+
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third, _fourth)

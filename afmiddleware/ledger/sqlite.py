@@ -18,6 +18,7 @@ from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transact
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import SigningKey
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+_revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
 class SqliteReader:
@@ -137,6 +139,11 @@ class SqliteReader:
         """Every API key's record, oldest first."""
         with self._read() as connection:
             return [_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")]
+
+    def revocations(self) -> list[Revocation]:
+        """Every token that was taken back."""
+        with self._read() as connection:
+            return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
 
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""

@@ -10,7 +10,7 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
-from afmiddleware.ledger.stored import api_key_row, without
+from afmiddleware.ledger.stored import api_key_row, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -36,6 +36,7 @@ FOLD_BYTES: Final = 4 << 20
 """How large the write-ahead log may grow before it is folded back into the database."""
 
 PUT_API_KEY: Final = "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)"
+_REVOCATION: Final = "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)"
 _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
@@ -63,6 +64,11 @@ _STALE = (
         "claim",
         "SELECT 1 FROM claim WHERE expires < ? LIMIT 1",
         "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires < ? LIMIT ?)",
+    ),
+    (
+        "revocation",
+        "SELECT 1 FROM revocation WHERE until < ? LIMIT 1",
+        "DELETE FROM revocation WHERE key IN (SELECT key FROM revocation WHERE until < ? LIMIT ?)",
     ),
     (
         "lease",
@@ -261,6 +267,8 @@ class SqliteWriter:
         connection = self._connection
         if record.api_key is not None:
             connection.execute(PUT_API_KEY, api_key_row(record.api_key))
+        if record.revocation is not None:
+            connection.execute(_REVOCATION, revocation_row(record.revocation))
         if record.new_key:
             connection.execute("UPDATE head SET signer = ?", (record.new_key,))
             connection.execute("INSERT INTO signing_key VALUES (?, ?, ?)", (record.new_key, size, record.proof))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from afmiddleware.model.api_key import ApiKeyRecord
+    from afmiddleware.model.revocation import Revocation
 
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 _pack = msgspec.msgpack.Encoder().encode
@@ -65,6 +66,11 @@ def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, by
 def api_key_row(record: ApiKeyRecord) -> tuple[str, str, int, bytes]:
     """The row of an API key's record: id, account, when it was made, and all of it."""
     return record.id, record.account, record.created, _pack(record)
+
+
+def revocation_row(revocation: Revocation) -> tuple[str, int, bytes]:
+    """The row of a token that was taken back: its key, until when it is kept, and all of it."""
+    return revocation.key, revocation.until, _pack(revocation)
 
 
 def without(packed: bytes | None, names: Collection[str]) -> bytes | None:

@@ -45,4 +45,4 @@ class Swept:
 
 def overdue(now: int) -> dict[str, int]:
     """Before which time rows are of no use: settled reservations by when they were made, all else by its end."""
-    return {"hold": now - SETTLED_KEPT, "claim": now, "lease": now - 10 * LEASE}
+    return {"hold": now - SETTLED_KEPT, "claim": now, "revocation": now, "lease": now - 10 * LEASE}

@@ -41,7 +41,7 @@ def weigh_together(
 
     Every action is a judged request of its own under the rates, which count it except by the one that refuses it. When
     one is refused, by the policy or by a limit, what the others reserved is given back and they are refused too; an
-    entry that observes is charged whatever becomes of it.
+    entry that observes is charged whatever becomes of it. Of a trial nothing stays counted but its rates.
     """
     found: list[Weighed] = []
     for asked in entries:
@@ -52,13 +52,15 @@ def weigh_together(
         count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
         lines = count_spends(entry.spends, spends[0]) if passes else []
         found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))
-    if not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True)):
+    refused = not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True))
+    if refused or entries[0].trial:
         for one, entry in zip(found, entries, strict=True):
             give_back(one.lines, rows)
             if one.verdict.authorized or entry.observe:
                 uncount_admitted(entry.rates, one.rates)
             one.lines = []
-            one.verdict = stand_down(one.verdict)
+            if refused:
+                one.verdict = stand_down(one.verdict)
     return found
 
 

@@ -6,41 +6,94 @@ import http.client
 import io
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from urllib.parse import urlencode, urlsplit
 
 from afmiddleware.identity.address import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 MAX_BYTES: Final = 64 * 1024
 TIMEOUT: Final = 3.0
+MAX_ETAG: Final = 256
 _OK: Final = 200
+_UNCHANGED: Final = 304
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})", re.ASCII)
 _JSON_TYPES: Final = ("application/json", "application/jwk-set+json")
 _INTERNET_V6: Final = ipaddress.IPv6Network("2000::/3")
 
 
 class FetchError(Exception):
-    """Why a document could not be had. The text never holds what the server sent."""
+    """Why a document could not be had. The text never holds what the server sent.
+
+    `retry_after` is how many seconds the server asks to be left alone, 0 when it does not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Document(NamedTuple):
+    """A JSON document, how many seconds it says it is fresh (`Cache-Control`), and what names its version (`ETag`).
+
+    `unchanged` means that it is still the one whose version was given.
+    """
+
+    value: Any
+    max_age: float | None = None
+    etag: str = ""
+    unchanged: bool = False
+
+
+class Form(NamedTuple):
+    """What to POST (`application/x-www-form-urlencoded`), and the value of `Authorization` to go with it."""
+
+    fields: Mapping[str, str]
+    authorization: str
 
 
 def fetch_json(url: str, *, allow_private: bool, timer: Callable[[], float] = time.monotonic) -> Any:
+    """GET a JSON document, as `fetch_document` does."""
+    return fetch_document(url, allow_private=allow_private, timer=timer).value
+
+
+def fetch_document(
+    url: str,
+    *,
+    allow_private: bool,
+    etag: str = "",
+    form: Form | None = None,
+    timer: Callable[[], float] = time.monotonic,
+) -> Document:
     """GET a JSON document: HTTPS (plain HTTP from loopback only), no redirects, 64 KiB, three seconds in all.
 
-    The name is resolved once, before the seconds count, and only addresses that were checked are connected to. Raises
-    `FetchError`.
+    With a `form` it is POSTed. `etag` is that of the document at hand, if any. The name is resolved once, before the
+    seconds count, and only addresses that were checked are connected to. Raises `FetchError`.
     """
-    data = _exchange("GET", url, None, _HEADERS, _check_head, allow_private=allow_private, timer=timer)
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{type(error).__name__} while fetching"
-        raise FetchError(msg) from error
+    if form is None:
+        sent = _answered("GET", url, None, {"if-none-match": etag} if etag else {}, allow_private, timer)
+    else:
+        more = {"content-type": "application/x-www-form-urlencoded", "authorization": form.authorization}
+        sent = _answered("POST", url, urlencode(form.fields).encode(), more, allow_private, timer)
+    with sent as answer:
+        if etag and answer.status == _UNCHANGED:
+            return Document(None, _max_age(answer), etag, unchanged=True)
+        _check_head(answer)
+        data = answer.read(MAX_BYTES + 1)
+        version = answer.headers.get("etag", "")
+        if len(data) > MAX_BYTES:
+            msg = f"the answer is larger than {MAX_BYTES} bytes"
+            raise FetchError(msg)
+        known = version if version.isascii() and version.isprintable() and len(version) <= MAX_ETAG else ""
+        return Document(json.loads(data.decode("utf-8")), _max_age(answer), known)
 
 
 def post_json(
@@ -55,22 +108,23 @@ def post_json(
 
     `token` goes along as a bearer token, to nobody but the server the URL names.
     """
-    headers = {**_HEADERS, "content-type": "application/json"}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    _exchange("POST", url, body, headers, _check_taken, allow_private=allow_private, timer=timer)
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+    with _answered("POST", url, body, headers, allow_private, timer) as answer:
+        if answer.status // 100 != _OK // 100:
+            msg = f"the server answered {answer.status}"
+            raise FetchError(msg)
 
 
-def _exchange(  # noqa: PLR0913 (what a request is made of)
+@contextmanager
+def _answered(  # noqa: PLR0913 (what a request is made of)
     method: str,
     url: str,
     body: bytes | None,
     headers: Mapping[str, str],
-    check: Callable[[http.client.HTTPResponse], None],
-    *,
-    allow_private: bool,
+    allow_private: bool,  # noqa: FBT001 (the caller's own)
     timer: Callable[[], float],
-) -> bytes:
+) -> Generator[http.client.HTTPResponse]:
+    """Send a request, and hand over the answer. Raises `FetchError`, also for what goes wrong while it is read."""
     try:
         parts = urlsplit(url)
         host, secure = parts.hostname or "", parts.scheme == "https"
@@ -82,34 +136,24 @@ def _exchange(  # noqa: PLR0913 (what a request is made of)
         left = _Left(timer() + TIMEOUT, timer)
         target = parts.path or "/"
         with closing(_Connection(host, port, addresses, left, secure=secure)) as connection:
-            whole = f"{target}?{parts.query}" if parts.query else target
-            connection.request(method, whole, body=body, headers=dict(headers))
+            target = f"{target}?{parts.query}" if parts.query else target
+            connection.request(method, target, body, {**_HEADERS, **headers})
             # A server that closes after its answer leaves the answer as the one owner of the socket.
             with connection.getresponse() as answer:
-                check(answer)
-                data = answer.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            msg = f"the answer is larger than {MAX_BYTES} bytes"
-            raise FetchError(msg)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+                yield answer
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         msg = f"{type(error).__name__} while fetching"
         raise FetchError(msg) from error
-    return data
 
 
 _HEADERS: Final = {"accept": "application/json", "user-agent": "afmiddleware", "accept-encoding": "identity"}
 
 
-def _check_taken(answer: http.client.HTTPResponse) -> None:
-    if answer.status // 100 != _OK // 100:
-        msg = f"the server answered {answer.status}"
-        raise FetchError(msg)
-
-
 def _check_head(answer: http.client.HTTPResponse) -> None:
     if answer.status != _OK:
         msg = f"the server answered {answer.status}"
-        raise FetchError(msg)
+        wait = answer.headers.get("retry-after", "")
+        raise FetchError(msg, retry_after=float(wait) if _SECONDS.fullmatch(wait) else 0.0)
     media = answer.headers.get_content_type()
     if media not in _JSON_TYPES and not media.endswith("+json"):
         msg = "the answer is not JSON by its content type"
@@ -117,6 +161,15 @@ def _check_head(answer: http.client.HTTPResponse) -> None:
     if answer.headers.get("content-encoding", "identity") != "identity":
         msg = "the answer is compressed"
         raise FetchError(msg)
+
+
+def _max_age(answer: http.client.HTTPResponse) -> float | None:
+    """How long an answer says it is fresh (RFC 9111 section 5.2.2), in seconds; `None` when it does not say."""
+    said = answer.headers.get("cache-control", "").lower()
+    if "no-store" in said or "no-cache" in said:
+        return 0.0
+    found = _MAX_AGE.search(said)
+    return float(found.group(1)) if found is not None else None
 
 
 class _Left:

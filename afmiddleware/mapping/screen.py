@@ -39,7 +39,10 @@ _METHOD_PARAMETER = re.compile(
 _NAME_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz-0123456789!#$%&'*+.^`|~"
 _HOST = re.compile(rb"(?:[\w.-]++|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _MAX_LENGTH_DIGITS: Final = 18
-_SINGLE: Final = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"authorization"})
+_DRY_RUN: Final = b"agent-dry-run"
+_SINGLE: Final = frozenset(
+    {b"host", b"content-length", b"content-type", b"transfer-encoding", b"authorization", _DRY_RUN},
+)
 _REFUSED_NAMES: Final = frozenset(
     {
         b"x-http-method-override",
@@ -154,6 +157,9 @@ def _check_headers(facts: HttpFacts) -> None:
     text = b"".join(values).decode("latin-1")
     if "\n" in text or "\r" in text or "\0" in text:
         raise _ambiguous("a header value holds a line break or a NUL")
+    if fields.get(_DRY_RUN, b"?0") not in {b"?1", b"?0"}:
+        # Whoever only wants to ask must never be taken for one who wants it done.
+        raise _ambiguous("Agent-Dry-Run is neither ?1 nor ?0")
     host = fields.get(b"host")
     if host is not None and _HOST(host) is None:
         raise _ambiguous("the Host header is not host[:port]")

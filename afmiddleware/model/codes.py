@@ -32,6 +32,9 @@ POLICY_UNAVAILABLE: Final = "policy.unavailable"
 ROUTE_UNMAPPED: Final = "route.unmapped"
 IDENTITY_REQUIRED: Final = "identity.required"
 IDENTITY_INVALID: Final = "identity.invalid"
+IDENTITY_PROOF: Final = "identity.proof"
+IDENTITY_NONCE: Final = "identity.nonce"
+SESSION_INVALID: Final = "session.invalid"
 IDENTITY_UNAVAILABLE: Final = "identity.unavailable"
 IDENTITY_TIER: Final = "identity.tier"
 IDENTITY_SCOPE: Final = "identity.scope"
@@ -62,6 +65,8 @@ _ROWS: Final = (
     Code(ROUTE_UNMAPPED, 403, "This endpoint is not open to callers", ("stop",)),
     Code(IDENTITY_REQUIRED, 401, "A credential is needed", ("authenticate",)),
     Code(IDENTITY_INVALID, 401, "The credential is not valid", ("authenticate",)),
+    Code(IDENTITY_PROOF, 401, "The proof of possession is not valid", ("authenticate",)),
+    Code(IDENTITY_NONCE, 401, "A fresh nonce is needed in the proof", ("authenticate",)),
     Code(IDENTITY_UNAVAILABLE, 503, "The credential cannot be checked at the moment", ("wait",)),
     Code(IDENTITY_TIER, 403, "A stronger identity is needed", ("step_up",)),
     Code(IDENTITY_SCOPE, 403, "The credential lacks a scope or a role", ("step_up",)),
@@ -92,7 +97,7 @@ _ROWS: Final = (
     Code("idempotency.mismatch", 422, "This key was used for another request", ("stop",)),
     Code("idempotency.outcome_unknown", 409, "The outcome of the first attempt is not known", ("stop",)),
     Code("idempotency.replay_unavailable", 409, "The stored answer was not kept", ("stop",)),
-    Code("session.invalid", 403, "The session handle is not valid for this caller", ("stop",)),
+    Code(SESSION_INVALID, 403, "The session handle is not valid for this caller", ("stop",)),
     Code(ACTOR_FROZEN, 403, "The operator has frozen this caller", ("stop",)),
     Code("capability.frozen", 403, "The operator has stopped this action", ("stop",)),
 )

@@ -11,6 +11,7 @@ from afmiddleware.model.limit import Balance, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
+from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
-    nothing is written. `others` are the further actions of the same request: all of them pass, or none is charged.
+    nothing is written; a `trial` is counted under the rates and recorded, and that is all. `others` are the further
+    actions of the same request: all of them pass, or none is charged.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counted: str = ""
     observe: bool = False
     dry: bool = False
+    trial: bool = False
     others: tuple[Entry, ...] = ()
 
 
@@ -79,7 +82,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
     private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
-    the record of an API key that is stored with it.
+    the record of an API key that is stored with it, `revocation` a token that is taken back.
     """
 
     draft: Draft
@@ -88,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
     api_key: ApiKeyRecord | None = None
+    revocation: Revocation | None = None
 
 
 class InForce(msgspec.Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     the limit that refused; `remaining` is what is left of it as text, `resets_at` when more is (microseconds since the
     epoch, 0 for never) and `retry_after` the same in whole seconds from the decision. `approvals` names those that are
     needed. `flags` are marks such as `risk:medium`, and `observed:<rule>` for a rule that would have refused.
+    `nonce` is what the caller has to put into its next proof of possession (RFC 9449 section 8).
     """
 
     authorized: bool
@@ -27,3 +28,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_after: int = 0
     flags: tuple[str, ...] = ()
     approvals: tuple[str, ...] = ()
+    nonce: str = ""

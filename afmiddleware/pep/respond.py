@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.identity.challenge import challenge
+from afmiddleware.limits.charge import amount_text
 from afmiddleware.model.codes import (
     AMOUNT_UNRESOLVABLE,
     CODES,
@@ -26,19 +27,23 @@ from afmiddleware.model.codes import (
     REQUEST_TOO_LARGE,
     REQUEST_UNKNOWN_METHOD,
 )
-from afmiddleware.model.limit import Unit
+from afmiddleware.model.limit import Balance, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from afmiddleware.model.limit import Balance, Limit
+    from afmiddleware.model.limit import Limit
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
-    from afmiddleware.plan import Admission, Refused, Reply, Told
+    from afmiddleware.plan import Admission, DryRun, Refused, Reply, Told
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
-_EXPOSED = b"Agent-Receipt, Agent-Budget, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+_OK = 200
+_EXPOSED = (
+    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, RateLimit, RateLimit-Policy, Retry-After, "
+    b"WWW-Authenticate, DPoP-Nonce"
+)
 _REFUSED = -32000
 _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _INTERNAL, _HEADER_MISMATCH = -32600, -32601, -32602, -32603, -32020
 _RPC_CODES = MappingProxyType(
@@ -76,6 +81,26 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after: int = 0
 
 
+class Left(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a limit had left when a dry run was asked: requests, or money such as `12.50 USD`."""
+
+    limit: str
+    remaining: str
+    resets_at: str = ""
+
+
+class Preview(Problem, frozen=True, kw_only=True):
+    """What would happen. With the `mode` observe a refusal would pass all the same; `amount` is in major units."""
+
+    authorized: bool
+    dry_run: bool
+    mode: str
+    amount: str = ""
+    currency: str = ""
+    flags: tuple[str, ...] = ()
+    limits: tuple[Left, ...] = ()
+
+
 def problem(refused: Refused | Told) -> Problem:
     """The problem object that says why the action did not run, and what a machine can do about it."""
     verdict = refused.verdict
@@ -103,16 +128,19 @@ def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> t
 
     `vary` names the request headers the decision read.
     """
+    told = problem(refused) if refused.dry is None else _preview(refused, refused.dry, refused)
     if refused.answer is not None:
         kept = refused.answer
         standing = limit_headers(refused.balances, now, shown=not refused.actor.anonymous)
         length = (b"content-length", str(len(kept.body)).encode())
         return kept.status, [*kept.headers, length, (b"idempotency-replayed", b"true"), *standing], kept.body
-    told = problem(refused)
-    answers = _errors(refused.reply) if refused.reply is not None else None
+    answers = _errors(refused.reply, refused) if refused.reply is not None else None
     body = _encode(told if answers is None else answers)
     headers: RawHeaders = [
-        (b"content-type", b"application/problem+json" if answers is None else b"application/json"),
+        (
+            b"content-type",
+            b"application/problem+json" if answers is None and told.status != _OK else b"application/json",
+        ),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         (b"vary", vary),
@@ -120,12 +148,45 @@ def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> t
     asks = challenge(refused.verdict)
     if asks:
         headers.append((b"www-authenticate", asks.encode("ascii")))
+    if refused.verdict.nonce:
+        headers.append((b"dpop-nonce", refused.verdict.nonce.encode("ascii")))
     if refused.verdict.retry_after:
         headers.append((b"retry-after", str(refused.verdict.retry_after).encode()))
     headers += limit_headers(refused.balances, now, shown=not refused.actor.anonymous)
+    if refused.dry is not None:
+        # Whoever does not find this in the answer has reached something that knows no dry run, and has done it.
+        headers.append((b"agent-dry-run", b"?1"))
     if cross_origin:
         headers.append((b"access-control-expose-headers", _EXPOSED))
     return told.status, headers, body
+
+
+def _preview(told: Refused | Told, dry: DryRun, refused: Refused) -> Preview:
+    """What is told of a dry run, or of one call of it; the limits' numbers only to callers above anonymous."""
+    plain, verdict = msgspec.structs.asdict(problem(told)), told.verdict
+    if verdict.authorized:
+        plain["type"] = "about:blank"
+    elif dry.observe:
+        plain["status"] = _OK
+    money = dry.event.amount if dry.event is not None else None
+    return Preview(
+        **plain,
+        authorized=verdict.authorized,
+        dry_run=True,
+        mode="observe" if dry.observe else "enforce",
+        amount=money.major if money is not None else "",
+        currency=money.currency if money is not None else "",
+        flags=verdict.flags,
+        limits=() if refused.actor.anonymous or told is not refused else tuple(_left(refused.balances)),
+    )
+
+
+def _left(balances: Sequence[Balance]) -> Iterator[Left]:
+    """How the limits stand, but for money that others spend too."""
+    for balance in balances:
+        limit = balance.limit
+        if limit.own or limit.unit is Unit.RATE:
+            yield Left(limit.name, amount_text(limit, balance.remaining), _instant(balance.resets_at))
 
 
 class RpcError(msgspec.Struct, frozen=True):
@@ -144,12 +205,12 @@ class RpcAnswer(msgspec.Struct, frozen=True):
     jsonrpc: str = "2.0"
 
 
-def _errors(reply: Reply) -> RpcAnswer | list[RpcAnswer] | None:
-    """A refusal as JSON-RPC answers; `None` where only notifications were refused, to which there is none."""
+def _errors(reply: Reply, refused: Refused) -> RpcAnswer | list[RpcAnswer] | None:
+    """A refusal, or a dry run, as JSON-RPC answers; `None` where only notifications came, to which there is none."""
     answers = [
         RpcAnswer(
             id=told.call.id if told.call is not None else None,
-            error=RpcError(_RPC_CODES.get(told.verdict.code, _REFUSED), told.verdict.reason, problem(told)),
+            error=_error(told, refused),
         )
         for told in reply.told
         if told.call is None or told.call.id is not None
@@ -157,6 +218,14 @@ def _errors(reply: Reply) -> RpcAnswer | list[RpcAnswer] | None:
     if not answers:
         return None
     return answers if reply.batch else answers[0]
+
+
+def _error(told: Told, refused: Refused) -> RpcError:
+    """Never a result, not for what a dry run would allow either: nobody may take it for done."""
+    code = _RPC_CODES.get(told.verdict.code, _REFUSED)
+    if refused.dry is None:
+        return RpcError(code, told.verdict.reason, problem(told))
+    return RpcError(code, f"Dry run: {told.verdict.reason}", _preview(told, refused.dry, refused))
 
 
 def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeaders:

@@ -41,7 +41,9 @@ def test_after_its_time_it_may_be_used_again(ledger: Ledger, clock: FrozenClock)
 
 
 def test_many_at_once_and_one_is_first(ledger: Ledger) -> None:
-    threads, seen, gate = [], [], threading.Barrier(16)
+    threads: list[threading.Thread] = []
+    seen: list[bool] = []
+    gate = threading.Barrier(16)
 
     def run() -> None:
         gate.wait()

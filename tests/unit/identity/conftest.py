@@ -90,7 +90,7 @@ def settled(
         need = next(flow)
         while True:
             asked.append(need)
-            assert left or always, f"it asked for {need}, and nothing more was to be asked"
+            assert left or always is not None, f"it asked for {need}, and nothing more was to be asked"
             answer = left.pop(0) if left else always
             need = flow.throw(answer) if isinstance(answer, BaseException) else flow.send(answer)
     except StopIteration as stop:

@@ -14,6 +14,8 @@ ERRORS = {
     "identity.invalid": "invalid_token",
     "identity.tier": "insufficient_scope",
     "identity.scope": "insufficient_scope",
+    "identity.proof": "invalid_dpop_proof",
+    "identity.nonce": "use_dpop_nonce",
 }
 
 
@@ -25,8 +27,11 @@ def test_a_challenge_stands_where_a_credential_would_help(code):
         return
     parsed = WWWAuthenticate.from_header(text)
     assert parsed is not None
-    assert parsed.type == "bearer"
+    proof = code in ("identity.proof", "identity.nonce")
+    assert parsed.type == ("dpop" if proof else "bearer")
     expected = {"realm": "api"} if ERRORS[code] is None else {"realm": "api", "error": ERRORS[code]}
+    if proof:
+        expected["algs"] = "ES256 ES384 RS256 PS256 EdDSA"
     assert dict(parsed.parameters) == expected
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from afmiddleware.lookups.jwks import FetchedKeys, fetcher
+from afmiddleware.lookups.fetch import Document
+from afmiddleware.lookups.jwks import USUAL, FetchedKeys, KeyTimes, fetcher
 from afmiddleware.testing import mint_es256_issuer
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def server() -> Iterator[Server]:
 class Source:
     """A key source whose time a test moves."""
 
-    def __init__(self, url: str, fetch: Callable[[str], Any] | None = None, discovery: str = "") -> None:
+    def __init__(
+        self, url: str, fetch: Callable[[str], Any] | None = None, discovery: str = "", times: KeyTimes = USUAL
+    ) -> None:
         self.now = 1000.0
         self.keys = FetchedKeys(
             "https://as.example.com" if not discovery else url.removesuffix("/.well-known/openid-configuration"),
@@ -86,7 +89,8 @@ class Source:
             ("ES256",),
             discovery=discovery,
             timer=lambda: self.now,
-            fetch=fetch or fetcher(allow_private=False),
+            fetch=fetcher(allow_private=False) if fetch is None else lambda url, _etag: Document(fetch(url)),
+            times=times,
         )
 
     def load(self, kid: str = "test-1") -> KeySet:

@@ -14,12 +14,13 @@ import pytest
 
 from afmiddleware.errors import IdentityUnavailableError
 from afmiddleware.identity.needs import NeedKeySet
-from afmiddleware.lookups.fetch import FetchError
+from afmiddleware.lookups.fetch import Document, FetchError
 from afmiddleware.lookups.jwks import (
     COOLDOWN_SECONDS,
     HARD_SECONDS,
     SOFT_SECONDS,
     KeySources,
+    KeyTimes,
 )
 from afmiddleware.testing import mint_es256_issuer
 from tests.unit.lookups.conftest import ISSUER, SECONDS, Gate, Source, says
@@ -167,7 +168,7 @@ def test_an_issuer_that_was_down_for_weeks_is_still_asked():
         source.now += 1000
         with pytest.raises(IdentityUnavailableError):
             source.load()
-    source.keys._fetch = lambda _url: ISSUER.jwks
+    source.keys._fetch = lambda _url, _etag: Document(ISSUER.jwks)
     source.now += 1000
     assert sorted(source.load().keys) == ["test-1"]
 
@@ -216,7 +217,7 @@ def test_a_fault_of_our_own_is_a_failed_fetch(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "the keys of https://as.example.com were not read: KeyError"
     ]
-    source.keys._fetch = lambda _url: ISSUER.jwks
+    source.keys._fetch = lambda _url, _etag: Document(ISSUER.jwks)
     source.now += 10
     assert sorted(source.load().keys) == ["test-1"]
 
@@ -246,8 +247,8 @@ def test_a_caller_that_gives_up_takes_nobody_with_it():
 
 def test_a_caller_waits_only_so_long():
     gate = Gate(ISSUER.jwks)
-    source = Source("", gate.fetch)
-    sources = KeySources({"https://as.example.com": source.keys}, cold_wait=0.0)
+    source = Source("", gate.fetch, times=KeyTimes(cold_wait=0.0))
+    sources = KeySources({"https://as.example.com": source.keys})
     need = NeedKeySet("https://as.example.com", "test-1")
     with pytest.raises(IdentityUnavailableError, match="not here yet"):
         sources.wait(need)
@@ -259,9 +260,10 @@ def test_a_caller_waits_only_so_long():
 
 
 @pytest.mark.anyio
-async def test_the_event_loop_runs_on_while_keys_are_fetched(server, source):
+async def test_the_event_loop_runs_on_while_keys_are_fetched(server):
     server.answer = gate = Gate(ISSUER.jwks)
-    sources = KeySources({"https://as.example.com": source.keys}, cold_wait=SECONDS)
+    source = Source(f"{server.url}/jwks.json", times=KeyTimes(cold_wait=SECONDS))
+    sources = KeySources({"https://as.example.com": source.keys})
     need = NeedKeySet("https://as.example.com", "test-1")
     waiting = [asyncio.create_task(sources.await_(need)) for _ in range(10)]
     await asyncio.to_thread(gate.reached.wait, SECONDS)
@@ -282,10 +284,10 @@ from afmiddleware.lookups.jwks import FetchedKeys, fetcher
 url, seconds = sys.argv[1], float(sys.argv[2])
 reached, opened, real = threading.Event(), threading.Event(), fetcher(allow_private=False)
 
-def fetch(url):
+def fetch(url, etag):
     reached.set()
     assert opened.wait(seconds)
-    return real(url)
+    return real(url, etag)
 
 keys = FetchedKeys("https://as.example.com", url, ("ES256",), timer=time.monotonic, fetch=fetch)
 waiting = keys.wanted("test-1")

@@ -12,6 +12,8 @@ REMEDIES = {"authenticate", "step_up", "wait", "reduce_amount", "request_approva
 STATUSES = {
     "identity.required": 401,
     "identity.invalid": 401,
+    "identity.proof": 401,
+    "identity.nonce": 401,
     "identity.unavailable": 503,
     "request.ambiguous": 400,
     "identity.tier": 403,
