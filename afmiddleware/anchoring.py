@@ -6,14 +6,18 @@ import json
 import logging
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import AnchorError, AnchorFile
 from afmiddleware.ledger.anchors import Anchors
-from afmiddleware.ledger.open import no_undo, not_in_memory, open_ledger
+from afmiddleware.ledger.open import make_way, no_undo, not_in_memory, open_ledger
 from afmiddleware.lookups.fetch import FetchError, fetch_json, post_json
+from afmiddleware.model.entry import Closed
 from afmiddleware.receipts.anchor import Anchor
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
     from afmiddleware.ledger.anchor import Place
     from afmiddleware.ledger.base import Ledger
-    from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.entry import Conclusion, Entry, Held, NewEpoch
     from afmiddleware.receipts.checkpoint import Signer
 
 LOGGER: Final = "afmiddleware.anchor"
@@ -63,6 +67,26 @@ def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Le
     """
     not_in_memory(config)
     return open_anchored(config, base, clock, no_undo)
+
+
+def renew(config: Config, base: Path, clock: Callable[[], int], item: NewEpoch) -> tuple[Closed, str]:
+    """Put a new log in the place of the ledger's, and take its mark to every anchor.
+
+    No anchor is asked: it is they who have seen more. What is found in the ledger is copied first; the answer says
+    where to. Raises as `open_ledger` does, and `AnchorError` when a place does not take the new mark.
+    """
+    not_in_memory(config)
+    anchors = anchors_of(config.receipts, base)
+    with closing(open_ledger(config.ledger, base, config.receipts, clock, no_undo)) as ledger:
+        head, held, copy = make_way(config, base)
+        found = (head.log, head.size, head.leaf.hex())
+        closed = ledger.commit(replace(item, found=found, open=held))
+        now, note = ledger.head(), ledger.checkpoint()
+    if not isinstance(closed, Closed):
+        raise TypeError(closed)
+    for place in anchors.places if anchors is not None else ():
+        place.put(Anchor(now.log, now.size, now.leaf, note))
+    return closed, copy
 
 
 def _places(entry: AnchorEntry, base: Path) -> list[Place]:

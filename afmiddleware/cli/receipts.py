@@ -16,6 +16,7 @@ from rich.progress import Progress
 from afmiddleware.anchoring import anchors_of
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.receipts_anchor import anchor_command
+from afmiddleware.cli.receipts_epoch import epoch_command
 from afmiddleware.cli.receipts_out import (
     check_command,
     export_command,
@@ -169,7 +170,15 @@ def verify_command(
     sys.exit(report.exit_code)
 
 
-for _command in (anchor_command, export_command, prove_command, check_command, redact_command, stats_command):
+for _command in (
+    epoch_command,
+    anchor_command,
+    export_command,
+    prove_command,
+    check_command,
+    redact_command,
+    stats_command,
+):
     receipts_group.add_command(_command)
 
 

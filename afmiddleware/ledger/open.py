@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postgres
 from afmiddleware.errors import ConfigError, LedgerError
+from afmiddleware.ledger import epoch_sqlite
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.checkpoint import Signer
 
 SIGNING_FILE: Final = "fence.signing.pem"
@@ -137,14 +139,22 @@ def keys_for_reading(config: Config, base: Path) -> ReceiptKeys | None:
     return read_keys(place, receipt_secret(config.receipts))
 
 
+def make_way(config: Config, base: Path) -> tuple[Head, tuple[str, ...], str]:
+    """Put an empty log in the place of that of a policy, which is copied: see `ledger.epoch_sqlite`."""
+    if config.ledger.startswith(POSTGRES):
+        found: tuple[Head, tuple[str, ...], str] = _postgres("epoch_postgres").make_way(parse_postgres(config.ledger))
+        return found
+    return epoch_sqlite.make_way(locate(config.ledger, base, config.receipts))
+
+
 def _key_on_server(base: Path, receipts: Receipts) -> Path:
     named = receipts.mac_key.file if receipts.mac_key is not None else None
     return base / (named or KEY_FILE)
 
 
-def _postgres() -> Any:
+def _postgres(name: str = "postgres") -> Any:
     try:
-        return import_module("afmiddleware.ledger.postgres")
+        return import_module(f"afmiddleware.ledger.{name}")
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
             raise

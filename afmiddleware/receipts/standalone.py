@@ -134,7 +134,7 @@ class State:
         if body["oseq"] != oseq + 1 or body["oprev"] != before:
             raise TamperedError(f"receipt {seq}: its owner's receipt {oseq + 1} is missing before it")
         self.owners[body["owner"]] = (oseq + 1, leaf.hex())
-        if body["kind"] == "intent":
+        if body["kind"] in ("intent", "carried"):
             self.open.add(leaf.hex())
         elif body["kind"] == "outcome":
             if body.get("ref") not in self.open:

@@ -31,6 +31,8 @@ _SHOWN: Final = 80
 _EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4}
 _AUTHENTICITY: Final = frozenset({"mac", "checkpoint", "signer"})
 _COMPLETENESS: Final = frozenset({"seq", "anchor", "head", "owner"})
+_OPENS: Final = frozenset({"intent", "carried"})
+"""What an outcome may end: an intent, or one that was carried over from the log before."""
 _NOT_INTEGRITY: Final = _AUTHENTICITY | _COMPLETENESS
 
 
@@ -309,7 +311,7 @@ class _Check:
                     self._missing[one] = left
 
     def _pair(self, body: _Plain, leaf: bytes) -> None:
-        if body.kind == "intent":
+        if body.kind in _OPENS:
             self._open.add(leaf.hex())
         elif body.kind == "outcome":
             if body.ref not in self._open:
