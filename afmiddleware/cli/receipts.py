@@ -17,6 +17,7 @@ from afmiddleware.anchoring import anchors_of
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
+from afmiddleware.cli.receipts_import import import_command
 from afmiddleware.cli.receipts_out import (
     check_command,
     export_command,
@@ -171,6 +172,7 @@ def verify_command(
 
 
 for _command in (
+    import_command,
     epoch_command,
     anchor_command,
     export_command,

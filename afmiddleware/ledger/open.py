@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postgres
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.ledger import epoch_sqlite
+from afmiddleware.ledger.archive_sqlite import SqliteShelf
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.receipts_schema import Receipts
     from afmiddleware.config.schema import Config
     from afmiddleware.ledger.anchors import Anchors
+    from afmiddleware.ledger.archive import Shelf
     from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.receipts.chain import Head
@@ -145,6 +147,13 @@ def make_way(config: Config, base: Path) -> tuple[Head, tuple[str, ...], str]:
         found: tuple[Head, tuple[str, ...], str] = _postgres("epoch_postgres").make_way(parse_postgres(config.ledger))
         return found
     return epoch_sqlite.make_way(locate(config.ledger, base, config.receipts))
+
+
+def open_shelf(url: str, base: Path) -> Shelf:
+    """Where an export is read into: a ledger that is not there yet. Raises `ConfigError` and `ReceiptError`."""
+    if url.startswith(POSTGRES):
+        return cast("Shelf", _postgres("archive_postgres").PostgresShelf(parse_postgres(url)))
+    return SqliteShelf(locate(url, base).database)
 
 
 def _key_on_server(base: Path, receipts: Receipts) -> Path:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.checkpoint import Signer
 
 KEY_BYTES: Final = 32
+ARCHIVE: Final = "archive"
+"""What stands in a head in the place of the key that would continue the log."""
 
 
 def new_log() -> str:
@@ -46,6 +48,9 @@ def keys_of_log(size: int, kid: str, path: Path, secret: bytes | None, place: st
     """
     if not size:
         return ReceiptKeys.derive(secret or _new_or_old_secret(path))
+    if kid == ARCHIVE:
+        msg = f"the log in {place} is an archive: it is read and verified, and never continued"
+        raise ReceiptError(msg)
     found = read_keys(path, secret)
     if found is None:
         msg = (
