@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
+from afmiddleware.callers import check_body
 from afmiddleware.effects import Call, Commit, Flow, ReadBody
 from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
+from afmiddleware.mapping.references import refund_of, refunded_in
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, LEDGER_UNAVAILABLE, POLICY_ALLOWED, REQUEST_BATCH_REFUSED
+from afmiddleware.model.codes import (
+    AMOUNT_UNRESOLVABLE,
+    LEDGER_UNAVAILABLE,
+    POLICY_ALLOWED,
+    REQUEST_AMBIGUOUS,
+    REQUEST_BATCH_REFUSED,
+)
 from afmiddleware.model.entry import Entry, Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
@@ -33,6 +42,7 @@ from afmiddleware.plan import (
     Told,
     decision_draft,
     owner_of,
+    rates_of,
     unjudged,
 )
 
@@ -46,6 +56,7 @@ Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tup
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
 
+_ONE_KEY: Final = "An Idempotency-Key cannot stand for several actions of one request."
 _NOTHING: Final = "an extractor of the service found no value in the request"
 
 
@@ -66,11 +77,14 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     body: bytes | None = None
     found = Acts(())
     unread: CallError | None = None
+    key = ""
     verdict = unproven
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
+            check_body(asked, facts, body)
             found = yield from _acts(plan, facts, target, binding, body, asked)
+            key = _key(facts, binding, found)
         except CallError as error:
             asked.capability = error.capability
             unread = error
@@ -81,6 +95,8 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
             if not found.acts:
                 return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
+    if key and unproven is None:
+        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
     ]
@@ -88,9 +104,12 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
     asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
     entries = [
-        _entry(plan, ask, act, verdict, spends) for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
+        _entry(plan, ask, act, verdict, spends, binding)
+        for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
     held = yield from _commit(_one_crowd(entries), asked)
+    if held.replay is not None:
+        return Refused(id=asked.id, verdict=held.verdict, actor=asked.actor, balances=held.balances, answer=held.replay)
     answers = (held, *held.others)
     if asked.dry or (not plan.observe and not all(one.verdict.authorized for one in answers)):
         refused = _refused(asks, [act for act, _, _ in judged], answers, found if rpc else None)
@@ -131,6 +150,14 @@ def _acts(  # noqa: PLR0913 (what is known of a request)
     return Acts(tuple(_act(_proven(one, event), binding) for one in many))
 
 
+def _key(facts: HttpFacts, binding: Binding, found: Acts) -> str:
+    """The request's idempotency key, where one is read. Raises `MappingError`."""
+    key = idempotency_key(facts, required=binding.idempotency == "required") if binding.idempotency else ""
+    if key and len(found.acts) > 1:
+        raise MappingError(REQUEST_AMBIGUOUS, _ONE_KEY)
+    return key
+
+
 def _act(event: ActionEvent, binding: Binding) -> Act:
     return Act(event=event, settles=binding.settles, settle=binding.settle)
 
@@ -160,9 +187,16 @@ def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
     return replace(asked, capability=capability, id=asked.id[:14] + random[: len(asked.id) - 14])
 
 
-def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: tuple[Charge, ...]) -> Entry:
+def _entry(  # noqa: PLR0913 (what the entry is made of)
+    plan: Plan,
+    asked: Asked,
+    act: Act | None,
+    verdict: Verdict,
+    spends: tuple[Charge, ...],
+    binding: Binding,
+) -> Entry:
     event, actor = act.event if act is not None else None, asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     return Entry(
         id=asked.id,
         owner=owner_of(actor),
@@ -172,7 +206,11 @@ def _entry(plan: Plan, asked: Asked, act: Act | None, verdict: Verdict, spends: 
         spends=spends,
         slots=plan.limits.slots(asked.capability, actor, event, asked.address),
         guarded=plan.limits.guarded,
-        money=event.amount if event is not None else None,
+        claim=asked.claim,
+        on_unknown=binding.on_unknown,
+        on_expiry=binding.on_expiry,
+        money=event.amount if event is not None and event.refunds is None else None,
+        refund=refund_of(event, binding.refunds),
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
@@ -257,4 +295,8 @@ def _admission(asked: Asked, act: Act | None, held: Held, target: Target, bindin
         settles=act.settles if act is not None else binding.settles,
         settle=act.settle if act is not None else None,
         call=act.call if act is not None else None,
+        claimed=asked.claim is not None and held.verdict.authorized,
+        claim=asked.claim.key if asked.claim is not None else "",
+        refunds=refunded_in(act.event if act is not None else None, binding),
+        reference=binding.reference,
     )

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import AnchorError, AnchorFile
 from afmiddleware.ledger.anchors import Anchors
-from afmiddleware.ledger.open import make_way, no_undo, not_in_memory, open_ledger
+from afmiddleware.ledger.open import make_way, no_undo, not_in_memory, open_for_fence, open_ledger
 from afmiddleware.lookups.fetch import FetchError, fetch_json, post_json
 from afmiddleware.model.entry import Closed
 from afmiddleware.receipts.anchor import Anchor
@@ -54,10 +54,8 @@ def open_anchored(
     undo: Callable[[Entry, Held], Conclusion],
     signer: Signer | None = None,
 ) -> Ledger:
-    """Open the ledger of a policy, compared with its anchors, which it feeds. Raises as `open_ledger` does."""
-    receipts = config.receipts
-    anchors = anchors_of(receipts, base)
-    return open_ledger(config.ledger, base, receipts, clock, undo, signer=signer, anchors=anchors)
+    """Open the ledger of a policy for a fence, compared with its anchors, which it feeds. Raises as `open_ledger`."""
+    return open_for_fence(config, base, clock, undo, signer, anchors_of(config.receipts, base))
 
 
 def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
@@ -66,7 +64,8 @@ def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Le
     Raises `ConfigError` for one in memory, and as `open_ledger` does.
     """
     not_in_memory(config)
-    return open_anchored(config, base, clock, no_undo)
+    receipts = config.receipts
+    return open_ledger(config.ledger, base, receipts, clock, no_undo, anchors=anchors_of(receipts, base))
 
 
 def renew(config: Config, base: Path, clock: Callable[[], int], item: NewEpoch) -> tuple[Closed, str]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, from_app, key_sources
+from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
+from afmiddleware.lookups.directories import signatures
 from afmiddleware.lookups.lists import digest_of, read_lists
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.mapping.coverage import (
@@ -43,10 +44,12 @@ if TYPE_CHECKING:
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
     from afmiddleware.grammar.schedules import Schedule
+    from afmiddleware.identity.outcome import Ok
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.http import HttpFacts
 
 _LINE = re.compile(r"line (\d+): ")
 
@@ -94,7 +97,8 @@ def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsig
     keys = _collect(problems, lambda: key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign), keys
+    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
+    return _with_agents(plan, config, keys), keys
 
 
 def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
@@ -195,9 +199,23 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         identify=checks.identify,
         recall=checks.recall,
         from_app=from_app(config.identity.from_app),
+        guesses=guess_limit(config.identity),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
+
+
+def _with_agents(plan: Plan, config: Config, keys: KeySources) -> Plan:
+    """The plan with the agents that sign their requests, if the policy knows any."""
+    settings, recall = config.identity.web_bot_auth, plan.recall
+    if settings is None:
+        return plan
+
+    def unless_signed(facts: HttpFacts, now: int) -> Ok | None:
+        return recall(facts, now) if b"signature-input" not in facts.fields else None
+
+    checks = signatures(config, keys.sources)
+    return replace(plan, recall=unless_signed, signatures=checks, observes_signatures=settings.mode == "observe")
 
 
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:

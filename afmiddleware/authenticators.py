@@ -17,6 +17,7 @@ from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.revocations import Revocations
 from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.lookups.directories import directories
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -27,6 +28,7 @@ from afmiddleware.lookups.jwks import (
     fixed_keys,
     keys_from_file,
 )
+from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
-    api_keys = ApiKeys(time.monotonic, threading.Lock()) if identity.api_keys is not None else None
+    api_keys = None
+    if identity.api_keys is not None:
+        api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
     tokens = None
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
@@ -58,19 +62,33 @@ def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes],
     return Authenticators(api_keys, header, tokens)
 
 
+def guess_limit(identity: Identity) -> Limit | None:
+    """How many API keys that nobody knows are looked up for one address."""
+    if identity.api_keys is None:
+        return None
+    return Limit(
+        name="api-key-guesses",
+        unit=Unit.RATE,
+        cap=identity.api_keys.guesses_per_minute,
+        window=Window("rolling", 60),
+        per="address",
+        cell="~guesses/r60",
+    )
+
+
 def from_app(entry: FromAppEntry | None) -> FromApp | None:
     """How a user whom the application has signed in becomes an actor, if at all."""
     return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
 
 def key_sources(config: Config, base: Path) -> KeySources:
-    """Where the keys of every issuer come from. Raises `ConfigError`."""
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`."""
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
+    return KeySources(sources | directories(config, base))
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from afmiddleware.plan import Admission
 
 
+_LONGEST: Final = 512
+
+
 class Action:
     """One admitted action, from its admission to its end.
 
@@ -26,11 +29,12 @@ class Action:
     one stands for all of them and `calls` are they, each with the `call_id` by which a handler finds its own.
     """
 
-    __slots__ = ("_admission", "_calls", "_said")
+    __slots__ = ("_admission", "_calls", "_reference", "_said")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._said: Outcome | None = None
+        self._reference = ""
         others = admission.others
         # Not itself where it is alone: a request must not leave a cycle behind for the collector.
         self._calls = (_alone(admission), *map(Action, others)) if others else ()
@@ -79,11 +83,13 @@ class Action:
     def settle(self, amount: str) -> None:
         """Say what was really spent, in major units of the action's currency (`12.50`).
 
-        Less than was reserved gives the rest back; more is booked over any cap and flagged. Raises `MoneyError` when
+        Less than was reserved gives the rest back; more is booked over any cap and flagged. Of a refund it is what was
+        given back, which is counted for no more than was captured. Raises `MoneyError` when
         the text is not an exact amount, or when the action has no amount to settle.
         """
         self._check_alone()
-        money = self._admission.event.amount if self._admission.event is not None else None
+        event = self._admission.event
+        money = self._admission.refunds or (event.amount if event is not None else None)
         if money is None:
             msg = "this action reserved no money, so there is nothing to settle"
             raise MoneyError(msg)
@@ -92,6 +98,17 @@ class Action:
         except GrammarError as error:
             raise MoneyError(str(error)) from None
         self._said = Outcome(settlement=Settlement.CAPTURE, captured=captured)
+
+    def refer(self, reference: str) -> None:
+        """Say what a later refund will call this action, when it is captured: `refunds: {of: body.booking_id}`.
+
+        Raises `AFError` for a text that is empty or longer than 512 characters.
+        """
+        self._check_alone()
+        if not 0 < len(reference) <= _LONGEST:
+            msg = f"a reference has 1 to {_LONGEST} characters"
+            raise AFError(msg)
+        self._reference = reference
 
     def release(self) -> None:
         """Say that the action was not performed: what was reserved is given back."""
@@ -114,11 +131,11 @@ class Action:
         """
         said = self._said
         if said is not None:
-            return Outcome(settlement=said.settlement, end=end, status=status, captured=said.captured)
+            return Outcome(said.settlement, end, status, said.captured, reference=self._reference)
         settlement = self._meaning(status, end) if told is None else self._meaning(told, End.OK)
         if end is End.NOT_REACHED:
             settlement = Settlement.RELEASE
-        return Outcome(settlement=settlement, end=end, status=status, captured=captured)
+        return Outcome(settlement, end, status, captured, reference=self._reference)
 
     def _check_alone(self) -> None:
         if self._calls:

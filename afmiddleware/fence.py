@@ -9,33 +9,33 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
 from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
-from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ActionRefusedError, ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
+from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.extractors import acall, call
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.plan import Admission, Plan, Refused
+from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.resolve import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
-
-PREFIX: Final = "/.well-known/agent-fence/"
-"""Where the fence serves its own endpoints, unless told otherwise."""
 
 _log = logging.getLogger("afmiddleware")
 
@@ -64,8 +61,9 @@ def new_id(now: int) -> str:
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    `receipts` is the log of what was decided. `signer` signs it in place of the policy's `signing_key`, for a key that
-    never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence serves its own endpoints.
+    `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
+    endpoints under `prefix`.
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -77,7 +75,6 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
-        prefix: str = PREFIX,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -91,12 +88,15 @@ class Fence:
         self.ledger = ledger or open_anchored(config, base, clock, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.prefix = prefix
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
         self.io = _Io(self)
+        self.aio = _AsyncIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
-        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], shown(config.ledger), config.mode)
+        ledgers = shown(config.ledger, config.rates)
+        _log.info("policy %s, ledger %s, mode %s", config.digest[:16], ledgers, config.mode)
 
     @classmethod
     def from_file(
@@ -141,7 +141,7 @@ class Fence:
     async def adecide(self, event: ActionEvent) -> Verdict:
         """`decide` in async code."""
         flow = admit_event(self.plan, event, now := self.clock(), self.new_id(now), dry=True)
-        return (await arun(flow, _AsyncIo(self))).verdict
+        return (await arun(flow, self.aio)).verdict
 
     def explain(self, event: ActionEvent, now: int | None = None) -> Explanation:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
@@ -267,53 +267,6 @@ class Fence:
         atexit.unregister(self._at_exit)
         self._resolver.close()
         self.ledger.close()
-
-
-class ActionContext:
-    """What `Fence.action` returns; enter it with `with` or `async with`."""
-
-    def __init__(self, fence: Fence, event: ActionEvent) -> None:
-        self._fence = fence
-        self._event = event
-        self._admission: Admission | None = None
-        self._action: Action | None = None
-        self._outer: Action | None = None
-
-    def __enter__(self) -> Action:
-        fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
-
-    async def __aenter__(self) -> Action:
-        fence = self._fence
-        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
-        return self._enter(await arun(flow, _AsyncIo(fence)))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        leave(self._outer)
-        if self._admission is not None and self._action is not None:
-            outcome = self._action.outcome(200, End.OK if kind is None else End.ERROR)
-            self._fence.conclude(self._admission, outcome)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def _enter(self, passage: Refused | Admission) -> Action:
-        if isinstance(passage, Refused):
-            raise ActionRefusedError(passage.verdict)
-        self._admission = passage
-        self._action = Action(passage)
-        self._outer = enter(self._action)
-        return self._action
 
 
 def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:

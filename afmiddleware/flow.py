@@ -11,18 +11,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.callers import identify, identity_verdict
+from afmiddleware.callers import check_body, identify, identity_verdict
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.agents import is_person
-from afmiddleware.identity.outcome import Ok
+from afmiddleware.identity.outcome import Invalid, Ok
+from afmiddleware.identity.together import flags_of
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
+from afmiddleware.mapping.references import reference_key, refund_of, refunded_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.entry import Conclusion, Entry, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, decision_draft, owner_of, unjudged
+from afmiddleware.plan import (
+    Admission,
+    Asked,
+    DryRun,
+    Pass,
+    Plan,
+    Refused,
+    decision_draft,
+    owner_of,
+    rates_of,
+    unjudged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,16 +77,19 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
         return Pass(target=target) if not dry else unjudged(plan, decision, anonymous(facts))
-    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
+    spends = binding is not None and binding.spends
+    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now, dry=dry)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now, dry=dry, flags=flags_of(found))
+    asked.signs = found.signs if isinstance(found, Ok) else None
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
+    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if dry and unproven is None and actor.anonymous:
         unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
@@ -98,7 +114,12 @@ def admit_event(
 
 def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
     """The end of an admission, to be handed to the ledger without waiting; `None` when nothing was recorded."""
-    return None if admission.receipt is None else Conclusion(admission.id, outcome)
+    if admission.receipt is None:
+        return None
+    key, named = "", outcome.reference
+    if named and not admission.actor.anonymous:
+        key = reference_key(admission.actor.id, named, refund=admission.refunds is not None)
+    return Conclusion(admission.id, outcome, admission.claim, key)
 
 
 def refused(code: str, reason: str, *, capability: str = "", retry_after: int = 0) -> Verdict:
@@ -131,8 +152,9 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         try:
             if binding.idempotency:
                 key = idempotency_key(facts, required=binding.idempotency == "required")
-            if key or reads_body(binding, facts):
+            if key or asked.signs is not None or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
+                check_body(asked, facts, body)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
@@ -174,7 +196,7 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = plan.limits.rates(asked.capability, actor, event, asked.address)
+    rates = rates_of(plan, asked, event)
     entry = Entry(
         id=asked.id,
         owner=owner_of(actor),
@@ -187,7 +209,8 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         claim=asked.claim,
         on_unknown=binding.on_unknown if binding is not None else None,
         on_expiry=binding.on_expiry if binding is not None else None,
-        money=event.amount if event is not None else None,
+        money=event.amount if event is not None and event.refunds is None else None,
+        refund=refund_of(event, binding.refunds if binding is not None else None),
         capability=asked.capability,
         quiet=actor.anonymous,
         counted=asked.route,
@@ -225,6 +248,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         settles=binding.settles if binding is not None else None,
         settle=binding.settle if binding is not None else None,
         claimed=asked.claim is not None and held.verdict.authorized,
+        claim=asked.claim.key if asked.claim is not None else "",
+        refunds=refunded_in(event, binding),
+        reference=binding.reference if binding is not None else None,
     )
 
 

@@ -8,12 +8,14 @@ import msgspec
 
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance
+from afmiddleware.model.limit import Balance, Charge, Limit
+from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
@@ -25,15 +27,16 @@ if TYPE_CHECKING:
     from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
+    from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
+    from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.limit import Charge
-    from afmiddleware.model.money import Money
     from afmiddleware.policy.compiled import Policy
 
+_NOBODY: Final = Actor(id="address:unknown")
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
 
@@ -49,8 +52,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    signatures: Signatures | None = None
+    """Checks what agents have signed, where the policy knows any."""
+    observes_signatures: bool = False
+    """Whether a signature is only marked in the record, and changes nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
+    guesses: Limit | None = None
+    """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -62,11 +71,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Asked(msgspec.Struct, kw_only=True, gc=False):
     """What is known of who asks for what; it fills up as a decision proceeds.
 
-    `request` is the hex SHA-256 that binds the receipt to the exact request.
+    `request` is the hex SHA-256 that binds the receipt to the exact request. `flags` are marks for the record. With
+    `signs` the actor has signed one body alone, and the function says whether it is this one.
     """
 
     id: str
     actor: Actor
+    flags: tuple[str, ...] = ()
+    signs: Callable[[bytes], bool] | None = None
     route: str = ""
     capability: str = ""
     peer: str = ""
@@ -76,10 +88,26 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     claim: Claim | None = None
     dry: bool = False
     """Whether it is only asked what would happen (`Agent-Dry-Run`)."""
+    guess: bool = False
+    """Whether the credential may have been made up."""
 
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
+
+
+def rates_of(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
+    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
+    rates = plan.limits.rates(asked.capability, asked.actor, event, asked.address)
+    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
+
+
+def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
+    """What one guess from an address is charged."""
+    if plan.guesses is None:
+        return ()
+    key = row_key("address", _NOBODY, "", None, lambda: address_key(peer))
+    return (Charge(plan.guesses, key, 1),)
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +164,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `body` is what was judged, `None` when it was not read. `observed` is true when the verdict is a refusal that the
     mode lets pass. `receipt` is `None` only then, when nothing could be recorded. `settle` reads from the answer what
     was really spent. `others` are the further actions of the same request; with `rpc` the request holds calls, and
-    `call` is this action's. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
+    `call` is this action's. `refunds` is what the action gives back, `reference` reads from the answer what a later
+    refund calls it. With `claimed` the answer is kept for who asks again with the same Idempotency-Key.
     """
 
     id: str
@@ -155,6 +184,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rpc: bool = False
     call: Call | None = None
     claimed: bool = False
+    claim: str = ""
+    refunds: Money | None = None
+    reference: ReadReference | None = None
 
 
 def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None) -> Refused:
@@ -201,7 +233,7 @@ def decision_draft(
         currency="" if amount is None else amount.currency,
         environment=plan.environment,
         exponent=0 if amount is None else amount.exponent,
-        flags=final.flags,
+        flags=(*final.flags, *asked.flags) if asked.flags else final.flags,
         id=asked.id,
         limit=final.limit,
         mode="observe" if observe else "enforce",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-import msgspec
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli import signing
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.fence import system_clock
-from afmiddleware.identity.api_keys import ApiKeyRecord, new_key
+from afmiddleware.grammar.durations import parse_duration
+from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
+from afmiddleware.keys import Keys, NewKey
 from afmiddleware.ledger.open import open_for_tools
-from afmiddleware.ledger.orders import key_change
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 @click.group("keys")
@@ -28,45 +32,101 @@ def keys_group() -> None:
 @click.option("--receipts", is_flag=True, help="Make the key that signs the receipt log instead.")
 @click.option("--label", default="", help="A note on what the key is for.")
 @click.option("--scope", "scopes", multiple=True, help="A scope the key carries; may be given again.")
+@click.option("--role", "roles", multiple=True, help="A role the key carries; may be given again.")
+@click.option("--tenant", default="", help="The tenant the account belongs to.")
+@click.option("--agent", default="", help="The name of the agent the key is given to.")
+@click.option("--expires", default="", metavar="TIME", help="How long it is good (30d), or until when (2027-01-31).")
+@click.option("--begins", default="", metavar="TIME", help="When it begins to be good, likewise.")
+@click.option("--from", "networks", multiple=True, metavar="NETWORK", help="Where it may come from: 10.0.0.0/8.")
 @policy_option
 @json_option
 def new_command(  # noqa: PLR0913 (options)
     account: str,
-    label: str,
     scopes: tuple[str, ...],
+    roles: tuple[str, ...],
+    networks: tuple[str, ...],
+    expires: str,
+    begins: str,
     policy: str,
     *,
     receipts: bool,
     as_json: bool,
+    **texts: Any,
 ) -> None:
     """Make a key for ACCOUNT and show it. It cannot be shown again."""
     if receipts:
         signing.make(policy, as_json=as_json)
         return
+    ends, starts = moment(expires, "--expires"), moment(begins, "--begins")
     try:
-        text, record = new_key(account, secrets.token_bytes, now=system_clock(), label=label, scopes=scopes)
+        # Before the ledger is opened, which would make one.
+        check_record(
+            ApiKeyRecord(id="", digest=b"", account=account, scopes=scopes, roles=roles, networks=networks, **texts),
+        )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="ACCOUNT") from None
-    ledger = open_for_changes(*policy_at(policy), system_clock)
-    try:
-        ledger.commit(key_change("key.new", record, who()))
-    finally:
-        ledger.close()
-    if as_json:
-        echo_json({"key": text, "id": record.id, "account": account, "scopes": scopes})
-        return
-    click.echo(text)
-    click.echo(f"Key {record.id} of account {account}. This is the only time it is shown.", err=True)
+    with _keys(policy) as keys:
+        made = keys.create(
+            account, scopes=scopes, roles=roles, networks=networks, expires=ends, begins=starts, by=who(), **texts
+        )
+    _show(made, as_json=as_json)
 
 
 @keys_group.command("rotate")
-@click.option("--receipts", is_flag=True, required=True, help="The key that signs the receipt log.")
+@click.argument("key_id", default="")
+@click.option("--receipts", is_flag=True, help="Rotate the key that signs the receipt log instead.")
+@click.option("--overlap", default="24h", show_default=True, help="How long the old key stays good: 0s, 90m, 7d.")
 @policy_option
 @json_option
-def rotate_command(policy: str, *, receipts: bool, as_json: bool) -> None:
-    """Replace the key that signs the receipt log; the old one signs the record of it."""
-    del receipts
-    signing.rotate(policy, as_json=as_json)
+def rotate_command(key_id: str, overlap: str, policy: str, *, receipts: bool, as_json: bool) -> None:
+    """Make the key that takes the place of KEY_ID and show it. Limits and spend go on: they are the account's.
+
+    With --receipts, replace the key that signs the receipt log; the old one signs the record of it.
+    """
+    if receipts:
+        signing.rotate(policy, as_json=as_json)
+        return
+    if not key_id:
+        raise click.UsageError("write the id of a key, or --receipts")
+    try:
+        kept = timedelta(seconds=0 if overlap in ("0", "0s") else parse_duration(overlap))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--overlap") from None
+    with _keys(policy) as keys:
+        try:
+            made = keys.rotate(_id(key_id), overlap=kept, by=who())
+        except KeyError:
+            _none(key_id)
+        except ValueError as error:
+            click.echo(str(error), err=True)
+            sys.exit(1)
+    _show(made, as_json=as_json)
+    if not as_json:
+        click.echo(f"Key {_id(key_id)} stays good for {overlap}.", err=True)
+
+
+@keys_group.command("import")
+@click.argument("account")
+@click.option("--sha256", "digest", required=True, help="The SHA-256 of the key's text, 64 hexadecimal digits.")
+@click.option("--label", default="", help="A note on what the key is for.")
+@click.option("--scope", "scopes", multiple=True, help="A scope the key carries; may be given again.")
+@policy_option
+@json_option
+def import_command(  # noqa: PLR0913 (options)
+    account: str, digest: str, label: str, scopes: tuple[str, ...], policy: str, *, as_json: bool
+) -> None:
+    """Take over a key of another make for ACCOUNT by its digest, so that its holder can keep it.
+
+    The policy has to say `api_keys: {imported: true}`.
+    """
+    try:
+        data = bytes.fromhex(digest)
+        check_record(imported_key(data, account, now=0, label=label, scopes=scopes))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    with _keys(policy) as keys:
+        record = keys.import_digest(data, account, label=label, scopes=scopes, by=who())
+    echo_json(_told(record)) if as_json else click.echo(f"Key {record.id} of account {account} is imported.")
 
 
 @keys_group.command("public")
@@ -91,7 +151,7 @@ def list_command(policy: str, *, as_json: bool) -> None:
         echo_json([_told(record) for record in records])
         return
     for record in records:
-        state = "revoked" if record.revoked else "active"
+        state = _state(record)
         click.echo(f"{record.id}  {state:8}  {_date(record.created)}  {record.account}  {record.label}".rstrip())
 
 
@@ -101,23 +161,58 @@ def list_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     """Revoke the key with this id (or the key itself). Exit 1 when there is none."""
-    ledger = open_for_changes(*policy_at(policy), system_clock)
-    wanted = key_id.split("_")[2] if key_id.count("_") == 3 else key_id  # noqa: PLR2004 (a whole key was pasted)
-    try:
-        record = ledger.api_key(wanted)
-        if record is None:
-            # No longer than an id, for what was pasted may be a part of a key.
-            click.echo(f"there is no key {wanted[:10]}", err=True)
-            sys.exit(1)
-        if not record.revoked:
-            record = msgspec.structs.replace(record, revoked=system_clock())
-            ledger.commit(key_change("key.revoke", record, who()))
-    finally:
-        ledger.close()
+    with _keys(policy) as keys:
+        try:
+            record = keys.revoke(_id(key_id), by=who())
+        except KeyError:
+            _none(key_id)
     if as_json:
         echo_json(_told(record))
         return
+    wanted = _id(key_id)
     click.echo(f"Key {wanted} of account {record.account} is revoked; running processes refuse it within 5 seconds.")
+
+
+def moment(text: str, option: str) -> datetime | None:
+    """When something is to be: a duration from now (`30d`), or a date or time (ISO 8601, UTC unless it says)."""
+    if not text:
+        return None
+    try:
+        if text[:1].isdigit() and "-" not in text:
+            return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write 30d, or 2027-01-31T12:00:00Z", param_hint=option) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _keys(policy: str) -> Generator[Keys]:
+    ledger = open_for_changes(*policy_at(policy), system_clock)
+    try:
+        yield Keys(ledger, system_clock)
+    finally:
+        ledger.close()
+
+
+def _id(key: str) -> str:
+    """The id in a whole key that was pasted."""
+    return key.split("_")[2] if key.count("_") == 3 else key  # noqa: PLR2004 (its parts)
+
+
+def _none(key: str) -> NoReturn:
+    # No longer than an id, for what was pasted may be a part of a key.
+    click.echo(f"there is no key {_id(key)[:10]}", err=True)
+    sys.exit(1)
+
+
+def _show(made: NewKey, *, as_json: bool) -> None:
+    record = made.record
+    if as_json:
+        echo_json({"key": made.text, "id": record.id, "account": record.account, "scopes": record.scopes})
+        return
+    click.echo(made.text)
+    click.echo(f"Key {record.id} of account {record.account}. This is the only time it is shown.", err=True)
 
 
 def _told(record: ApiKeyRecord) -> dict[str, object]:
@@ -128,7 +223,24 @@ def _told(record: ApiKeyRecord) -> dict[str, object]:
         "scopes": record.scopes,
         "created": record.created,
         "revoked": record.revoked,
+        "begins": record.begins,
+        "expires": record.expires,
+        "roles": record.roles,
+        "tenant": record.tenant,
+        "agent": record.agent,
+        "networks": record.networks,
+        "rotated_to": record.rotated_to,
+        "state": _state(record),
     }
+
+
+def _state(record: ApiKeyRecord) -> str:
+    now = system_clock()
+    if record.revoked:
+        return "revoked"
+    if record.expires and record.expires <= now:
+        return "expired"
+    return "waiting" if record.begins > now else "rotated" if record.rotated_to else "active"
 
 
 def _date(at: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.conditions import Known, faults, money_fault
 from afmiddleware.config.identity_schema import FAMILIES
+from afmiddleware.config.ledger_url import MEMORY, MEMORY_SHARES_NOTHING
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, media_fault, names_its_currency, sources_in
 from afmiddleware.config.policy_checks import actor_faults, known_lists, list_faults, named, schedule_faults
 from afmiddleware.config.protocol_checks import protocol_faults
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
-_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry")
+_ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry", "reference", "refunds")
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _PRIVATE: Final = frozenset({"d", "k", "p", "q"})
@@ -41,6 +42,8 @@ def check(tree: Tree) -> None:
     checks.named()
     checks.limits()
     checks.issuers()
+    checks.rates()
+    checks.agents()
 
 
 def entries(tree: Tree, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -68,6 +71,11 @@ class _Checks:
             plain = isinstance(digits, str) and digits.isascii() and digits.isdecimal() and len(digits) < 3  # noqa: PLR2004
             known[name] = min(int(digits), _MAX_DIGITS) if plain and digits else _MAX_DIGITS
         return known
+
+    def rates(self) -> None:
+        """Shared rates need a ledger that remembers that they were counted."""
+        if isinstance(self._tree.value.get("rates"), str) and self._tree.value.get("ledger") in MEMORY:
+            self._say_key(("rates",), MEMORY_SHARES_NOTHING)
 
     def _say(self, path: Path, text: str) -> None:
         self._tree.problems.append(Problem(*self._tree.place(path), f"{spelled(path)}: {text}"))
@@ -141,6 +149,9 @@ class _Checks:
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
             self._parameters((*path, name), route.get(name), template)
+        refunds = route.get("refunds")
+        if template and isinstance(refunds, dict) and isinstance(refunds.get("of"), str):
+            self._parameters((*path, "refunds", "of"), f"{{{refunds['of']}}}", template)
 
     def _knows_people(self) -> bool:
         identity = self._tree.value.get("identity")
@@ -152,7 +163,7 @@ class _Checks:
         self._code((*path, "currency"), currency)
         for where, text in amount_faults(amount, self._exponents) if isinstance(amount, dict) else ():
             self._say((*path, "amount", *where), text)
-        if currency is not None and amount is None:
+        if currency is not None and amount is None and not ("refunds" in route and isinstance(currency, str)):
             self._say_key((*path, "currency"), "a currency without an amount means nothing; add amount, or remove it")
         elif currency is not None and names_its_currency(amount):
             self._say_key((*path, "currency"), "a fixed amount names its currency itself; remove this one")
@@ -271,6 +282,21 @@ class _Checks:
             missing = [claim for claim in _NEEDED_CLAIMS if isinstance(required, list) and claim not in required]
             if missing:
                 self._say((*path, "require"), f"tokens are judged by {', '.join(missing)} too; add what is missing")
+
+    def agents(self) -> None:
+        identity = self._tree.value.get("identity")
+        if not isinstance(identity, dict) or "web_bot_auth" not in identity:
+            return
+        if not identity.get("public_origins"):
+            text = "a signature is for one origin, and the file names none; write public_origins: [https://...]"
+            self._say_key(("identity", "web_bot_auth"), text)
+        seen: dict[str, int] = {}
+        for path, agent in entries(self._tree, ("identity", "web_bot_auth", "agents")):
+            self._twice((*path, "origin"), agent.get("origin"), seen, "the agent")
+            sources = [name for name in ("directory", "jwks", "jwks_file") if name in agent]
+            for name in sources[1:]:
+                self._say_key((*path, name), f"an agent has one source of keys, here {sources[0]}; keep one")
+            self._public_keys((*path, "jwks"), agent.get("jwks"))
 
     def _public_keys(self, path: Path, jwks: Any) -> None:
         keys = jwks.get("keys") if isinstance(jwks, dict) else None

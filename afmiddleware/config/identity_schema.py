@@ -39,10 +39,16 @@ FAMILIES: Final = {
 
 
 class ApiKeys(Model):
-    """API keys are accepted, and kept in the ledger."""
+    """API keys are accepted, and kept in the ledger.
+
+    With `imported` also those of another make, whose SHA-256 digests were imported. From one address
+    `guesses_per_minute` unknown keys are looked up.
+    """
 
     store: Annotated[Word, one_of("ledger")] = "ledger"
     header: Annotated[Word, Checked(check_header)] = "x-api-key"
+    imported: Boolean = False
+    guesses_per_minute: Annotated[Whole, Field(ge=1, le=1_000_000)] = 20
 
 
 class Claims(Model):
@@ -109,6 +115,31 @@ class Jwt(Model):
     issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
 
 
+class AgentEntry(Model):
+    """An agent that signs its requests, by the origin under which it publishes its keys."""
+
+    line: Line = 0
+    origin: Annotated[Word, Checked(check_origin, examples=["https://chatgpt.com"])]
+    name: Text | Literal[""] = ""
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    directory: Annotated[Word, Checked(check_url)] | None = None
+    jwks: dict[str, Any] | None = None
+    jwks_file: Text | None = None
+    allow_private: Boolean = False
+
+
+class WebBotAuth(Model):
+    """Agents that sign their requests are known by it. `observe` marks the record and changes nothing."""
+
+    mode: Annotated[Word, one_of("observe", "enforce")] = "observe"
+    trust: Annotated[Word, one_of("allowlist", later=("open",))] = "allowlist"
+    agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(some_of), SOME]
+    max_window_s: Annotated[Whole, Field(ge=1, le=86400)] = 3600
+    coverage: Annotated[Word, one_of("unsafe", "all")] = "unsafe"
+    replay: Annotated[Word, one_of("unsafe", "all", "off")] = "unsafe"
+
+
 class Dpop(Model):
     """What a proof of possession (RFC 9449) must hold: with `nonce`, one that was handed out lately."""
 
@@ -144,6 +175,7 @@ class Identity(Model):
     ] = ()
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
+    web_bot_auth: WebBotAuth | None = None
     dpop: Dpop = Dpop()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()

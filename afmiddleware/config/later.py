@@ -9,11 +9,9 @@ NOT_SUPPORTED: Final = "is not supported yet by this version"
 
 NOT_YET: Final = frozenset(
     {
-        "rates",
         "approvals",
         "webhooks",
         "identity.sessions",
-        "identity.web_bot_auth",
         "identity.introspection",
         "identity.client_cert",
         "identity.agent_detection",
@@ -30,8 +28,6 @@ NOT_YET: Final = frozenset(
         "identity.proxy.trusted_proxies",
         "identity.proxy.header",
         "identity.proxy.max_hops",
-        "routes.*.reference",
-        "routes.*.refunds",
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",

@@ -1,4 +1,4 @@
-"""What the URLs of ledgers say: `memory`, `sqlite:///path`, `postgresql://host/database`."""
+"""What the URLs of ledgers say: `memory`, `sqlite:///path`, `postgresql://host/database`; and of rates, `redis://host`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from afmiddleware.grammar.durations import parse_duration
 MEMORY: Final = ("memory", "memory:")
 SQLITE: Final = "sqlite:///"
 POSTGRES: Final = ("postgresql://", "postgres://")
+REDIS: Final = ("redis://", "rediss://")
+MEMORY_SHARES_NOTHING: Final = (
+    "rates in Redis stand beside a ledger that outlives its process; use sqlite:///fence.db or postgresql://..., "
+    "or remove rates"
+)
 _USE: Final = "use memory, sqlite:///path/to/fence.db or postgresql://host/database"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}", re.ASCII)
 _WHOLE = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _LONGEST: Final = 60
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
+_MILLISECONDS = re.compile(r"([1-9][0-9]{0,4})ms", re.ASCII)
+_DATABASE = re.compile(r"/?|/[0-9]{1,3}", re.ASCII)
 
 
 class PostgresUrl(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +74,53 @@ def parse_postgres(url: str) -> PostgresUrl:
     )
 
 
+class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """Where rates are shared.
+
+    `location` is what redis-py reads; it may hold a password, `name` never does. `prefix` begins the names of all keys,
+    `timeout` is how many seconds a connection and each answer may take.
+    """
+
+    location: str
+    name: str
+    prefix: str = "afm"
+    timeout: float = 0.5
+
+
+def parse_redis(url: str) -> RedisUrl:
+    """Read `redis://host:6379/0?prefix=fence&timeout=500ms`; `rediss://` is the same over TLS.
+
+    What else stands after the question mark goes to redis-py (`ssl_ca_certs=...`). Raises `ValueError`, whose text
+    never holds a password.
+    """
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        named = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        well_formed = bool(parts.hostname) and parts.port != 0 and _DATABASE.fullmatch(parts.path) is not None
+    except ValueError:
+        well_formed, named, options, parts = False, "", [], SplitResult("", "", "", "", "")
+    if not (url.startswith(REDIS) and url.isprintable() and well_formed):
+        msg = "this is not a Redis URL; write one such as redis://host:6379/0?prefix=fence"
+        raise ValueError(msg)
+    ours = {key: value for key, value in options if key in ("prefix", "timeout")}
+    if len(ours) != sum(key in ours for key, _ in options):
+        msg = "prefix or timeout stands twice in the URL of rates; keep one of them"
+        raise ValueError(msg)
+    rest = urlencode([(key, value) for key, value in options if key not in ours], quote_via=quote)
+    location = urlunsplit(SplitResult(parts.scheme, parts.netloc, parts.path, rest, ""))
+    prefix = ours.get("prefix", "afm")
+    if _PREFIX.fullmatch(prefix) is None:
+        msg = f"{prefix[:40]!r} is not a prefix; use letters, digits, . _ and -, at most 48 characters"
+        raise ValueError(msg)
+    return RedisUrl(location=location, name=named, prefix=prefix, timeout=_wait(ours.get("timeout", "500ms")))
+
+
+def check_rates(value: str) -> None:
+    """Raises `ValueError` for anything but the URL of a Redis. Its text never holds a password."""
+    parse_redis(value)
+
+
 def check_ledger(value: str) -> None:
     """Raises `ValueError` for anything but the URL of a ledger. Its text never holds a password."""
     if value.startswith(POSTGRES) and value.isprintable():
@@ -87,9 +142,10 @@ def holds_password(value: str) -> bool:
         return False
 
 
-def shown(value: str) -> str:
+def shown(value: str, rates: str | None = None) -> str:
     """A ledger's URL for logs and messages: without user, password and options where it is one of a server."""
-    return parse_postgres(value).name if value.startswith(POSTGRES) else value
+    ledger = parse_postgres(value).name if value.startswith(POSTGRES) else value
+    return ledger if rates is None else f"{ledger}, rates {parse_redis(rates).name}"
 
 
 def _schema(value: str) -> str:
@@ -104,6 +160,11 @@ def _pool(value: str) -> int:
         msg = f"{value[:20]!r} is not a number of connections; write one from 1 to 999"
         raise ValueError(msg)
     return int(value)
+
+
+def _wait(value: str) -> float:
+    found = _MILLISECONDS.fullmatch(value)
+    return int(found[1]) / 1000 if found else float(_timeout(value))
 
 
 def _timeout(value: str) -> int:

@@ -37,7 +37,7 @@ _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
         ("receipts", "anchor", "token"): str.encode,
     },
 )
-_URLS: Final[frozenset[Path]] = frozenset({("ledger",)})
+_URLS: Final[frozenset[Path]] = frozenset({("ledger",), ("rates",)})
 """URLs that may hold a password: such a one is read whole from the environment."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -197,7 +197,8 @@ def _read_url(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, s
         _note(tree, path, "a part of a URL is not read from the environment; write ${NAME} for the whole of it")
         tree.broken.add(path)
     elif holds_password(found):
-        _note(tree, path, "a password may not stand in the file; write ${NAME} for the whole URL, or use PGPASSFILE")
+        other = ", or use PGPASSFILE" if name == "ledger" else ""
+        _note(tree, path, f"a password may not stand in the file; write ${{NAME}} for the whole URL{other}")
         tree.broken.add(path)
 
 

@@ -122,6 +122,29 @@ class Settle(AnswerFrom):
     currency: AnswerFrom | None = None
 
 
+def _parse_in_body(value: str) -> None:
+    source = parse_source(value, ("response.body",))
+    if source.many:
+        msg = f"{source.label} names every place of a list, which is no reference; name one place"
+        raise ValueError(msg)
+
+
+class ReferenceEntry(Model):
+    """What a later refund calls the action by, taken from the answer."""
+
+    from_: Annotated[Word, Checked(_parse_in_body, examples=["response.body.id"]), Field(alias="from")]
+
+
+def _source_or_from(value: Any) -> Any:
+    return value["from"] if isinstance(value, dict) and set(value) == {"from"} else value
+
+
+class RefundsEntry(Model):
+    """Of which earlier action of the same caller the route gives back what was captured: where its reference stands."""
+
+    of: Annotated[Source, BeforeValidator(_source_or_from), WithJsonSchema({"type": "string"})]
+
+
 OnOutcome = Annotated[dict[str, str], BeforeValidator(_on_outcome), WithJsonSchema(_OUTCOME_SCHEMA)]
 
 

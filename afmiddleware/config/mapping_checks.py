@@ -68,7 +68,9 @@ def sources_in(value: Any, kinds: tuple[str, ...] = KINDS) -> Iterator[tuple[Pat
 
 def media_fault(route: Mapping[str, Any]) -> str:
     """What forbids a route's kinds of body together, as a sentence; empty when nothing does."""
-    kinds = {source.kind for name in FIELDS for _, source in sources_in(route.get(name))}
+    refunds = route.get("refunds")
+    fields = [*(route.get(name) for name in FIELDS), {"from": refunds.get("of")} if isinstance(refunds, dict) else None]
+    kinds = {source.kind for value in fields for _, source in sources_in(value)}
     listed = route.get("media")
     media = {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set()
     if {"body", "form"} <= kinds:

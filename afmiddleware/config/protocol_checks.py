@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.mapping_checks import Fault
 
-_ELSEWHERE: Final = (*FIELDS, "media", "settle")
+_ELSEWHERE: Final = (*FIELDS, "media", "settle", "reference", "refunds")
 _HOLDERS: Final = {"jsonrpc": "{method}", "mcp": "{tool}"}
 _METHOD_KINDS: Final = ("params", "query", "path", "header", "cookie")
 _TOOL_KINDS: Final = ("arguments", "query", "path", "header", "cookie")
@@ -52,6 +52,9 @@ def _own_faults(route: Mapping[str, Any], protocol: str, template: str) -> Itera
         yield ("idempotency",), "an Idempotency-Key is not read where a body holds calls; remove idempotency"
     for name in _ELSEWHERE:
         if name in route:
+            if name in ("reference", "refunds"):
+                yield (name,), f"{name} is not read where a body holds calls; remove it"
+                continue
             where = "methods" if protocol == "jsonrpc" else "tools"
             yield (name,), f"{name} is that of a call here; write it under {where}, or remove it"
     if protocol == "jsonrpc" and "tools" in route:
@@ -66,7 +69,7 @@ def settle_faults(entry: Mapping[str, Any], kind: str) -> Iterator[Fault]:
     settle = entry.get("settle")
     if not isinstance(settle, dict):
         return
-    if "amount" not in entry:
+    if "amount" not in entry and "refunds" not in entry:
         yield ("settle",), "there is no amount to settle; add amount, or remove settle"
     currency = settle.get("currency")
     named = currency.get("from") if isinstance(currency, dict) else None

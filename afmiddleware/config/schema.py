@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
-from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.ledger_url import check_ledger, check_rates
 from afmiddleware.config.mapped import (
     Amount,
     CallEntry,
@@ -20,6 +20,8 @@ from afmiddleware.config.mapped import (
     Model,
     OnOutcome,
     Price,
+    ReferenceEntry,
+    RefundsEntry,
     Settle,
     Value,
     check_route_capability,
@@ -36,6 +38,7 @@ from afmiddleware.config.texts import (
     Word,
     check_currency,
     check_name,
+    check_prefix,
     check_route,
     check_window,
     check_zone,
@@ -73,7 +76,8 @@ class Route(Model):
     """One endpoint, and what capability a request to it is.
 
     `on_outcome` says what becomes of the reserved money, by the class of the answer's status; `None` is the usual:
-    4xx releases it, and after 5xx its outcome is unknown. `media` are the kinds of body that are accepted where the
+    4xx releases it, and after 5xx its outcome is unknown. `reference` is what a later action with `refunds`
+    calls this one, and gives back. `media` are the kinds of body that are accepted where the
     mapping reads the body: json, or urlencoded and multipart; `max_body` is its most bytes. With a `protocol` the body
     holds calls, at most `max_batch`, each of which is an action; `methods` and `tools` say what it is.
     """
@@ -101,6 +105,8 @@ class Route(Model):
     idempotency: Annotated[Word, one_of("optional", "required")] | None = None
     on_unknown: KeepEntry | None = None
     on_expiry: KeepEntry | None = None
+    reference: ReferenceEntry | None = None
+    refunds: RefundsEntry | None = None
 
     @property
     def method(self) -> str:
@@ -170,6 +176,12 @@ class LimitEntry(Model):
     free: Annotated[Word, one_of("pass", "refuse")] | None = None
 
 
+class EndpointsEntry(Model):
+    """Where the fence serves its own endpoints: `prefix` is their path from the server's root down."""
+
+    prefix: Annotated[Word, Checked(check_prefix, examples=["/.well-known/agent-fence/"])] = "/.well-known/agent-fence/"
+
+
 def _version(value: Any) -> int:
     text = str(value) if isinstance(value, int) else text_of(value)
     if text == "1":
@@ -195,10 +207,12 @@ class Config(Model):
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"
+    rates: Annotated[Word, Checked(check_rates, examples=["redis://127.0.0.1:6379/0"])] | None = None
     identity: Identity = Identity()
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    endpoints: EndpointsEntry = EndpointsEntry()
     lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
         default_factory=dict,
     )

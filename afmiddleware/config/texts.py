@@ -30,6 +30,7 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _FRACTION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,3})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z0-9.]{2,12}", re.ASCII)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+){1,8}/?", re.ASCII)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _WINDOWS: Final = ("minute", "hour", "day", "week", "month", "year", "session", "total")
 
@@ -192,6 +193,13 @@ def check_origin(value: str) -> None:
     """Raises `ValueError` for anything but an https origin, or an http one of this host."""
     check_url(value)
     origin_of(value)
+
+
+def check_prefix(value: str) -> None:
+    """Raises `ValueError` for anything but a path that every server and client reads alike."""
+    if _PREFIX.fullmatch(value) is None or not value.strip("/") or {".", ".."} & {*value.split("/")}:
+        msg = f"{value[:80]!r} is not a path for the fence's own endpoints; write one such as /.well-known/agent-fence/"
+        raise ValueError(msg)
 
 
 def check_host(value: str) -> None:

@@ -21,6 +21,8 @@ MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 64
 
 _SURROGATES: Final = (0xD800, 0xDFFF)
+_NONE: Final = frozenset({("rates",)})
+"""Keys that may say in words that there is none (`rates: null`)."""
 _EMPTY: Final = ("", "~", "null", "Null", "NULL")
 
 _MEMORY: Final = re.compile(r"[\s{,]*ledger:\s+memory:")
@@ -235,7 +237,7 @@ class _Reader:
     def _empty(self, event: Any, path: Path) -> str | None:
         if not path:
             return None
-        if event.value and not_yet(path):
+        if event.value and (path in _NONE or not_yet(path)):
             return None
         self._note(_at(event), f"{spelled(path)} has no value; write one, or remove it", path)
         return ""

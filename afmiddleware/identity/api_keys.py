@@ -10,10 +10,12 @@ import hmac
 import re
 import zlib
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
+from afmiddleware.identity.jose import is_name
 from afmiddleware.identity.needs import Need, NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
 from afmiddleware.model.actor import Actor
@@ -32,6 +34,9 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _REMEMBERED: Final = 10_000
 _NEVER: Final = 2**63
 _LENGTH: Final = 69
+_DIGEST: Final = 32
+_DOTS_OF_A_TOKEN: Final = 2
+_IMPORTED = re.compile(r"[!-~]{8,512}", re.ASCII)
 _ID: Final = slice(9, 19)
 
 
@@ -43,14 +48,12 @@ def new_key(  # noqa: PLR0913 (what a record holds)
     label: str = "",
     scopes: Sequence[str] = (),
     expires: int = 0,
+    **more: Any,
 ) -> tuple[str, ApiKeyRecord]:
     """Make a key: its text, to be shown once, and its record. `draw` gives secure random bytes.
 
-    Raises `ValueError` when the account is not 1 to 128 letters, digits and `. _ @ + -`.
+    `more` are further members of the record. Raises `ValueError` as `check_record` does.
     """
-    if _ACCOUNT.fullmatch(account) is None:
-        msg = f"{account[:60]!r} is not an account: 1 to 128 letters, digits, and . _ @ + - inside"
-        raise ValueError(msg)
     key_id = _base62(int.from_bytes(draw(8), "big"), 10)
     head = f"afk_live_{key_id}_{_base62(int.from_bytes(draw(32), 'big'), 43)}"
     text = head + _check(head)
@@ -62,8 +65,46 @@ def new_key(  # noqa: PLR0913 (what a record holds)
         scopes=tuple(scopes),
         created=now,
         expires=expires,
+        **more,
     )
+    check_record(record)
     return text, record
+
+
+def imported_key(digest: bytes, account: str, *, now: int, **more: Any) -> ApiKeyRecord:
+    """The record of a key of another make, known by the SHA-256 of its text (32 bytes). Raises as `new_key`."""
+    if len(digest) != _DIGEST:
+        msg = f"a SHA-256 digest has {_DIGEST} bytes, this one has {len(digest)}"
+        raise ValueError(msg)
+    record = ApiKeyRecord(id=imported_id(digest), digest=digest, account=account, created=now, **more)
+    check_record(record)
+    return record
+
+
+def imported_id(digest: bytes) -> str:
+    """What a key of another make is looked up by: `x` and the first 80 bits of its digest, in hexadecimal."""
+    return f"x{digest[:10].hex()}"
+
+
+def check_record(record: ApiKeyRecord) -> None:
+    """Raise `ValueError` when a record names what cannot stand in limits, receipts and logs.
+
+    An account is 1 to 128 letters, digits and `. _ @ + -`; scopes, roles, tenant, agent and label are printable, the
+    first two without a space; networks are addresses with or without a prefix length.
+    """
+    if _ACCOUNT.fullmatch(record.account) is None:
+        msg = f"{record.account[:60]!r} is not an account: 1 to 128 letters, digits, and . _ @ + - inside"
+        raise ValueError(msg)
+    for name in (*record.scopes, *record.roles):
+        if not is_name(name) or " " in name:
+            msg = f"{name[:60]!r} is not a scope or a role: printable text without a space"
+            raise ValueError(msg)
+    for name in filter(None, (record.tenant, record.agent, record.label)):
+        if not is_name(name):
+            msg = f"{name[:60]!r} is not printable text of at most 256 characters"
+            raise ValueError(msg)
+    for network in record.networks:
+        ip_network(network)
 
 
 class _Known(NamedTuple):
@@ -72,54 +113,82 @@ class _Known(NamedTuple):
     digest: bytes
     ok: Ok
     ends: int
+    networks: tuple[str, ...]
 
 
 class ApiKeys:
     """Checks API keys. Records are remembered for five seconds, so that a revoked key falls within that time.
 
-    `timer` counts seconds, `lock` guards what is remembered.
+    `timer` counts seconds, `lock` guards what is remembered. With `imported` keys of another make are looked up too.
     """
 
-    def __init__(self, timer: Callable[[], float], lock: AbstractContextManager[object]) -> None:
+    def __init__(
+        self,
+        timer: Callable[[], float],
+        lock: AbstractContextManager[object],
+        *,
+        imported: bool = False,
+    ) -> None:
+        self._imported = imported
+        # Whose id has once led to a good key is looked up however much is guessed from where it comes.
+        self._seen: LRUCache[str, bool] = LRUCache(_REMEMBERED)
         self._known: TTLCache[str, _Known] = TTLCache(_REMEMBERED, FRESH_SECONDS, timer)
         self._lock = lock
 
-    def recall(self, text: str, now: int) -> Ok | None:
+    def recall(self, text: str, now: int, peer: str = "") -> Ok | None:
         """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
         with self._lock:
             known = self._known.get(text[_ID])
         if known is None or len(text) != _LENGTH or not text.isascii() or now >= known.ends:
             return None
+        if known.networks and not within(peer, known.networks):
+            return None
         return known.ok if hmac.compare_digest(known.digest, _digest(text)) else None
 
-    def check(self, text: str, now: int) -> Generator[Need, Any, Identified]:
-        """Whose key this is. Asks for its record when it was not seen lately."""
-        recalled = self.recall(text, now)
+    def takes(self, text: str) -> bool:
+        """Whether a text is looked at as an API key: one of ours, or where they are accepted one of another make."""
+        return text.startswith(PREFIX) or (self._imported and text.count(".") != _DOTS_OF_A_TOKEN)
+
+    def check(self, text: str, now: int, peer: str = "") -> Generator[Need, Any, Identified]:
+        """Whose key this is, shown from the address `peer`. Asks for its record when it was not seen lately."""
+        recalled = self.recall(text, now, peer)
         if recalled is not None:
             return recalled
-        key_id = text[_ID]
-        match = _KEY.fullmatch(text)
-        if match is None or match.group(3) != _check(text[:-6]):
+        own = text.startswith(PREFIX)
+        match = _KEY.fullmatch(text) if own else None
+        if own and (match is None or match.group(3) != _check(text[:-6])):
             return Invalid("the API key is malformed")
-        record: ApiKeyRecord | None = yield NeedKey(key_id)
+        if not own and not (self._imported and _IMPORTED.fullmatch(text)):
+            return Invalid("not an API key", foreign=True)
+        key_id = text[_ID] if own else imported_id(_digest(text))
+        with self._lock:
+            seen = key_id in self._seen
+        record: ApiKeyRecord | None = yield NeedKey(key_id, seen)
         digest = record.digest if record is not None else _NOBODY
         good = hmac.compare_digest(digest, _digest(text))
         if record is None or not good:
-            return Invalid(f"the API key {key_id} is not known")
-        if record.revoked or (record.expires and now >= record.expires):
+            return Invalid(f"the API key {key_id} is not known", guess=True)
+        if record.revoked or now < record.begins or (record.expires and now >= record.expires):
             return Invalid(f"the API key {key_id} is revoked or expired")
+        if record.networks and not within(peer, record.networks):
+            return Invalid(f"the API key {key_id} is shown from an address that it is not for")
         ok = Ok(
             Actor(
                 id=f"key:{record.account}",
                 tier=Tier.TOKEN,
                 proof="bearer",
                 scopes=frozenset(record.scopes),
+                roles=frozenset(record.roles),
                 account=record.account,
+                agent=record.agent,
+                tenant=record.tenant,
                 credential=f"afk:{key_id}",
             ),
         )
         with self._lock:
-            self._known[key_id] = _Known(record.digest, ok, ends=record.expires or _NEVER)
+            self._seen[key_id] = True
+            if own:
+                self._known[key_id] = _Known(record.digest, ok, record.expires or _NEVER, record.networks)
         return ok
 
 
@@ -137,6 +206,17 @@ def _check(head: str) -> str:
 
 def _digest(text: str) -> bytes:
     return sha256(text.encode("ascii")).digest()
+
+
+def within(peer: str, networks: Sequence[str]) -> bool:
+    """Whether an address is in one of the networks. An IPv4 address in IPv6 clothes is the IPv4 one."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in ip_network(network, strict=False) for network in networks)
 
 
 _NOBODY: Final = bytes(32)

@@ -61,7 +61,7 @@ class Authenticators:
             return None
         text = bearer[7:].decode("latin-1")
         if text.startswith(PREFIX):
-            return self._api_keys.recall(text, now) if self._api_keys is not None else None
+            return self._api_keys.recall(text, now, facts.peer) if self._api_keys is not None else None
         return self._tokens.recall(text, now) if self._tokens is not None else None
 
     def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
@@ -85,7 +85,7 @@ class Authenticators:
             return found
         if b"," in key:
             return Invalid("two API keys in one header", "request.ambiguous")
-        second = yield from self._api_key(key.decode("latin-1"), now)
+        second = yield from self._api_key(key.decode("latin-1"), facts, now)
         if isinstance(found, Ok) and isinstance(second, Ok) and found.actor.id != second.actor.id:
             return Invalid("two credentials that disagree", "request.ambiguous")
         return found if isinstance(found, Ok) and isinstance(second, Ok) else second
@@ -100,18 +100,19 @@ class Authenticators:
         if match is None:
             return Invalid("not a bearer credential", foreign=True)
         scheme, text = match.group(1).lower().decode("ascii"), match.group(2).decode("ascii")
-        if text.startswith(PREFIX) and scheme == "bearer":
-            return (yield from self._api_key(text, now))
+        keys = self._api_keys
+        if scheme == "bearer" and (text.startswith(PREFIX) or (keys is not None and keys.takes(text))):
+            return (yield from self._api_key(text, facts, now))
         if self._tokens is None:
             return Invalid("a bearer token, and no issuer is configured", foreign=True)
         return (yield from self._tokens.check(text, now, Shown(scheme, facts, self._certificate(facts))))
 
-    def _api_key(self, text: str, now: int) -> Generator[Need, Any, Identified]:
+    def _api_key(self, text: str, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if self._api_keys is None:
             return Invalid("an API key, and API keys are not configured")
         if len(text) > MAX_CREDENTIAL:
             return Invalid("the API key is too long")
-        return (yield from self._api_keys.check(text, now))
+        return (yield from self._api_keys.check(text, now, facts.peer))
 
 
 def _holds_credential(query: bytes) -> bool:

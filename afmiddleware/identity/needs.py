@@ -6,9 +6,10 @@ import msgspec
 
 
 class NeedKey(msgspec.Struct, frozen=True):
-    """The record of an API key, or `None`."""
+    """The record of an API key, or `None`. `seen` means that its id has led to a good key before."""
 
     key_id: str
+    seen: bool = False
 
 
 class NeedKeySet(msgspec.Struct, frozen=True):

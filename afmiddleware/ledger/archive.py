@@ -176,6 +176,9 @@ def _write(lines: _Lines, shelf: Shelf) -> End:
         if len(rows) + len(notes) >= BATCH:
             flush()
     flush()
+    if covered != tree.size:
+        msg = f"line {lines.number}: the checkpoint of all {tree.size} receipts is not there; nothing was imported"
+        raise ReceiptError(msg)
     return End(header.log, tree.size, leaf, ts, tree.pack(), keys)
 
 

@@ -16,11 +16,13 @@ from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.epoch import begin
 from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
-from afmiddleware.limits.charge import balances, count_rates, count_spends, weigh
+from afmiddleware.limits.charge import balances, count_spends, weigh
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
+from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
 from afmiddleware.model.entry import (
@@ -39,7 +41,7 @@ from afmiddleware.model.entry import (
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
-from afmiddleware.receipts.record import aggregate
+from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
 
-FLUSH_AFTER: Final = 10_000_000
+FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
@@ -121,7 +123,7 @@ class Books:
         self.changed_holds: set[str] = set()
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
-        self.turned_away: dict[tuple[str, str], int] = {}
+        self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
         self.leases: dict[int, int] = {}
@@ -160,13 +162,13 @@ class Books:
 
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
-        if self.turned_away:
-            self.append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
-            self.turned_away.clear()
+        for draft in aggregates(ANONYMOUS, self.turned_away):
+            self.append(draft, ANONYMOUS)
+        self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
         entry = capped(entry, self.rows)
-        rates = weigh(entry.rates, self.rows, self.now)
+        rates = weigh_rates(entry, self.rows, self.now)
         # What is denied or frozen now is not told again what it was told when it was not.
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
             met = meet(self, entry)
@@ -181,7 +183,7 @@ class Books:
         if not entry.dry:
             passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
-            count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+            count_rates(entry, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
         standing = balances(entry.rates, rates[0])
@@ -194,8 +196,9 @@ class Books:
 
     def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
         """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
-        count_rates(entry.rates, rates, passes=False)
-        self.changed.update([charge.key for charge in entry.rates])
+        count_rates(entry, rates, passes=False)
+        if type(entry) is not Counted:
+            self.changed.update([charge.key for charge in entry.rates])
         return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
@@ -222,7 +225,7 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates:
+        for charge in entry.rates if type(entry) is not Counted else ():
             changed.add(charge.key)
         if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
@@ -246,6 +249,8 @@ class Books:
             currency, exponent = money.currency, money.exponent
             hold = Hold(entry.owner, "held", money.minor, currency, exponent, leaf, self.now, lines, entry.capability)
             hold.reserved = money.minor
+        if entry.refund is not None:
+            hold.refund = sought(self, entry.refund)
         if entry.on_expiry is not None:
             hold.due, hold.then = self.now + entry.on_expiry.after, entry.on_expiry.then
         if entry.on_unknown is not None:
@@ -276,10 +281,11 @@ class Books:
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
             self.turned_away_since = self.now
-        what = (verdict.code, entry.counted)
+        window = window_of(entry.id, self.now)
+        what = (window, verdict.code, entry.counted)
         if what not in self.turned_away and len(self.turned_away) >= _COUNTED_APART:
             # A caller may invent methods; what it invents is counted together.
-            what = (verdict.code, "")
+            what = (window, verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 
@@ -289,9 +295,17 @@ def _passes(entry: Entry, verdict: Verdict) -> bool:
 
 
 def claims_of(items: Sequence[Item]) -> list[str]:
-    """The idempotency keys a batch names, and what it uses up."""
-    claimed = {item.claim.key for item in items if isinstance(item, Entry) and item.claim is not None}
-    return sorted(claimed | {item.key for item in items if isinstance(item, Once)})
+    """The idempotency keys and references a batch names, and what it uses up."""
+    found: set[str] = set()
+    for item in items:
+        if isinstance(item, Entry):
+            for one in (item, *item.others):
+                found.update(part.key for part in (one.claim, one.refund) if part is not None)
+        elif isinstance(item, Conclusion):
+            found.update((item.claim, item.reference))
+        elif isinstance(item, Once):
+            found.add(item.key)
+    return sorted(found - {""})
 
 
 def crowds(items: Sequence[Item]) -> bool:
@@ -321,7 +335,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             continue
         for one in (item, *item.others):
             rows.add(f"actor:{one.owner}")
-            rows.update(charge.key for charge in one.rates)
+            rows.update(charge.key for charge in one.rates if type(one) is not Counted)
             rows.update(charge.key for charge in one.spends)
             rows.update(charge.key for charge in one.slots)
     return rows, holds

@@ -23,6 +23,9 @@ RUNS_FOR: Final = 300_000_000
 """How long a request is taken to be running of which nothing is heard, in microseconds; then its outcome is unknown."""
 
 
+REFERENCE: Final = "reference"
+"""The state of what a later refund calls an action by."""
+
 USED: Final = "used"
 """The state of what may be used once and was."""
 
@@ -31,7 +34,8 @@ class Claimed(msgspec.Struct, array_like=True):
     """A key that was used.
 
     `state` is `running`, `unknown` or `done`, which has the answer when that was kept; `used`
-    is what may be used once, and has no request of its own.
+    is what may be used once, and has no request of its own, and `reference` what a refund calls an action by. `hold` is
+    the reservation that it belongs to.
     """
 
     fingerprint: str
@@ -39,6 +43,7 @@ class Claimed(msgspec.Struct, array_like=True):
     since: int
     expires: int
     answer: Answer | None = None
+    hold: str = ""
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -80,22 +85,30 @@ def claim(books: Books, entry: Entry, hold: Hold) -> None:
         return
     key, expires = entry.claim.key, books.now + entry.claim.keep
     hold.claim = (key, entry.claim.fingerprint, expires)
-    _put(books, key, Claimed(entry.claim.fingerprint, "running", books.now, expires))
+    put_claim(books, key, Claimed(entry.claim.fingerprint, "running", books.now, expires, None, entry.id))
 
 
-def answered(books: Books, hold: Hold, settlement: Settlement, end: End, answer: Answer | None) -> None:
-    """Say how the request of a claimed key ended. What never ran frees its key."""
+def answered(  # noqa: PLR0913 (what is known of an end)
+    books: Books,
+    name: str,
+    hold: Hold,
+    settlement: Settlement,
+    end: End,
+    answer: Answer | None,
+) -> None:
+    """Say how the request of a claimed key ended. What never ran frees its key; another's key is left alone."""
     if hold.claim is None:
         return
     key, fingerprint, expires = hold.claim
-    if expires <= books.now:
+    found = books.claims.get(key)
+    if expires <= books.now or (found is not None and found.hold not in ("", name)):
         return
     if settlement is Settlement.RELEASE and answer is None:
-        _put(books, key, None)
+        put_claim(books, key, None)
         return
     unknown = settlement is Settlement.UNKNOWN or end is not End.OK
     state = "unknown" if unknown else "done"
-    _put(books, key, Claimed(fingerprint, state, hold.created, expires, None if unknown else answer))
+    put_claim(books, key, Claimed(fingerprint, state, hold.created, expires, None if unknown else answer, name))
 
 
 def once(books: Books, item: Once) -> Closed:
@@ -103,11 +116,12 @@ def once(books: Books, item: Once) -> Closed:
     found = books.claims.get(item.key)
     if found is not None and found.expires > books.now:
         return Closed(booked=False, state=USED)
-    _put(books, item.key, Claimed("", USED, books.now, books.now + item.keep))
+    put_claim(books, item.key, Claimed("", USED, books.now, books.now + item.keep))
     return Closed(booked=True, state=USED)
 
 
-def _put(books: Books, key: str, claimed: Claimed | None) -> None:
+def put_claim(books: Books, key: str, claimed: Claimed | None) -> None:
+    """Let a name stand for something, or with `None` for nothing any more."""
     books.changed_claims[key] = claimed
     if claimed is None:
         books.claims.pop(key, None)

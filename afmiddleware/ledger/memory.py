@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written, keys_of
-from afmiddleware.ledger.claims import USED
+from afmiddleware.ledger.claims import REFERENCE, USED
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
 from afmiddleware.limits.rows import forgettable, pack, unpack_row
@@ -76,6 +76,7 @@ class MemoryLedger:
         self._swept_at = 0
         self._strangers = 0
         self._used = 0
+        self._references: dict[str, str] = {}
         self._kept: deque[Written] = deque(maxlen=kept)
         self._tree = MemoryTree(kept, signer)
         self._due: list[tuple[int, str]] = []
@@ -93,7 +94,7 @@ class MemoryLedger:
                 books.flush_turned_away()
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
-            claims = type(item) is Entry and item.claim is not None and len(books.claims) - self._used >= MAX_CLAIMS
+            claims = type(item) is Entry and item.claim is not None and self._keys_claimed() >= MAX_CLAIMS
             if claims or (type(item) is Once and self._used >= MAX_USED):
                 self._forget_claims()
             while self._due and self._due[0][0] <= books.now:
@@ -103,14 +104,13 @@ class MemoryLedger:
                 self._used += 1
             if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
                 heappush(self._due, (books.holds[item.id].due, item.id))
-            if books.written:
-                self._kept += books.written
-                self._tree.add([written.receipt.leaf for written in books.written])
-                books.written.clear()
+            self._keep()
             if type(item) is Record and type(answer) is Closed:
                 self._carry_out(item)
             books.changed.clear()
-            books.changed_claims.clear()
+            if books.changed_claims:
+                self._keep_references(books)
+                books.changed_claims.clear()
             if type(answer) is Closed:
                 self._forget(books)
         if isinstance(answer, AFError):
@@ -127,11 +127,14 @@ class MemoryLedger:
 
     def head(self) -> Head:
         """The end of the receipt log."""
-        return self._books.head
+        with self._lock:
+            self._count()
+            return self._books.head
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """The receipts that are kept, in order."""
         with self._lock:
+            self._count()
             kept = [written.stored() for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
 
@@ -199,6 +202,22 @@ class MemoryLedger:
         if record.erase:
             self._kept = deque((_erased(one, record) for one in self._kept), self._kept.maxlen)
 
+    def _keep(self) -> None:
+        """Keep the receipts of a commit to be read."""
+        written = self._books.written
+        if written:
+            self._kept += written
+            self._tree.add([one.receipt.leaf for one in written])
+            written.clear()
+
+    def _count(self) -> None:
+        """Record what was only counted, when its time has come and nothing was committed since."""
+        books, now = self._books, self._clock()
+        if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
+            books.now = now
+            books.flush_turned_away()
+            self._keep()
+
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
         for name in books.changed_holds:
@@ -207,7 +226,7 @@ class MemoryLedger:
                 self._doubts.append(name)
                 if hold.due:
                     heappush(self._due, (hold.due, name))
-            elif hold.state != "held" and not hold.slots:
+            elif hold.state != "held" and not hold.slots and not hold.referenced:
                 del books.holds[name]
         while len(self._doubts) > KEPT_DOUBTS:
             # What is dropped stays counted.
@@ -216,13 +235,27 @@ class MemoryLedger:
                 del books.holds[name]
         books.changed_holds.clear()
 
+    def _keep_references(self, books: Books) -> None:
+        """Let the last `KEPT_DOUBTS` references be found; what cannot be found any more stays counted."""
+        for key, claimed in books.changed_claims.items():
+            if claimed is not None and claimed.state == REFERENCE:
+                self._references.setdefault(key, claimed.hold)
+        while len(self._references) > KEPT_DOUBTS:
+            key = next(iter(self._references))
+            books.claims.pop(key, None)
+            books.holds.pop(self._references.pop(key), None)
+
+    def _keys_claimed(self) -> int:
+        return len(self._books.claims) - self._used - len(self._references)
+
     def _forget_claims(self) -> None:
         """Forget the keys whose time is over. Raises `LedgerUnavailableError` when none is: a key runs only once."""
         books = self._books
         for key in [key for key, claimed in books.claims.items() if claimed.expires <= books.now]:
             del books.claims[key]
         self._used = sum(claimed.state == USED for claimed in books.claims.values())
-        if len(books.claims) - self._used >= MAX_CLAIMS or self._used >= MAX_USED:
+        self._references = {key: name for key, name in self._references.items() if key in books.claims}
+        if self._keys_claimed() >= MAX_CLAIMS or self._used >= MAX_USED:
             msg = f"the ledger holds {MAX_CLAIMS} idempotency keys or {MAX_USED} proofs that were used, its most"
             raise LedgerUnavailableError(msg, retry_after=60)
 

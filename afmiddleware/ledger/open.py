@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from afmiddleware.config.ledger_url import MEMORY, POSTGRES, SQLITE, parse_postgres
+from afmiddleware.config.ledger_url import (
+    MEMORY,
+    MEMORY_SHARES_NOTHING,
+    POSTGRES,
+    SQLITE,
+    parse_postgres,
+    parse_redis,
+)
+from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.ledger import epoch_sqlite
 from afmiddleware.ledger.archive_sqlite import SqliteShelf
@@ -14,6 +23,7 @@ from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
+from afmiddleware.model.limit import Unit
 from afmiddleware.receipts.checkpoint import KeySigner
 from afmiddleware.receipts.keys import ReceiptKeys
 
@@ -26,6 +36,8 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.archive import Shelf
     from afmiddleware.ledger.base import Ledger, Reader
+    from afmiddleware.ledger.redis_rates import Rates
+    from afmiddleware.limits.rows import Row
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.checkpoint import Signer
@@ -44,10 +56,12 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     secret: bytes | None = None,
     signer: Signer | None = None,
     anchors: Anchors | None = None,
+    rates: Rates | None = None,
 ) -> Ledger:
     """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
 
-    `anchors` are where its mark goes. A PostgreSQL ledger goes by the database's clock and not by `clock`. Raises
+    A PostgreSQL ledger goes by the database's clock and not by `clock`; `anchors` are where its mark goes, and `rates`
+    are counted elsewhere. Raises
     `ConfigError` for another kind of URL, a driver that is not installed or a memory ledger under several workers, and
     what the ledger raises.
     """
@@ -66,9 +80,57 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
             signing=_signing_on_server(base, receipts),
             signer=signer,
             anchors=anchors,
+            rates=rates,
         )
         return cast("Ledger", opened)
-    return SqliteLedger(locate(url, base, receipts), clock, undo, secret=secret, signer=signer, anchors=anchors)
+    place = locate(url, base, receipts)
+    return SqliteLedger(place, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates)
+
+
+def open_for_fence(  # noqa: PLR0913 (what a fence's ledger is made of)
+    config: Config,
+    base: Path,
+    clock: Callable[[], int],
+    undo: Callable[[Entry, Held], Conclusion],
+    signer: Signer | None,
+    anchors: Anchors | None,
+) -> Ledger:
+    """Open the ledger of a policy, and what it shares. Raises as `open_ledger` does."""
+    rates = open_rates(config)
+    if rates is not None:
+        # Before the first request: a server that resets limits in silence is not started with.
+        rates.check()
+    receipts = config.receipts
+    return open_ledger(config.ledger, base, receipts, clock, undo, signer=signer, anchors=anchors, rates=rates)
+
+
+def open_rates(config: Config) -> Rates | None:
+    """The counters that several hosts share, `None` where a policy shares none. Nothing is asked of them yet.
+
+    Raises `ConfigError` beside a ledger in memory, and for a driver that is not installed.
+    """
+    if config.rates is None:
+        return None
+    if config.ledger in MEMORY:
+        raise ConfigError([f"{config.source}: {MEMORY_SHARES_NOTHING}"])
+    try:
+        module = import_module("afmiddleware.ledger.redis_rates")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "redis":
+            raise
+        msg = "rates: redis needs a driver that is not installed: pip install 'afmiddleware[redis]'"
+        raise ConfigError([msg]) from None
+    cells = [limit.cell for limit in limits_of(config) if limit.unit is not Unit.SPEND]
+    return cast("Rates", module.Rates(parse_redis(config.rates), os.urandom, cells=cells))
+
+
+def with_shared(config: Config, rows: dict[str, Row], keys: list[str]) -> dict[str, Row]:
+    """Rows that were read of a ledger, with what is shared of them. Raises `LedgerUnavailableError`."""
+    rates = open_rates(config)
+    if rates is None:
+        return rows
+    with closing(rates):
+        return rates.rows(rows, keys)
 
 
 def receipt_secret(receipts: Receipts) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.limits.breaker import reset
+from afmiddleware.limits.cells import NEVER, Cell
 from afmiddleware.limits.rows import More, Row
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Order, Record
@@ -25,8 +26,15 @@ def perform_order(books: Books, order: Order) -> Closed:
     row = books.rows.get(order.key) or Row({})
     if not _would_change(row, order):
         return Closed(booked=False, state=order.what)
-    receipt = books.append(operation(OPERATOR, order), OPERATOR)
+    # That shared counters begin is nothing new; that they begin again is.
+    recorded = order.what != "begin" or bool(row.cells)
+    receipt = books.append(operation(OPERATOR, order), OPERATOR) if recorded else None
     row = books.rows.setdefault(order.key, row)
+    if order.what == "begin":
+        row.cells = {order.name: Cell(NEVER, 0, 0, [])}
+        books.changed.add(order.key)
+    if order.what in ("begin", "reopen"):
+        return Closed(booked=True, receipt=receipt, state=order.what)
     more = row.more = row.more or More()
     if order.what == "freeze":
         more.frozen[order.name] = order.reason
@@ -45,7 +53,7 @@ def perform_order(books: Books, order: Order) -> Closed:
 
 
 def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Record:
-    """The storing of an API key's record, on record: `what` is `key.new`, `key.rotate` or `key.revoke`.
+    """The storing of an API key's record, on record: `what` is `key.new`, `key.import`, `key.rotate` or `key.revoke`.
 
     Whose key it is, who changed it and why stand in the receipt only as commitments; the id of a key is public.
     """
@@ -80,6 +88,10 @@ def put_in_force(books: Books, item: InForce) -> Closed:
 
 def _would_change(row: Row, order: Order) -> bool:
     more = row.more or More()
+    if order.what == "reopen":
+        return True
+    if order.what == "begin":
+        return order.name not in row.cells
     if order.what == "freeze":
         return order.name not in more.frozen
     if order.what == "cap":

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
@@ -222,6 +223,7 @@ class PostgresLedger(PostgresReader):
         signing: Path | None = None,
         signer: Signer | None = None,
         anchors: Anchors | None = None,
+        rates: Rates | None = None,
         deadline: float | None = None,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
@@ -235,12 +237,24 @@ class PostgresLedger(PostgresReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer),
+            open_writer,
             undo,
             gate=anchors.gate if anchors is not None else None,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -264,4 +278,6 @@ class PostgresLedger(PostgresReader):
         self._committer.close()
         if self.anchors is not None:
             self.anchors.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

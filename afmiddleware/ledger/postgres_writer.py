@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import errors
@@ -16,6 +16,7 @@ from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
+from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.stored import api_key_row, revocation_row, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.keys import ReceiptKeys
 
 EXPIRED_AT_ONCE: Final = 100
+_Found = psycopg.Cursor[tuple[Any, ...]]
 ATTEMPTS: Final = 4
 """How often a transaction that the server rolled back, or that never began, is made anew before it is given up."""
 
@@ -92,7 +94,7 @@ class PostgresWriter:
             told = self._connection.execute(self._sql.clock).fetchone()
             now = self._clock() if self._clock is not None else told[0] if told is not None else 0
             late = self._connection.execute(self._sql.due, (now, EXPIRED_AT_ONCE)).fetchall()
-            if late:
+            if late or self._seen.turned_away:
                 self._transact([Expire(name) for (name,) in late], flush=False)
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
                 self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))
@@ -193,17 +195,34 @@ class PostgresWriter:
         books.now = self._clock() if self._clock is not None else told[0]
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
-        for name, data in held.fetchall() if held is not None else ():
-            hold = books.holds[name] = unpack_hold(data)
-            names[row_key(f"actor:{hold.owner}")] = f"actor:{hold.owner}"
-            names.update((row_key(line.key), line.key) for line in hold.lines)
-        for stored, data in rows.fetchall():
-            books.rows[names[stored]] = unpack_row(data)
-        for key, data in claimed.fetchall() if claimed is not None else ():
-            books.claims[key] = unpack_claim(data)
+        self._take(books, names, held, rows, claimed)
+        refunded, more = lacks(books.holds, holds, claims)
+        if refunded or more:
+            held = connection.execute(statements.holds, (refunded,), binary=True)
+            rows = connection.execute(statements.rows, ([], refunded), binary=True)
+            claimed = connection.execute(statements.claims, (more,), binary=True)
+            pipeline.sync()
+            self._take(books, names, held, rows, claimed)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         return books
+
+    @staticmethod
+    def _take(
+        books: Books,
+        names: dict[bytes, str],
+        held: _Found | None,
+        rows: _Found,
+        claimed: _Found | None,
+    ) -> None:
+        """Put what was found into the books. `names` are the keys of the rows by how they are stored."""
+        for name, data in held.fetchall() if held is not None else ():
+            hold = books.holds[name] = unpack_hold(data)
+            names.update((row_key(key), key) for key in keys_of_hold(hold))
+        for stored, data in rows.fetchall():
+            books.rows.setdefault(names[stored], unpack_row(data))
+        for key, data in claimed.fetchall() if claimed is not None else ():
+            books.claims[key] = unpack_claim(data)
 
     def _checked(self, head: Head) -> Head:
         known = self._seen.head
@@ -246,7 +265,7 @@ class PostgresWriter:
             connection.execute(statements.put_rows, _columns(changed))
         for name in sorted(books.changed_holds):
             hold = books.holds[name]
-            keys = [row_key(f"actor:{hold.owner}"), *(row_key(line.key) for line in hold.lines)]
+            keys = [row_key(key) for key in sorted(keys_of_hold(hold))]
             connection.execute(statements.put_hold, (name, hold.state, hold.created, hold.due, keys, pack(hold)))
         for key, one in sorted(books.changed_claims.items()):
             if one is None:

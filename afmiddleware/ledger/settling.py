@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from afmiddleware.errors import MoneyError
 from afmiddleware.grammar.amounts import to_minor
 from afmiddleware.ledger.claims import RUNS_FOR, answered
+from afmiddleware.ledger.refunds import follow
 from afmiddleware.limits.breaker import probed
 from afmiddleware.limits.charge import give_back, overrun
 from afmiddleware.limits.slots import leave
@@ -43,13 +42,13 @@ def conclude(books: Books, item: Conclusion) -> Closed:
         hold.slots = []
         books.changed_holds.add(item.id)
     told = item.outcome
-    answered(books, hold, told.settlement, told.end, told.answer)
+    answered(books, item.id, hold, told.settlement, told.end, told.answer)
     if hold.state == EXPIRED and item.outcome.settlement is not Settlement.RELEASE:
         # It was believed lost; what it says it spent counts after all.
-        return _resolve(books, item.id, hold, item.outcome, "late")
+        return _resolve(books, item.id, hold, item.outcome, "late", item.reference)
     if hold.state != "held":
         return Closed(booked=False, state=hold.state)
-    return _end(books, item.id, hold, item.outcome)
+    return _end(books, item.id, hold, item.outcome, reference=item.reference)
 
 
 def settle(books: Books, item: Settle) -> Closed:
@@ -62,14 +61,15 @@ def settle(books: Books, item: Settle) -> Closed:
         return Closed(booked=False)
     told = Outcome(settlement=item.settlement)
     if item.amount:
-        if not hold.currency:
+        money = hold.refund or hold
+        if not money.currency:
             msg = "this action reserved no money, so there is nothing to settle"
             raise MoneyError(msg)
-        told = Outcome(settlement=item.settlement, captured=to_minor(item.amount, hold.exponent))
+        told = Outcome(settlement=item.settlement, captured=to_minor(item.amount, money.exponent))
     running = hold.state == "held" and books.now < hold.created + RUNS_FOR
     # While its handler runs, a key is not freed by somebody else's word: the handler would run twice.
     if not running and hold.state not in (Settlement.CAPTURE, Settlement.RELEASE):
-        answered(books, hold, item.settlement, End.OK, None)
+        answered(books, item.id, hold, item.settlement, End.OK, None)
     if hold.state == "held":
         return _end(books, item.id, hold, told, item.by)
     if hold.state == "unknown" or (hold.state == EXPIRED and item.settlement is Settlement.CAPTURE):
@@ -90,7 +90,14 @@ def expire(books: Books, name: str) -> Closed:
     return closed
 
 
-def _end(books: Books, name: str, hold: Hold, told: Outcome, by: str = "") -> Closed:
+def _end(  # noqa: PLR0913 (what is known of an end)
+    books: Books,
+    name: str,
+    hold: Hold,
+    told: Outcome,
+    by: str = "",
+    reference: str = "",
+) -> Closed:
     """Write the one outcome of an intent, and book it."""
     booked = _whole(hold, told)
     captured = booked.captured or 0
@@ -100,13 +107,21 @@ def _end(books: Books, name: str, hold: Hold, told: Outcome, by: str = "") -> Cl
     )
     receipt = books.append(draft, hold.owner)
     _book(books, name, hold, booked)
+    follow(books, name, hold, told.captured, reference)
     hold.due, hold.then = 0, ""
     if booked.settlement is Settlement.UNKNOWN and hold.unknown_then:
         hold.due, hold.then = books.now + hold.unknown_after, hold.unknown_then
     return Closed(booked=True, receipt=receipt, state=hold.state)
 
 
-def _resolve(books: Books, name: str, hold: Hold, told: Outcome, by: str) -> Closed:
+def _resolve(  # noqa: PLR0913 (what is known of an end)
+    books: Books,
+    name: str,
+    hold: Hold,
+    told: Outcome,
+    by: str,
+    reference: str = "",
+) -> Closed:
     """Settle what has an outcome already: it was not known, or believed."""
     booked = _whole(hold, told)
     draft = resolution_draft(
@@ -114,13 +129,15 @@ def _resolve(books: Books, name: str, hold: Hold, told: Outcome, by: str) -> Clo
     )
     receipt = books.append(draft, hold.owner)
     _book(books, name, hold, booked)
+    follow(books, name, hold, told.captured, reference)
     hold.due, hold.then = 0, ""
     return Closed(booked=True, receipt=receipt, state=hold.state)
 
 
 def _whole(hold: Hold, told: Outcome) -> Outcome:
     """The outcome with the amount that stays counted: what was said, or all that counts, or would."""
-    captured = told.captured
+    # What a refund gives back is not what it spent.
+    captured = told.captured if hold.refund is None else None
     if captured is None or told.settlement is Settlement.RELEASE:
         kept = hold.reserved if hold.state == EXPIRED else hold.amount
         captured = 0 if told.settlement is Settlement.RELEASE else kept
@@ -131,10 +148,9 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
     captured = booked.captured or 0
     if captured != hold.amount:
         if captured < hold.amount:
-            give_back(hold.lines, books.rows, kept=captured)
-            hold.lines = [replace(line, amount=min(line.amount, captured)) for line in hold.lines]
+            hold.lines = give_back(hold.lines, books.rows, hold.amount - captured)
         else:
-            overrun(hold.lines, books.rows, captured - hold.amount, books.now)
+            hold.lines = overrun(hold.lines, books.rows, captured - hold.amount, books.now)
         books.changed.update([line.key for line in hold.lines])
         hold.amount = captured
     good = booked.settlement is Settlement.CAPTURE

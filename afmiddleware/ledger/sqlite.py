@@ -12,7 +12,7 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.committer import Committer
+from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
@@ -184,6 +185,7 @@ class SqliteLedger(SqliteReader):
         secret: bytes | None = None,
         signer: Signer | None = None,
         anchors: Anchors | None = None,
+        rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
         self.keys = prepare(location, secret, signer)
@@ -197,12 +199,24 @@ class SqliteLedger(SqliteReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        self._rates = rates
+        read = super().rows
+
+        def open_writer() -> Writer:
+            writer = SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer)
+            return writer if rates is None else rates.around(writer, read)
+
         self._committer = Committer(
-            lambda: SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer),
+            open_writer,
             undo,
             gate=anchors.gate if anchors is not None else None,
             deadline=deadline,
         )
+
+    def rows(self, keys: list[str]) -> dict[str, Row]:
+        """The counters of `keys`, the shared ones among them."""
+        found = super().rows(keys)
+        return found if self._rates is None else self._rates.rows(found, keys)
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait."""
@@ -226,4 +240,6 @@ class SqliteLedger(SqliteReader):
         self._committer.close()
         if self.anchors is not None:
             self.anchors.close()
+        if self._rates is not None:
+            self._rates.close()
         super().close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.stored import api_key_row, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
@@ -122,7 +123,7 @@ class SqliteWriter:
         except sqlite3.Error as error:
             msg = f"the ledger {self._path} cannot be read: {error}"
             raise LedgerUnavailableError(msg) from error
-        if late:
+        if late or self._seen.turned_away:
             self._transact(late, flush=False)
         try:
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
@@ -202,14 +203,17 @@ class SqliteWriter:
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
         keys, holds = keys_of(items)
-        if holds:
-            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", holds):
+        claims = claims_of(items)
+        wanted = sorted(holds)
+        while wanted:
+            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", wanted):
                 hold = books.holds[name] = unpack_hold(data)
-                keys.add(f"actor:{hold.owner}")
-                keys.update(line.key for line in hold.lines)
+                keys |= keys_of_hold(hold)
+            wanted, more = lacks(books.holds, holds, claims)
+            holds.update(wanted)
+            claims += more
         for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
             books.rows[name] = unpack_row(data)
-        claims = claims_of(items)
         if claims:
             for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
                 books.claims[key] = unpack_claim(data)

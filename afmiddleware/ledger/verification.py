@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import read_anchor
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import Report
 
+NO_ANCHOR: Final = "none"
+
 
 def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
     config: Config,
@@ -32,17 +36,21 @@ def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read.
 
-    `base` is the policy's folder, `anchors` those of the policy; `anchor` names a file instead of them. `trusted` are
-    public keys the log must be signed by, `had` is what was given out.
+    `base` is the policy's folder, `anchors` those of the policy; `anchor` names a file instead of them, or is
+    `NO_ANCHOR` where whoever asks does without one. `trusted` are public keys the log must be signed by, `had` is what
+    was given out.
     """
     with closing(open_for_reading(config, base)) as ledger:
-        if anchor and not Path(anchor).is_file():
+        if anchor and anchor != NO_ANCHOR and not Path(anchor).is_file():
             msg = f"there is no anchor at {anchor}"
             raise ReceiptError(msg)
         if anchor:
-            seen = read_anchor(Path(anchor))
+            seen = read_anchor(Path(anchor)) if anchor != NO_ANCHOR else None
         else:
             marks = [mark for _, mark in anchors.marks() if mark is not None] if anchors is not None else []
             seen = max(marks, key=lambda mark: mark.size, default=None)
         keys = keys_for_reading(config, base)
-        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
+        report = ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
+    if anchor == NO_ANCHOR and report.status == "unanchored":
+        return replace(report, status="whole", completeness="not checked (no anchor)")
+    return report

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from afmiddleware.limits.cells import resets_at, roll
 from afmiddleware.limits.judge import own_limit
+from afmiddleware.limits.keys import row_key
 from afmiddleware.model.limit import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from afmiddleware.limits.rows import Hold, Row
+    from afmiddleware.model.actor import Actor
     from afmiddleware.model.limit import Limit
+
+
+_KNOWN: Final = frozenset({"actor", "principal", "session", "tenant", "address"})
+"""What is known of a caller before it does anything."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -34,6 +40,30 @@ class Standing(msgspec.Struct, frozen=True):
 def keys(limits: Sequence[Limit], actor: str) -> list[str]:
     """The rows that an actor's budget is read from."""
     return sorted({_key(limit, actor) for limit in limits} | {f"actor:{actor}"})
+
+
+def own_key(limit: Limit, actor: Actor, address: str) -> str:
+    """The row of a limit that counts what this caller does and nobody else; empty where there is none, or several."""
+    names = set(limit.per.split("+"))
+    capability = limit.capability if "*" not in limit.capability else ""
+    if not limit.own or names - (_KNOWN | ({"capability"} if capability else set())):
+        return ""
+    return row_key(limit.per, actor, capability, None, lambda: address)
+
+
+def own_standings(
+    limits: Iterable[tuple[str, Limit]],
+    actor: str,
+    rows: Mapping[str, Row],
+    now: int,
+) -> list[Standing]:
+    """How limits stand at `now`, each in the row of its own `own_key`. `rows` are changed: give copies.
+
+    Without what is held of it: that is looked for among the reservations of all callers.
+    """
+    mine = rows.get(f"actor:{actor}")
+    caps = mine.more.caps if mine is not None and mine.more is not None else {}
+    return [_standing(own_limit(limit, caps), key, rows, {}, now) for key, limit in limits]
 
 
 def standings(

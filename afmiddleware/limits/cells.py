@@ -21,7 +21,7 @@ RATE_SLOTS: Final = 12
 SPEND_SLOTS: Final = 60
 _SECOND = 1_000_000
 _MOST: Final = 2**62
-_NEVER: Final = 2**62
+NEVER: Final = 2**62
 
 
 class Cell(msgspec.Struct, array_like=True):
@@ -41,18 +41,25 @@ class Cell(msgspec.Struct, array_like=True):
 
 def new_cell(limit: Limit, now: int) -> Cell:
     """An empty counter in the shape `limit` asks for."""
-    window = limit.window
+    return _cell(limit.window, now, RATE_SLOTS if limit.unit is Unit.RATE else SPEND_SLOTS, limit.quota)
+
+
+def spend_cell(window: Window, now: int) -> Cell:
+    """An empty counter of money in a window."""
+    return _cell(window, now, SPEND_SLOTS, 0)
+
+
+def _cell(window: Window, now: int, count: int, quota: int) -> Cell:
     if window.kind == "rolling":
-        count = RATE_SLOTS if limit.unit is Unit.RATE else SPEND_SLOTS
         span = -(-window.seconds * _SECOND // count)
         return Cell((now // span + 1) * span, span, 0, [0] * (count + 1))
     if window.kind in CALENDAR:
         start, end = bounds(window.kind, now, window.zone, window.week_start)
         return Cell(end, end - start, 0, [])
     if window.kind == "pacing":
-        interval = -(-window.seconds * _SECOND // max(limit.quota, 1))
+        interval = -(-window.seconds * _SECOND // max(quota, 1))
         return Cell(now + interval, -interval, 0, [])
-    return Cell(_NEVER, 0, 0, [])
+    return Cell(NEVER, 0, 0, [])
 
 
 def roll(cell: Cell, now: int, window: Window) -> None:

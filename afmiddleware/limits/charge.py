@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.limits.breaker import trip
-from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll
+from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll, spend_cell
 from afmiddleware.limits.rows import Line, Row
 from afmiddleware.model.limit import Balance, Charge, Limit, Unit
 from afmiddleware.model.verdict import Verdict
@@ -71,25 +73,46 @@ def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]
     return lines
 
 
-def give_back(lines: Sequence[Line], rows: Mapping[str, Row], kept: int = 0) -> None:
-    """Credit the windows that were charged, but for `kept` minor units of each line."""
-    for line in lines:
+def give_back(lines: Sequence[Line], rows: Mapping[str, Row], amount: int | None = None) -> list[Line]:
+    """Credit each counter with `amount` minor units, all without one, in the windows that were charged, the last first.
+
+    Returns what stays counted; lines of which nothing does are among them.
+    """
+    left: dict[tuple[str, str], int] = {}
+    kept: list[Line] = []
+    for line in reversed(lines):
+        name = line.key, line.cell
+        rest = line.amount if amount is None else left.get(name, amount)
+        back = min(rest, line.amount)
+        left[name] = rest - back
         row = rows.get(line.key)
         cell = row.cells.get(line.cell) if row is not None else None
-        if cell is not None and line.amount > kept:
-            credit(cell, line.mark, line.amount - kept)
+        if cell is not None and back:
+            credit(cell, line.mark, back)
+        kept.append(replace(line, amount=line.amount - back) if back else line)
+    return kept[::-1]
 
 
-def overrun(lines: Sequence[Line], rows: Mapping[str, Row], extra: int, now: int) -> None:
-    """Book `extra` minor units beyond what was reserved, into the windows of now, over the cap if need be."""
-    for line in lines:
-        row = rows.get(line.key)
-        cell = row.cells.get(line.cell) if row is not None else None
-        if cell is not None:
-            roll(cell, now, line.window)
-            add(cell, extra)
-            if row is not None and 0 <= line.trips_over < cell.total:
-                trip(row, line.cell, now)
+def overrun(lines: Sequence[Line], rows: dict[str, Row], extra: int, now: int) -> list[Line]:
+    """Book `extra` minor units beyond what was reserved, into the windows of now, over the cap if need be.
+
+    Returns all that is counted then. A counter that was forgotten since begins anew.
+    """
+    counted = list(lines)
+    for place, line in {(line.key, line.cell): (place, line) for place, line in enumerate(lines)}.values():
+        row = rows.setdefault(line.key, Row({}))
+        cell = row.cells.get(line.cell)
+        if cell is None:
+            cell = row.cells[line.cell] = spend_cell(line.window, now)
+        roll(cell, now, line.window)
+        mark = add(cell, extra)
+        if mark == line.mark:
+            counted[place] = replace(line, amount=line.amount + extra)
+        else:
+            counted.append(replace(line, mark=mark, amount=extra))
+        if 0 <= line.trips_over < cell.total:
+            trip(row, line.cell, now)
+    return counted
 
 
 def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:

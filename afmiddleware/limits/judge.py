@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from afmiddleware.limits.breaker import Guard, guard, probe, refuse_open, trip
 from afmiddleware.limits.charge import refuse
+from afmiddleware.limits.shared import NO_CAPS, Counted, RecountError
 from afmiddleware.limits.slots import first_full, refuse_crowd
 from afmiddleware.limits.stops import stopped
 
@@ -25,19 +26,28 @@ Weights = tuple["Sequence[Cell]", int]
 
 
 def capped(entry: Entry, rows: Mapping[str, Row]) -> Entry:
-    """The entry under the caps that the operator has set for its actor."""
+    """The entry under the caps that the operator has set for its actor.
+
+    Raises `RecountError` for one that was counted already, under other caps.
+    """
     row = rows.get(f"actor:{entry.owner}")
-    if row is None or row.more is None or not row.more.caps:
+    caps = row.more.caps if row is not None and row.more is not None else NO_CAPS
+    if type(entry) is Counted:
+        if caps != entry.caps:
+            raise RecountError(entry.owner, caps)
+        return replace(entry, spends=own_charges(entry.spends, caps)) if caps else entry
+    if not caps:
         return entry
-    caps = row.more.caps
+    rates, spends, slots = (own_charges(charges, caps) for charges in (entry.rates, entry.spends, entry.slots))
+    return replace(entry, rates=rates, spends=spends, slots=slots)
 
-    def own(charges: tuple[Charge, ...]) -> tuple[Charge, ...]:
-        return tuple(
-            replace(charge, limit=own_limit(charge.limit, caps)) if charge.limit.per != "global" else charge
-            for charge in charges
-        )
 
-    return replace(entry, rates=own(entry.rates), spends=own(entry.spends), slots=own(entry.slots))
+def own_charges(charges: tuple[Charge, ...], caps: Mapping[str, tuple[int, bool]]) -> tuple[Charge, ...]:
+    """Charges under the caps that the operator has set for their actor."""
+    return tuple(
+        replace(charge, limit=own_limit(charge.limit, caps)) if charge.limit.per != "global" else charge
+        for charge in charges
+    )
 
 
 def own_limit(limit: Limit, caps: Mapping[str, tuple[int, bool]]) -> Limit:
@@ -61,7 +71,8 @@ def judge(  # noqa: PLR0913 (what is known under the lock)
     verdict, quiet = entry.verdict, entry.quiet
     cells, full = rates
     if full >= 0:
-        return refuse(verdict, entry.rates[full], cells[full], now, anonymous=quiet), None
+        at = entry.at if type(entry) is Counted else now
+        return refuse(verdict, entry.rates[full], cells[full], at, anonymous=quiet), None
     if not verdict.authorized:
         return verdict, None
     verdict = stopped(verdict, entry, rows)
@@ -69,6 +80,8 @@ def judge(  # noqa: PLR0913 (what is known under the lock)
         full = first_full(entry.slots, rows, leases, now)
         if full >= 0:
             verdict = refuse_crowd(verdict, entry.slots[full], anonymous=quiet)
+    elif type(entry) is Counted and entry.crowded is not None and verdict.authorized:
+        verdict = refuse_crowd(verdict, entry.crowded, anonymous=quiet)
     if not verdict.authorized:
         return verdict, None
     cells, full = spends

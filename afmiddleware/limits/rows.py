@@ -63,6 +63,18 @@ class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
     holder: int
 
 
+class Refunding(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What an action gives back once it was performed: of which decision (empty: of none), and how much at most.
+
+    `amount` is in minor units of `currency`, -1 for all that is left.
+    """
+
+    of: str
+    amount: int
+    currency: str
+    exponent: int
+
+
 class Hold(msgspec.Struct, array_like=True):
     """A reservation: all that is needed to end it.
 
@@ -70,6 +82,7 @@ class Hold(msgspec.Struct, array_like=True):
     nothing could be recorded. `amount` is what counts now and `reserved` what was asked for; `currency` is empty where
     no money was. What is not settled at `due` becomes what `then` says, 0 for never; `unknown_after` and `unknown_then`
     are for an unknown outcome. `claim` is the idempotency key it was made under: the key, what was asked, until when.
+    `refund` is what it gives back, and `referenced` says that a later one may give it back.
     """
 
     owner: str
@@ -88,6 +101,8 @@ class Hold(msgspec.Struct, array_like=True):
     unknown_after: int = 0
     unknown_then: str = ""
     claim: tuple[str, str, int] | None = None
+    refund: Refunding | None = None
+    referenced: bool = False
 
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -65,8 +65,8 @@ class Limits:
         """
         money = event.amount
         actor, capability = event.actor, event.capability
-        if money is None:
-            # What costs nothing is only weighed where an open breaker stops even that.
+        if money is None or event.refunds is not None:
+            # What costs nothing, or gives back, is only weighed where an open breaker stops even that.
             return tuple(
                 Charge(limit, row_key(limit.per, actor, capability, event, address), 0)
                 for limit in self._of(capability)[1]
@@ -87,6 +87,11 @@ class Limits:
             code, detail = "currency.mismatch", f"No spend limit for this action is in {currency}."
             raise MappingError(code, detail)
         return tuple(charged)
+
+    def of_actor(self, actor_id: str) -> list[Limit]:
+        """Every limit in the order of the file, under the cap that it has for an actor."""
+        own = self._own_of(actor_id)
+        return [own.get(name, limit) for name, limit in self._limits.items()]
 
     def _own_of(self, actor_id: str) -> Mapping[str, Limit]:
         """The limits that have a cap of its own for an actor, by name."""

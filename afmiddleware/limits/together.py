@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.limits.charge import count_rates, count_spends, give_back, uncount_admitted, weigh
+from afmiddleware.limits.charge import count_spends, give_back, weigh
 from afmiddleware.limits.judge import capped, judge
 from afmiddleware.limits.rows import Line
+from afmiddleware.limits.shared import count_rates, uncount_admitted, weigh_rates
 from afmiddleware.model.codes import REQUEST_BATCH_REFUSED
 from afmiddleware.model.verdict import Verdict
 
@@ -44,12 +45,12 @@ def weigh_together(
     entry that observes is charged whatever becomes of it. Of a trial nothing stays counted but its rates.
     """
     found: list[Weighed] = []
-    for asked in entries:
-        entry = capped(asked, rows)
-        rates, spends = weigh(entry.rates, rows, now), weigh(entry.spends, rows, now)
+    entries = [capped(entry, rows) for entry in entries]
+    for entry in entries:
+        rates, spends = weigh_rates(entry, rows, now), weigh(entry.spends, rows, now)
         verdict, guarded = judge(entry, rates, spends, rows, leases, now)
         passes = verdict.authorized or entry.observe
-        count_rates(entry.rates, rates[0], passes=passes, over=entry.observe)
+        count_rates(entry, rates[0], passes=passes, over=entry.observe)
         lines = count_spends(entry.spends, spends[0]) if passes else []
         found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))
     refused = not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True))
@@ -57,7 +58,7 @@ def weigh_together(
         for one, entry in zip(found, entries, strict=True):
             give_back(one.lines, rows)
             if one.verdict.authorized or entry.observe:
-                uncount_admitted(entry.rates, one.rates)
+                uncount_admitted(entry, one.rates)
             one.lines = []
             if refused:
                 one.verdict = stand_down(one.verdict)

@@ -14,8 +14,10 @@ from afmiddleware.grammar.templates import normal, parameters
 from afmiddleware.mapping.fields import compile_fields, extractors, no_fields
 from afmiddleware.mapping.forms import URLENCODED
 from afmiddleware.mapping.protocols import MCP, compile_protocol
+from afmiddleware.mapping.references import ReadReference, compile_reference
 from afmiddleware.mapping.settle import ReadSettle, compile_settle
 from afmiddleware.model.entry import Keep
+from afmiddleware.model.money import Money, exponent_of
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
@@ -45,10 +47,12 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     digit of the answer's status to what becomes of the reserved money, where the route departs from the usual; `settle`
     reads from the answer what was really spent; `idempotency` is `optional` or
     `required` where an Idempotency-Key is read; `on_unknown` and `on_expiry` say how long money stays counted that
-    nobody settles. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
+    nobody settles. `refunds` is zero in the currency of what the route gives back of an
+    earlier action, `None` where it gives back nothing; `reference` reads from the answer what a later refund calls the
+    action by. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
     fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
     own. `applies_to` says who is judged at all (`identity.agents`). `implied` marks what belongs to another binding and
-    need not be there.
+    need not be there; `spends` what has an amount.
     """
 
     key: str
@@ -69,8 +73,11 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     on_expiry: Keep | None = None
     extractors: tuple[tuple[str, Extractor], ...] = ()
     protocol: CallProtocol | None = None
+    refunds: Money | None = None
+    reference: ReadReference | None = None
     applies_to: str = "all"
     implied: bool = False
+    spends: bool = False
     read: Callable[[RequestView], Fields]
 
 
@@ -158,6 +165,7 @@ def _compile_route(
             on_expiry=_keep(getattr(route, "on_expiry", None)),
             protocol=protocol,
             applies_to=applies_to,
+            spends=True,
             read=no_fields,
         )
     capability = check_capability(route.capability or "")
@@ -185,8 +193,11 @@ def _compile_route(
         idempotency=getattr(route, "idempotency", None) or "",
         on_unknown=_keep(getattr(route, "on_unknown", None)),
         on_expiry=_keep(getattr(route, "on_expiry", None)),
+        refunds=_refunds(route, currency, exponents),
+        reference=compile_reference(getattr(route, "reference", None)),
         extractors=asked,
         applies_to=applies_to,
+        spends=getattr(route, "amount", None) is not None or any(field == "amount" for field, _ in asked),
         read=read,
     )
 
@@ -204,6 +215,15 @@ def _forms(media: Sequence[str] | None, kinds: set[str]) -> frozenset[str] | Non
 
 def _keep(value: Any) -> Keep | None:
     return Keep(value.keep_for * 1_000_000, value.then) if value is not None else None
+
+
+def _refunds(route: RouteSource, default: str, exponents: Mapping[str, int]) -> Money | None:
+    """Nothing, in the currency that a refund is in where its request names no amount."""
+    if getattr(route, "refunds", None) is None:
+        return None
+    given = getattr(route, "currency", None)
+    currency = given if isinstance(given, str) else default
+    return Money(0, currency, exponent_of(currency, exponents))
 
 
 def _settles(value: Any) -> Mapping[int, Settlement] | None:

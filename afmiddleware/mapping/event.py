@@ -51,6 +51,7 @@ def to_event(  # noqa: PLR0913 (each is another party's knowledge)
         category=found.category,
         network=found.network,
         risk=binding.risk,
+        refunds=found.refunds,
         method=target.method,
         route=binding.key,
         payload=document if type(document) is dict else _NO_PAYLOAD,

@@ -35,6 +35,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     recipient: str | None = None
     category: str | None = None
     network: str | None = None
+    refunds: str | None = None
 
 
 def compile_fields(
@@ -61,6 +62,13 @@ def compile_fields(
         read_text, used = compile_text(template, kinds)
         sources += used
         texts.append(read_text)
+    of = getattr(getattr(entry, "refunds", None), "of", None)
+    if of is None:
+        texts.append(None)
+    else:
+        read_text, used = compile_text(f"{{{of}}}", kinds)
+        sources += used
+        texts.append(read_text)
     return _reader(amount, texts), sources
 
 
@@ -79,7 +87,7 @@ _NO_FIELDS: Final = Fields()
 
 
 def _reader(amount: ReadMoney | None, texts: Sequence[ReadText | None]) -> Callable[[RequestView], Fields]:
-    resource, recipient, category, network = texts
+    resource, recipient, category, network, refunds = texts
     if amount is None and not any(texts):
         return no_fields
 
@@ -90,6 +98,7 @@ def _reader(amount: ReadMoney | None, texts: Sequence[ReadText | None]) -> Calla
             recipient(view) if recipient else None,
             category(view) if category else None,
             network(view) if network else None,
+            refunds(view) if refunds else None,
         )
 
     return read

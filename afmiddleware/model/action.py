@@ -22,7 +22,8 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One action of one actor.
 
     `payload` holds the values conditions may read (`payload.<path>`); `route` is the endpoint's key where the action
-    came over HTTP. Fields that are `None` are absent: a condition on them is false.
+    came over HTTP. Fields that are `None` are absent: a condition on them is false. `refunds` is the reference of an
+    earlier action of the same actor, of which `amount`, or all without one, is given back: nothing is spent.
     """
 
     capability: str
@@ -34,6 +35,7 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
     category: str | None = None
     network: str | None = None
     risk: str | None = None
+    refunds: str | None = None
     method: str = ""
     route: str = ""
     payload: Mapping[str, Any] = MappingProxyType({})
@@ -54,6 +56,7 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
         category: str | None = None,
         network: str | None = None,
         risk: str | None = None,
+        refunds: str | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> ActionEvent:
         """Make the event of a trusted caller inside this process: a worker, a tool, a test.
@@ -80,5 +83,6 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True):
             category=category,
             network=network,
             risk=None if risk is None else check_risk(risk),
+            refunds=refunds,
             payload=values,
         )

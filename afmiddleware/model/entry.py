@@ -42,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_unknown: Keep | None = None
     on_expiry: Keep | None = None
     claim: Claim | None = None
+    refund: Refund | None = None
     money: Money | None = None
     capability: str = ""
     quiet: bool = False
@@ -63,6 +64,18 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     keep: int
 
 
+class Refund(msgspec.Struct, frozen=True, gc=False):
+    """What an action gives back of an earlier one, which is found by `key`.
+
+    `amount` is in minor units of `currency`, -1 for all that is left. The currency is empty where none was named.
+    """
+
+    key: str
+    amount: int = -1
+    currency: str = ""
+    exponent: int = 0
+
+
 class Keep(msgspec.Struct, frozen=True, gc=False):
     """For how many microseconds money that nobody settles stays counted, and what `then`: `capture` or `release`."""
 
@@ -71,10 +84,15 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
-    """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome."""
+    """The end of an admitted action, by the id of its decision: settle its reservation and record its outcome.
+
+    `claim` is the key of its `Claim`, and `reference` that under which a later refund finds it; both may be empty.
+    """
 
     id: str
     outcome: Outcome
+    claim: str = ""
+    reference: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -167,8 +185,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something the operator wants, recorded like everything else.
 
     `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
-    (the limit `name`, to `value`; with `override` also wider than the policy has it), or `reset` (the breaker of the
-    counter `name`). `key` is the row's key. `by` and `reason` are for the record.
+    (the limit `name`, to `value`; with `override` also wider than the policy has it), `reset` (the breaker of the
+    counter `name`); or, of counters that hosts share, `begin` (the epoch `name`) and `reopen` (what is closed because
+    some were lost; here that is only recorded). `key` is the row's key. `by` and `reason` are for the record.
     """
 
     what: str

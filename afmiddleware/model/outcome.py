@@ -36,7 +36,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The end of an admitted action.
 
     `status` is the HTTP status sent, 0 when none was. `captured` is the amount really spent in minor units, `None`
-    for all that was reserved. `answer` is what was answered, where that is to be kept.
+    for all that was reserved. `answer` is what was answered, where that is to be kept; `reference` what a later refund
+    calls the action by. Of an action that refunds another `captured` is what it gave back.
     """
 
     settlement: Settlement
@@ -44,3 +45,4 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     status: int = 0
     captured: int | None = None
     answer: Answer | None = None
+    reference: str = ""

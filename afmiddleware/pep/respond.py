@@ -41,7 +41,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
 _OK = 200
 _EXPOSED = (
-    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, RateLimit, RateLimit-Policy, Retry-After, "
+    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, Link, RateLimit, RateLimit-Policy, Retry-After, "
     b"WWW-Authenticate, DPoP-Nonce"
 )
 _REFUSED = -32000
@@ -118,7 +118,7 @@ def problem(refused: Refused | Told) -> Problem:
         rule=verdict.rule,
         limit=verdict.limit,
         remaining=verdict.remaining,
-        resets_at=_instant(verdict.resets_at),
+        resets_at=instant(verdict.resets_at),
         retry_after=verdict.retry_after,
     )
 
@@ -186,7 +186,7 @@ def _left(balances: Sequence[Balance]) -> Iterator[Left]:
     for balance in balances:
         limit = balance.limit
         if limit.own or limit.unit is Unit.RATE:
-            yield Left(limit.name, amount_text(limit, balance.remaining), _instant(balance.resets_at))
+            yield Left(limit.name, amount_text(limit, balance.remaining), instant(balance.resets_at))
 
 
 class RpcError(msgspec.Struct, frozen=True):
@@ -228,15 +228,25 @@ def _error(told: Told, refused: Refused) -> RpcError:
     return RpcError(code, f"Dry run: {told.verdict.reason}", _preview(told, refused.dry, refused))
 
 
-def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeaders:
-    """The headers that an admitted response carries besides the handler's own."""
+def admitted(admission: Admission, now: int, *, cross_origin: bool, prefix: str = "") -> RawHeaders:
+    """The headers that an admitted response carries besides the handler's own.
+
+    `prefix` is where the fence serves receipts: a caller that may read its own there is told where it stands.
+    """
     headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
     if admission.receipt is not None:
         others = [other.receipt.leaf for other in admission.others if other.receipt is not None]
         headers.append((b"agent-receipt", receipt_field(admission.receipt, others)))
+        if prefix and not admission.actor.anonymous:
+            headers.append((b"link", receipt_link(prefix, admission.receipt)))
     if cross_origin:
         headers.append((b"access-control-expose-headers", _EXPOSED))
     return headers
+
+
+def receipt_link(prefix: str, receipt: ReceiptRef) -> bytes:
+    """`Link` (RFC 8288) to the proof of a receipt, where the fence serves it."""
+    return b'<%breceipts/%b?seq=%d>; rel="receipt"' % (prefix.encode(), receipt.leaf.hex().encode(), receipt.seq)
 
 
 def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:
@@ -301,7 +311,8 @@ def _words(limit: Limit) -> tuple[str, int, str, str]:
     return "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
 
 
-def _instant(at: int) -> str:
+def instant(at: int) -> str:
+    """A time in microseconds since the epoch as RFC 3339 in UTC, empty for 0."""
     return datetime.fromtimestamp(at / _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
 
 

@@ -39,7 +39,8 @@ _log = logging.getLogger("afmiddleware")
 def settling_of(action: Action) -> Settling | None:
     """What watches the answer of an admitted request, `None` where its status alone says how the one action ended."""
     admission = action.admission
-    reads = admission.rpc or admission.settle is not None or bool(admission.others) or admission.claimed
+    names = admission.reference is not None or admission.refunds is not None
+    reads = admission.rpc or admission.settle is not None or bool(admission.others) or admission.claimed or names
     return Settling(action) if reads else None
 
 
@@ -57,7 +58,9 @@ class Settling:
         self.status = 0
         self._kept: bytearray | None = bytearray() if action.admission.claimed else None
         self._headers: list[tuple[bytes, bytes]] = []
-        self.waits = action.admission.claimed or any(call.admission.settle is not None for call in action.calls)
+        first = action.admission
+        names = first.reference is not None or first.refunds is not None
+        self.waits = first.claimed or names or any(call.admission.settle is not None for call in action.calls)
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The answer begins; header names are compared without regard to case."""
@@ -132,21 +135,37 @@ class Settling:
         return call.outcome(self.status, end, told=200, captured=_captured(call.admission, result))
 
     def _of_answer(self, action: Action, document: Any, end: End) -> Outcome:
-        if not self.status or self.status >= _CLIENT_ERROR or action.admission.settle is None:
+        admission = action.admission
+        if not self.status or self.status >= _CLIENT_ERROR:
             return action.outcome(self.status, end)
-        return action.outcome(self.status, end, captured=_captured(action.admission, document))
+        captured = _captured(admission, document) if admission.settle is not None else None
+        outcome = action.outcome(self.status, end, captured=captured)
+        named = _named(admission, document) if admission.reference is not None and not outcome.reference else ""
+        return replace(outcome, reference=named) if named else outcome
 
 
 def _captured(admission: Admission, document: Any) -> int | None:
-    """What the answer says was spent, in minor units; `None`, which keeps the reservation, when it cannot be read."""
-    money = admission.event.amount if admission.event is not None else None
+    """What the answer says was spent, in minor units; `None`, which keeps the reservation, when it cannot be read.
+
+    Of a refund that is what was given back, and nothing when it cannot be read.
+    """
+    money = admission.refunds or (admission.event.amount if admission.event is not None else None)
     if admission.settle is None or money is None:
         return None
     try:
         return admission.settle(document, money)
     except MappingError as error:
         _log.warning("the answer to %s does not settle it, so all is kept: %s", admission.id, error.detail)
-        return None
+        return None if admission.refunds is None else 0
+
+
+def _named(admission: Admission, document: Any) -> str:
+    """What the answer calls the action, empty when it cannot be read."""
+    try:
+        return admission.reference(document) if admission.reference is not None else ""
+    except MappingError as error:
+        _log.warning("the answer to %s has no reference, so no refund will find it: %s", admission.id, error.detail)
+        return ""
 
 
 def _parsed(body: bytes) -> Any:

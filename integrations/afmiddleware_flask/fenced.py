@@ -92,6 +92,10 @@ class FencedApp:
             return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
+        own = exchange.own(known)
+        if own is not None:
+            status, headers, content = own
+            return self.app.response_class(content, status, texts(headers))
         target: Target | None = None
 
         def resolve() -> Target | None:

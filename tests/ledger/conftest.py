@@ -29,12 +29,13 @@ from afmiddleware.model import (
 )
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.testing import FrozenClock
-from tests.ledger.servers import SECRET, postgres, schema
+from tests.ledger.servers import SECRET, postgres, rates, schema, shared
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.ledger.base import Ledger
+    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model import Held
 
 
@@ -43,7 +44,14 @@ def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.service("postgresql"))])
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.service("postgresql")),
+        pytest.param("sqlite and redis", marks=pytest.mark.service("redis")),
+    ]
+)
 def ledger(request: pytest.FixtureRequest, tmp_path: Path, clock: FrozenClock) -> Iterator[Ledger]:
     with opened(request.param, tmp_path, clock) as ledger:
         yield ledger
@@ -58,14 +66,17 @@ def opened(kind: str, folder: Path, clock: FrozenClock) -> Iterator[Ledger]:
             ledger = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw())
         elif kind == "sqlite":
             ledger = sqlite(folder, clock)
+        elif kind == "sqlite and redis":
+            ledger = sqlite(folder, clock, rates=rates(stack.enter_context(shared()), clock))
         else:
             ledger = postgres(stack.enter_context(schema()), clock)
         stack.callback(ledger.close)
         yield ledger
 
 
-def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0) -> SqliteLedger:
-    return SqliteLedger(Location.of(folder / "fence.db"), clock, undo, secret=SECRET, deadline=deadline)
+def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0, rates: Rates | None = None) -> SqliteLedger:
+    place = Location.of(folder / "fence.db")
+    return SqliteLedger(place, clock, undo, secret=SECRET, deadline=deadline, rates=rates)
 
 
 def _draw() -> Callable[[int], bytes]:

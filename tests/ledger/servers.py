@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from afmiddleware.config.ledger_url import PostgresUrl, parse_postgres
+from afmiddleware.config.ledger_url import PostgresUrl, parse_postgres, parse_redis
 from afmiddleware.fence import undo
 from afmiddleware.receipts.checkpoint import KeySigner
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import psycopg
 
     from afmiddleware.ledger.postgres import PostgresLedger
+    from afmiddleware.ledger.redis_rates import Rates
 
 POSTGRES = os.environ.get("AFM_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+REDIS = os.environ.get("AFM_TEST_REDIS", "redis://127.0.0.1:6379/0")
 SECRET = bytes(range(32))
 SIGNER = KeySigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64))))
 
@@ -34,6 +36,26 @@ def schema() -> Iterator[str]:
     finally:
         with admin() as connection:
             connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+
+
+@contextmanager
+def shared() -> Iterator[str]:
+    """The URL of shared rates that nobody else uses."""
+    import redis
+
+    prefix = f"afm_test_{secrets.token_hex(6)}"
+    try:
+        yield f"{REDIS}?prefix={prefix}&timeout=5s"
+    finally:
+        with redis.Redis.from_url(REDIS) as client:
+            for key in client.scan_iter(f"{prefix}:*", count=1000):
+                client.delete(key)
+
+
+def rates(url: str, clock: Callable[[], int] | None = None) -> Rates:
+    from afmiddleware.ledger.redis_rates import Rates
+
+    return Rates(parse_redis(url), os.urandom, clock)
 
 
 @contextmanager

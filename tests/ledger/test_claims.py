@@ -170,3 +170,14 @@ def test_one_of_many_at_once_runs(ledger: Ledger) -> None:
         thread.join()
     assert sorted(codes) == ["idempotency.in_flight"] * 19 + ["policy.allowed"]
     assert used(ledger) == (1000, 20)
+
+
+def test_a_handler_that_was_given_up_says_nothing_of_another_ones_key(ledger: Ledger, clock: FrozenClock) -> None:
+    admit(ledger, keyed("d1"))
+    clock.advance(301)
+    ledger.commit(Settle("d1", Settlement.RELEASE, "", "ops"))
+    assert admit(ledger, keyed("d2")).verdict.authorized
+    end(ledger, "d1", "capture", Answer(200, [], b"of the first"))
+    assert admit(ledger, keyed("d3")).verdict.code == "idempotency.in_flight"
+    end(ledger, "d2", "capture", ANSWER)
+    assert admit(ledger, keyed("d4")).replay == ANSWER

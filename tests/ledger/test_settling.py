@@ -137,3 +137,26 @@ def test_an_unknown_outcome_becomes_what_its_deadline_says(
     last = strict_parse(list(ledger.receipts(Filter()))[-1].receipt.body)
     assert (last["kind"], last["by"], last["settlement"]) == ("resolution", "deadline", then)
     assert told(ledger, ledger.commit(Settle("d1", RELEASE)))[0] is False
+
+
+@pytest.mark.parametrize("later", [0, 90_000])
+def test_what_was_captured_over_its_reservation_is_given_back_whole(
+    ledger: Ledger, clock: FrozenClock, later: int
+) -> None:
+    begun, held = admit(ledger)
+    clock.advance(later)
+    assert told(ledger, ledger.commit(ending(begun, held, UNKNOWN, captured=1700))) == (True, "unknown")
+    assert used(ledger) == 1700
+    assert told(ledger, ledger.commit(Settle("d1", RELEASE, "", "ops"))) == (True, "release")
+    assert used(ledger) == 0
+
+
+def test_an_overrun_counts_in_a_counter_that_was_forgotten(ledger: Ledger, clock: FrozenClock) -> None:
+    daily = spend(10_000, Window("day"))
+    begun = entry("d1", daily, amount=1000)
+    held = ledger.commit(begun)
+    assert isinstance(held, Held)
+    clock.advance(3 * 86_400)
+    rest(ledger)
+    ledger.commit(ending(begun, held, CAPTURE, 1400))
+    assert ledger.rows(["actor:key:a"])["actor:key:a"].cells[daily.cell].total == 400

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afmiddleware.limits.rows import Row
 from afmiddleware.model import Entry, Held, Settlement, Window
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import crowd, ending, entry, rate, spend, sqlite
@@ -52,6 +53,14 @@ def test_a_slot_and_money_are_taken_together_or_not_at_all(ledger: Ledger) -> No
     ledger.commit(ending(begun, held))
     row = ledger.rows(["actor:key:a"])["actor:key:a"]
     assert (row.more, row.cells[budget.cell].total) == (None, 50)
+
+
+def test_a_slot_that_all_callers_share_is_freed_at_the_end_of_its_request(ledger: Ledger) -> None:
+    one = crowd(1, per="global")
+    for n in range(3):
+        begun = entry(f"d{n}", one)
+        ledger.commit(ending(begun, admit(ledger, begun)))
+    assert ledger.rows(["global"]).get("global") in (None, Row({}))
 
 
 def test_no_slot_of_zero(ledger: Ledger) -> None:

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from afmiddleware.ledger.base import Filter, Ledger
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.model import Closed, Entry, Held, Settlement, Window
-from afmiddleware.model.entry import Settle
+from afmiddleware.model.entry import Refund, Settle
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
@@ -61,7 +62,8 @@ class Limits(RuleBasedStateMachine):
         self.judged: list[int] = []
         self.spent: list[Spent] = []
         self.open: list[tuple[Entry, Held, Spent]] = []
-        self.doubts: list[tuple[str, Spent]] = []
+        self.doubts: list[tuple[str, list[Spent]]] = []
+        self.booked: list[tuple[str, list[Spent]]] = []
 
     def opened(self) -> Ledger:
         draws = count()
@@ -136,30 +138,50 @@ class Limits(RuleBasedStateMachine):
     @rule(which=st.integers(0, 50), settled=st.sampled_from(Settlement), captured=st.none() | st.integers(0, 700))
     def conclude(self, which: int, settled: Settlement, captured: int | None) -> None:
         begun, held, one = self.open.pop(which % len(self.open))
-        closed = self.ledger.commit(ending(begun, held, settled, captured))
+        key = f"reference:{begun.id}"
+        closed = self.ledger.commit(replace(ending(begun, held, settled, captured), reference=key))
         assert isinstance(closed, Closed)
         assert closed.booked
         self.latest = max(self.latest, self.clock())
         kept = 0 if settled is Settlement.RELEASE else one.amount if captured is None else captured
-        self.settled(one, kept)
+        parts = self.settled(one, kept)
         if settled is Settlement.UNKNOWN:
-            self.doubts.append((begun.id, one))
+            self.doubts.append((begun.id, parts))
+        elif settled is Settlement.CAPTURE:
+            self.booked.append((key, parts))
 
-    def settled(self, one: Spent, kept: int) -> None:
-        if kept > one.amount:
-            self.spent.append(Spent(self.latest, kept - one.amount))
-        else:
+    def settled(self, one: Spent, kept: int) -> list[Spent]:
+        if kept <= one.amount:
             one.amount = kept
+            return [one]
+        self.spent.append(Spent(self.latest, kept - one.amount))
+        return [one, self.spent[-1]]
+
+    @precondition(lambda self: self.booked)
+    @rule(which=st.integers(0, 50), amount=st.just(-1) | st.integers(0, 600))
+    def refund(self, which: int, amount: int) -> None:
+        key, parts = self.booked[which % len(self.booked)]
+        asked = entry(f"d{next(self.names)}")
+        held = self.ledger.commit(replace(asked, money=None, refund=Refund(key, amount, "USD", 2)))
+        assert isinstance(held, Held)
+        assert held.verdict.authorized
+        self.ledger.commit(ending(asked, held))
+        self.latest = max(self.latest, self.clock())
+        left = amount if amount >= 0 else sum(one.amount for one in parts)
+        for one in reversed(parts):
+            back = min(left, one.amount)
+            one.amount -= back
+            left -= back
 
     @precondition(lambda self: self.doubts)
     @rule(which=st.integers(0, 50), performed=st.booleans())
     def resolve(self, which: int, performed: bool) -> None:
-        name, one = self.doubts.pop(which % len(self.doubts))
+        name, parts = self.doubts.pop(which % len(self.doubts))
         closed = self.ledger.commit(Settle(name, Settlement.CAPTURE if performed else Settlement.RELEASE))
         assert isinstance(closed, Closed)
         assert closed.booked
         self.latest = max(self.latest, self.clock())
-        if not performed:
+        for one in () if performed else parts:
             one.amount = 0
 
     @invariant()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from hashlib import sha256
 
 import pytest
 
@@ -117,3 +118,62 @@ def test_a_key_is_accepted_until_it_is_revoked(afm, policy):
     afm("keys", "revoke", first, "--policy", policy)
     assert asked(policy, first) == f"the API key {first.split('_')[2]} is revoked or expired"
     assert asked(policy, second) == "key:acct_42"
+
+
+def test_a_rotated_key_stays_good_for_a_while(afm, policy):
+    old = made(afm, policy, "--scope", "a.b", "--tenant", "t-1").out.strip()
+    ran = afm("keys", "rotate", old.split("_")[2], "--policy", policy, "--overlap", "1h")
+    new = ran.out.strip()
+    assert (ran.code, TEXT.fullmatch(new) is not None, new != old) == (0, True, True)
+    assert (asked(policy, old), asked(policy, new)) == ("key:acct_42", "key:acct_42")
+    first, second = records(policy)
+    assert (first.rotated_to, second.scopes, second.tenant) == (second.id, ("a.b",), "t-1")
+    assert 0 < first.expires - system_clock() <= 3600 * 1_000_000
+    assert "rotated" in afm("keys", "list", "--policy", policy).out
+    again = afm("keys", "rotate", old, "--policy", policy)
+    assert (again.code, "rotated already" in again.err) == (1, True)
+
+
+def test_a_key_can_be_rotated_at_once(afm, policy):
+    old = made(afm, policy).out.strip()
+    new = afm("keys", "rotate", old, "--policy", policy, "--overlap", "0s").out.strip()
+    assert asked(policy, old) == f"the API key {old.split('_')[2]} is revoked or expired"
+    assert asked(policy, new) == "key:acct_42"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["0123456789"], 1, "there is no key 0123456789"),
+        ([], 2, "write the id of a key, or --receipts"),
+        (["0123456789", "--overlap", "soon"], 2, "soon"),
+    ],
+)
+def test_a_rotation_that_cannot_be(afm, policy, arguments, code, said):
+    made(afm, policy)
+    ran = afm("keys", "rotate", *arguments, "--policy", policy)
+    assert (ran.code, said in ran.err) == (code, True)
+
+
+def test_a_key_has_its_time_and_place(afm, policy):
+    made(afm, policy, "--expires", "30d", "--from", "10.0.0.0/8", "--agent", "night-bot", "--role", "ops")
+    made(afm, policy, "--begins", "2999-01-31", "--expires", "2999-12-31T12:00:00+02:00")
+    first, second = records(policy)
+    assert abs(first.expires - first.created - 30 * 86_400_000_000) < 60_000_000
+    assert (first.networks, first.agent, first.roles) == (("10.0.0.0/8",), "night-bot", ("ops",))
+    assert second.begins == 32_474_736_000_000_000
+    assert second.expires == 32_503_629_600_000_000
+    assert "waiting" in afm("keys", "list", "--policy", policy).out
+    for wrong in (["--expires", "soon"], ["--from", "here"], ["--scope", "a b"]):
+        ran = afm("keys", "new", "acct_42", "--policy", policy, *wrong)
+        assert (ran.code, ran.out) == (2, "")
+
+
+def test_a_key_of_another_make_is_imported_by_its_digest(afm, policy):
+    digest = sha256(b"sk_live_51HxyzABCDEFG").hexdigest()
+    ran = afm("keys", "import", "acct_42", "--sha256", digest, "--scope", "a.b", "--policy", policy, "--json")
+    assert (ran.code, ran.json["id"]) == (0, f"x{digest[:20]}")
+    (record,) = records(policy)
+    assert (record.digest.hex(), record.account, record.scopes) == (digest, "acct_42", ("a.b",))
+    for wrong in ("xyz", "ab"):
+        assert afm("keys", "import", "acct_42", "--sha256", wrong, "--policy", policy).code == 2

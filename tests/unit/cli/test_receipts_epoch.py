@@ -56,7 +56,8 @@ def test_the_gap_stands_in_the_first_record_and_the_log_goes_on(afm, cut):
         cut.parent,
         text=cut.read_text().replace("fence.db", f"fence.db.{old['log']}").replace("far/anchor.json", "none.json"),
     )
-    ran = afm("receipts", "verify", "--policy", copy, "--json")
+    (cut.parent / "key").write_text(afm("keys", "public", "--policy", copy).out)
+    ran = afm("receipts", "verify", "--policy", copy, "--public-key", cut.parent / "key", "--json")
     assert (ran.code, ran.json["log"], ran.json["checked"]) == (4, old["log"], 2)
 
 

@@ -37,7 +37,7 @@ def test_the_full_example_is_valid(validator, loader):
         ("mode", "block"),
         ("line", 1),
         ("digest", "a"),
-        ("rates", "redis://x"),
+        ("rates", ["redis://x"]),
         ("routes", [{"capability": "a.b"}]),
         ("routes", [{"route": "GET /a"}]),
         ("routes", [{"route": "GET /a", "capability": "a.b", "line": 1}]),

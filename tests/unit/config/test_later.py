@@ -13,7 +13,6 @@ LATER = "is not supported yet by this version"
 ISSUER = "issuer: 'https://a.example', audience: a, algorithms: [ES256], discovery: oidc"
 
 KEYS = {
-    "rates": "redis://localhost",
     "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
     "identity.proxy.trusted_proxies": "[10.0.0.0/8]",
@@ -29,13 +28,10 @@ KEYS = {
     "identity.api_keys.cache_s": "5",
     "identity.api_keys.tier": "token",
     "identity.introspection": "{endpoint: 'https://as.example.com/introspect'}",
-    "identity.web_bot_auth": "{mode: observe, trust: allowlist}",
     "identity.client_cert": "{source: rfc9440}",
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.sessions": "{sources: [claim, minted]}",
     "identity.agent_detection": "{user_agents: builtin}",
-    "routes.*.reference": "{from: response.body.id}",
-    "routes.*.refunds": "{of: body.booking_id}",
     "rules.deny.*.applies_to": "agents",
     "rules.require_approval.*.applies_to": "agents",
     "rules.allow.*.applies_to": "agents",

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmiddleware.identity.api_keys import ApiKeyRecord, ApiKeys, new_key
+from afmiddleware.identity.api_keys import ApiKeyRecord, ApiKeys, imported_id, imported_key, new_key
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
 from afmiddleware.model.actor import Actor
@@ -55,6 +55,12 @@ def test_the_record_knows_the_key_by_its_digest_only():
         "created": NOW,
         "expires": 0,
         "revoked": 0,
+        "begins": 0,
+        "roles": (),
+        "tenant": "",
+        "agent": "",
+        "networks": (),
+        "rotated_to": "",
     }
     assert TEXT[20:] not in repr(RECORD)
 
@@ -236,3 +242,135 @@ def test_memory_is_bounded():
         assert isinstance(ask(text, ApiKeyRecord(id=f"{number:010}", digest=digest, account="a"), keys=keys)[0], Ok)
     assert ask(text, keys=keys)[1] == []
     assert len(keys._known) == 10_000
+
+
+# Where and when a key is good, and whose it is
+
+
+def record_with(**members: Any) -> tuple[str, ApiKeyRecord]:
+    return new_key("acme", secrets.token_bytes, now=NOW, **members)
+
+
+def test_a_key_carries_what_its_record_says():
+    text, record = record_with(roles=("ops",), tenant="t-1", agent="night-bot", scopes=["a"])
+    found, _ = ask(text, record)
+    assert isinstance(found, Ok)
+    actor = found.actor
+    assert (actor.roles, actor.tenant, actor.agent, actor.scopes) == (
+        frozenset({"ops"}),
+        "t-1",
+        "night-bot",
+        frozenset({"a"}),
+    )
+
+
+def test_a_key_that_has_not_begun():
+    text, record = record_with(begins=NOW + 1)
+    assert isinstance(ask(text, record)[0], Invalid)
+    assert isinstance(ask(text, record, now=NOW + 1)[0], Ok)
+
+
+@pytest.mark.parametrize(
+    ("peer", "good"),
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("2001:db8::7", True),
+        ("2001:db8::7%eth0", True),
+        ("192.168.0.9", True),
+        ("192.168.0.10", False),
+        ("11.0.0.1", False),
+        ("", False),
+        ("unix", False),
+    ],
+)
+def test_a_key_that_may_come_from_some_networks_only(peer, good):
+    text, record = record_with(networks=("10.0.0.0/8", "2001:db8::/32", "192.168.0.9"))
+    keys = ApiKeys(Timer(), FREE)
+    found, _ = settled(keys.check(text, NOW, "10.0.0.1"), record)
+    assert isinstance(found, Ok)
+    # What is remembered is good from there only, too.
+    assert (keys.recall(text, NOW, peer) is not None) is good
+    found, _ = settled(keys.check(text, NOW, peer), *([] if good else [record]))
+    assert isinstance(found, Ok if good else Invalid)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"scopes": ("a b",)},
+        {"scopes": ("",)},
+        {"roles": ("a\n",)},
+        {"tenant": "a\x00"},
+        {"agent": "a" * 257},
+        {"networks": ("10.0.0.1/8",)},
+        {"networks": ("everywhere",)},
+    ],
+)
+def test_a_record_that_cannot_stand(members):
+    with pytest.raises(ValueError):
+        record_with(**members)
+
+
+# Guesses
+
+
+def test_what_may_be_a_guess_says_so():
+    made_up = checked(f"afk_live_{'0' * 10}_{'0' * 43}")
+    assert ask(made_up, None)[0] == Invalid("the API key 0000000000 is not known", guess=True)
+    other = msgspec.structs.replace(RECORD, digest=bytes(32))
+    assert ask(TEXT, other)[0] == Invalid(f"the API key {RECORD.id} is not known", guess=True)
+    for found in (ask(TEXT[:-1] + "!")[0], ask(TEXT, msgspec.structs.replace(RECORD, revoked=1))[0]):
+        assert isinstance(found, Invalid)
+        assert not found.guess
+
+
+def test_an_id_that_was_good_once_is_known_by_its_need():
+    keys = ApiKeys(timer := Timer(), FREE)
+    assert ask(TEXT, RECORD, keys=keys)[1] == [NeedKey(RECORD.id)]
+    timer.seconds = 6
+    assert ask(TEXT, RECORD, keys=keys)[1] == [NeedKey(RECORD.id, seen=True)]
+
+
+# Keys of another make
+
+OLD = "sk_live_51HxyzABCDEFG"
+OLD_DIGEST = sha256(OLD.encode()).digest()
+
+
+def test_a_key_of_another_make_is_good_by_its_digest():
+    record = imported_key(OLD_DIGEST, "acme", now=NOW, scopes=("a",))
+    keys = ApiKeys(Timer(), FREE, imported=True)
+    found, asked = settled(keys.check(OLD, NOW), record)
+    assert isinstance(found, Ok)
+    assert (found.actor.id, found.actor.credential) == ("key:acme", f"afk:{record.id}")
+    assert asked == [NeedKey(record.id)]
+    assert OLD not in repr(record)
+    assert settled(keys.check(OLD + "x", NOW), None)[0] == Invalid(
+        f"the API key {imported_id(sha256((OLD + 'x').encode()).digest())} is not known", guess=True
+    )
+    # Another text whose digest begins alike is another key.
+    other = msgspec.structs.replace(record, digest=OLD_DIGEST[:10] + bytes(22))
+    assert isinstance(settled(keys.check(OLD, NOW), other)[0], Invalid)
+
+
+def test_where_they_are_not_accepted_they_are_strangers():
+    keys = ApiKeys(Timer(), FREE)
+    assert not keys.takes(OLD)
+    assert settled(keys.check(OLD, NOW))[0] == Invalid("not an API key", foreign=True)
+
+
+@pytest.mark.parametrize("text", ["short", "a" * 513, "with space", "é" * 20, ""])
+def test_what_is_never_looked_up(text):
+    assert isinstance(settled(ApiKeys(Timer(), FREE, imported=True).check(text, NOW))[0], Invalid)
+
+
+def test_a_token_is_no_key_of_another_make():
+    keys = ApiKeys(Timer(), FREE, imported=True)
+    assert keys.takes(OLD)
+    assert not keys.takes("a.b.c")
+
+
+def test_a_digest_is_sha256():
+    with pytest.raises(ValueError, match="32 bytes"):
+        imported_key(b"x" * 20, "acme", now=NOW)
