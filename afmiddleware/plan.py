@@ -20,6 +20,7 @@ from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.receipts.redact import WITHHELD, Redaction, betrays, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -62,8 +63,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How many API keys that nobody knows are looked up for one address."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
-    payload_hash: Callable[[ActionEvent], str | None] | None = None
-    """What receipts keep of the body, if anything."""
+    keep_payload: Callable[[Mapping[str, Any]], str | None] | None = None
+    """What receipts keep of the values of a body, if anything."""
+    redaction: Redaction | None = None
+    """What receipts never keep; `None` where there is nothing to look for."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
 
@@ -208,13 +211,18 @@ def decision_draft(
     amount: Money | None = None
     recipient = resource = payload = None
     category = network = ""
+    taken: Mapping[str, Any] = {}
     if event is not None:
         amount = event.amount
         if plan.keeps_fields:
             recipient, resource = event.recipient, event.resource
             category, network = event.category or "", event.network or ""
-        if plan.payload_hash is not None:
-            payload = plan.payload_hash(event)
+        values = event.payload
+        if plan.redaction is not None and values:
+            values, taken = plan.redaction.split(values)
+            category, network = ("" if betrays(one, taken) else one for one in (category, network))
+        if plan.keep_payload is not None and values:
+            payload = plan.keep_payload(values)
     body = DecisionBody(
         amount="" if amount is None else str(amount.minor),
         capability=asked.capability,
@@ -256,7 +264,11 @@ def decision_draft(
         "resource": resource,
     }
     kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
-    return Draft(kind, owner_of(actor), body, private)
+    if plan.redaction is None:
+        return Draft(kind, owner_of(actor), body, private)
+    withheld = plan.redaction.members | {name for name in ("recipient", "resource") if betrays(private[name], taken)}
+    private[WITHHELD] = text_of(taken) if taken else None
+    return Draft(kind, owner_of(actor), body, private, withheld | {WITHHELD})
 
 
 def owner_of(actor: Actor) -> str:

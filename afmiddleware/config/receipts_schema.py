@@ -7,7 +7,18 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, SecretBytes, model_validator
 
 from afmiddleware.config.mapped import Model
-from afmiddleware.config.texts import Boolean, Checked, Seconds, Text, Word, check_url, one_of, some_of
+from afmiddleware.config.texts import Boolean, Checked, Seconds, Text, Word, check_url, list_of, one_of, some_of
+from afmiddleware.model.receipt import PRIVATE
+
+
+def check_path(path: str) -> None:
+    """Raises `ValueError` for anything but a private member's name, or a path into the payload."""
+    steps = path.split(".")
+    if path in PRIVATE or (steps[0] == "payload" and all(steps)):
+        return
+    known = ", ".join(sorted(PRIVATE))
+    msg = f"{path[:60]!r} is nothing receipts keep; write payload.<path>, * for any one step in it, or one of {known}"
+    raise ValueError(msg)
 
 
 class MacKey(Model):
@@ -68,7 +79,8 @@ class AnchorEntry(Model):
 class Receipts(Model):
     """What receipts keep of a request, and what they are authenticated with."""
 
-    payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
+    payload: Annotated[Word, one_of("none", "hash", "fields", "full")] = "fields"
+    redact: Annotated[tuple[Annotated[Word, Checked(check_path)], ...], BeforeValidator(list_of)] = ()
     mac_key: MacKey | None = None
     signing_key: SigningEntry | None = None
     anchor: AnchorEntry | None = None

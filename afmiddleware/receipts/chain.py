@@ -29,7 +29,7 @@ SALT_BYTES: Final = 16
 NO_LEAF: Final = bytes(32)
 _NO_TEXT: Final = "a private value is not text that has a UTF-8 form, or its name is too long"
 _CHAIN_MEMBERS: Final = frozenset(
-    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c"},
+    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c", "withheld"},
 )
 
 
@@ -87,8 +87,14 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
             msg = f"{SALT_BYTES * len(private)} random bytes were asked for, {len(drawn)} came"
             raise ReceiptError(msg)
         salts = unpack(f"{SALT_BYTES}s" * len(private), drawn)
+        if draft.withheld:
+            own = [keys.salt(head.log, seq, name) if name in draft.withheld else None for name in private]
+            salts = tuple(mine or drawn for mine, drawn in zip(own, salts, strict=True))
+            body.withheld = tuple(sorted(draft.withheld & private.keys()))
         body.c = _commit(private, salts)
         disclosed = dict(zip(private, zip(salts, private.values(), strict=True), strict=True))
+        for name in draft.withheld & private.keys():
+            del disclosed[name]
     data = encode(body if typed else vars(body))
     leaf = sha256(b"\0" + data).digest()
     receipt = Receipt(seq=seq, body=data, leaf=leaf, mac=keys.mac(leaf), disclosed=disclosed)

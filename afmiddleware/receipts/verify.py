@@ -107,6 +107,7 @@ class _Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     new_key: str = ""
     fields: list[str] = []
     seqs: list[int] = []
+    withheld: list[str] = []
 
 
 class _FaultError(Exception):
@@ -384,7 +385,9 @@ def _disclosures(body: _Plain, receipt: Receipt) -> set[str]:
         if name not in commitments or len(salt) != SALT_BYTES or commitments[name] != _made_of(name, salt, value):
             told = f"the value of {_shown(name)} beside it is not the one that was recorded"
             raise _FaultError("disclosure.mismatch", told)
-    return commitments.keys() - disclosed.keys() if len(commitments) != len(disclosed) else set()
+    if len(commitments) == len(disclosed):
+        return set()
+    return commitments.keys() - disclosed.keys() - set(body.withheld)
 
 
 def _made_of(name: str, salt: bytes, value: str | None) -> str:
