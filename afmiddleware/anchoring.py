@@ -16,6 +16,7 @@ from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import AnchorError, AnchorFile
 from afmiddleware.ledger.anchors import Anchors
 from afmiddleware.ledger.open import make_way, no_undo, not_in_memory, open_for_fence, open_ledger
+from afmiddleware.ledger.receipt_key import check_signer
 from afmiddleware.lookups.fetch import FetchError, fetch_json, post_json
 from afmiddleware.model.entry import Closed
 from afmiddleware.receipts.anchor import Anchor
@@ -47,15 +48,22 @@ def anchors_of(receipts: Receipts, base: Path) -> Anchors | None:
     return Anchors(_places(entry, base), entry.every, required=entry.required, patience=entry.patience)
 
 
-def open_anchored(
+def open_anchored(  # noqa: PLR0913 (what a ledger is made of)
     config: Config,
     base: Path,
     clock: Callable[[], int],
     undo: Callable[[Entry, Held], Conclusion],
     signer: Signer | None = None,
+    mac_key: Callable[[], bytes] | None = None,
 ) -> Ledger:
-    """Open the ledger of a policy for a fence, compared with its anchors, which it feeds. Raises as `open_ledger`."""
-    return open_for_fence(config, base, clock, undo, signer, anchors_of(config.receipts, base))
+    """Open the ledger of a policy for a fence, compared with its anchors, which it feeds. Raises as `open_ledger`.
+
+    `signer` and `mac_key` stand in for the keys that the policy names.
+    """
+    if signer is not None:
+        check_signer(signer)
+    secret = mac_key() if mac_key is not None else None
+    return open_for_fence(config, base, clock, undo, signer, anchors_of(config.receipts, base), secret)
 
 
 def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:

@@ -62,8 +62,9 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`.
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
+    of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
+    `prefix`.
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -75,6 +76,7 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        mac_key: Callable[[], bytes] | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -85,7 +87,7 @@ class Fence:
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = _vary(config)
-        self.ledger = ledger or open_anchored(config, base, clock, undo, signer)
+        self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"

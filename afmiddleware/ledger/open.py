@@ -94,6 +94,7 @@ def open_for_fence(  # noqa: PLR0913 (what a fence's ledger is made of)
     undo: Callable[[Entry, Held], Conclusion],
     signer: Signer | None,
     anchors: Anchors | None,
+    secret: bytes | None = None,
 ) -> Ledger:
     """Open the ledger of a policy, and what it shares. Raises as `open_ledger` does."""
     rates = open_rates(config)
@@ -101,7 +102,9 @@ def open_for_fence(  # noqa: PLR0913 (what a fence's ledger is made of)
         # Before the first request: a server that resets limits in silence is not started with.
         rates.check()
     receipts = config.receipts
-    return open_ledger(config.ledger, base, receipts, clock, undo, signer=signer, anchors=anchors, rates=rates)
+    return open_ledger(
+        config.ledger, base, receipts, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates
+    )
 
 
 def open_rates(config: Config) -> Rates | None:

@@ -176,7 +176,7 @@ class SqliteWriter:
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
                     self._store(books, [item for item in items if isinstance(item, Record)])
-                self._fold()
+                self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
             raise LedgerUnavailableError(msg) from error
@@ -281,12 +281,15 @@ class SqliteWriter:
             left = without(packed[0] if packed is not None else None, record.erase)
             connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
 
-    def _fold(self) -> None:
+    def _fold(self, *, erased: bool) -> None:
+        """Fold the write-ahead log back when it is large; at once, and emptied, when it still holds what was erased."""
         try:
             large = self._wal.stat().st_size > FOLD_BYTES
         except FileNotFoundError:
             return
-        if large:
+        if erased and self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            _log.warning("%s still holds what was erased while somebody reads; redact again later", self._wal)
+        elif large:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _still_the_same_file(self) -> None:
