@@ -82,7 +82,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
-            check_body(asked, facts, body)
+            check_body(asked, body)
             found = yield from _acts(plan, facts, target, binding, body, asked)
             key = _key(facts, binding, found)
         except CallError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from afmiddleware.identity.address import address_key
+from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from afmiddleware.identity.app_user import FromApp
+    from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
+    from afmiddleware.identity.sessions import Sessions
     from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
     from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.policy.compiled import Policy
 
@@ -53,6 +56,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    client: Callable[[HttpFacts], str] = peer_of
+    """The address of the client, empty when it is not known: what strangers are told apart by."""
+    certificates: Certificates | None = None
+    """Knows the clients that have shown a certificate, where the policy names any."""
     signatures: Signatures | None = None
     """Checks what agents have signed, where the policy knows any."""
     observes_signatures: bool = False
@@ -61,6 +68,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a user whom the application has signed in becomes an actor, if at all."""
     guesses: Limit | None = None
     """How many API keys that nobody knows are looked up for one address."""
+    sessions: Sessions | None = None
+    """Which session a request belongs to."""
+    plugins: tuple[Callable[[RequestView], Any], ...] = ()
+    """The service's own authenticators, asked in turn where the credentials that the policy knows say nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     keep_payload: Callable[[Mapping[str, Any]], str | None] | None = None
