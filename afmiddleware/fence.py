@@ -185,13 +185,13 @@ class Fence:
 
     def commit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it without blocking the event loop."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", await self.ledger.acommit(entry))
 

@@ -88,6 +88,10 @@ def test_a_fence_says_once_which_policy_decides(tmp_path: Path):
     for mode, more in (("enforce", ""), ("enforce", ""), ("observe", ""), ("enforce", ", a.b")):
         decided(mode, more)
     assert found == [[], [], ["observe"], ["observe", "enforce"]]
+    looking = Fence(load(POLICY.format(mode="enforce", more=", c.d")), base=tmp_path, clock=FrozenClock())
+    with closing(looking):
+        # Who only looks puts no policy in force.
+        assert looking.decide(event).authorized
     fence = Fence(load(POLICY.format(mode="enforce", more=", a.b")), base=tmp_path, clock=FrozenClock())
     with closing(fence):
         assert [(one["old_policy"], one["policy"]) for one in bodies(fence.ledger, "policy")] == [
