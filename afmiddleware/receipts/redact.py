@@ -41,7 +41,7 @@ class Redaction:
     """The policy's `receipts.redact`: names of private members, and `payload.<path>` where `*` is any one step."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.members: frozenset[str] = frozenset(path for path in paths if path in PRIVATE)
+        self.members: frozenset[str] = frozenset(PRIVATE).intersection(paths)
         self._paths = tuple(tuple(path.split(".")[1:]) for path in paths if path.startswith("payload."))
 
     def split(self, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
