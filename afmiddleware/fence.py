@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
+from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
@@ -25,7 +26,6 @@ from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -69,9 +69,10 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
-    makes a request by a credential that the policy does not know (docs/identity.md).
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
+    of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
+    `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
+    credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -83,6 +84,7 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        mac_key: Callable[[], bytes] | None = None,
         authenticators: Sequence[Callable[[RequestView], Any]] = (),
         file: PolicyFile | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class Fence:
         self._listing: Listing | None = None
         self.vary = fields_read(config.identity)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
+        self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = _prefix(config)
@@ -248,13 +250,13 @@ class Fence:
 
     def commit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it without blocking the event loop."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", await self.ledger.acommit(entry))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, check_rates
@@ -36,6 +36,7 @@ from afmiddleware.config.policy_schema import (
     list_entry,
     observing,
 )
+from afmiddleware.config.receipts_schema import Receipts
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -182,36 +183,6 @@ class LimitEntry(Model):
     on_exceed: Annotated[Word, one_of("refuse", "trip", "alert")] | None = None
     half_open: Seconds | None = None
     free: Annotated[Word, one_of("pass", "refuse")] | None = None
-
-
-class MacKey(Model):
-    """The secret that authenticates receipts: a file that holds it, or the bytes themselves, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class SigningEntry(Model):
-    """The private key that signs checkpoints: a file that holds it, or its text, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class AnchorEntry(Model):
-    """Where the mark of the log is kept, and how often it is written, in seconds."""
-
-    file: Text
-    every: Seconds = 10
-
-
-class Receipts(Model):
-    """What receipts keep of a request, and what they are authenticated with."""
-
-    payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
-    mac_key: MacKey | None = None
-    signing_key: SigningEntry | None = None
-    anchor: AnchorEntry | None = None
 
 
 class EndpointsEntry(Model):

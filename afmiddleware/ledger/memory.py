@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.model.revocation import Revocation
@@ -53,6 +54,7 @@ class MemoryLedger:
     """
 
     inline = True
+    anchors: Anchors | None = None
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
