@@ -7,9 +7,10 @@ import gc
 import os
 import resource
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
-import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,19 @@ from afmiddleware.fence import system_clock, undo
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
-from afmiddleware.model import Charge, Draft, Entry, Limit, Money, Unit, Verdict, Window
+from afmiddleware.model import (
+    Charge,
+    Conclusion,
+    Draft,
+    Entry,
+    Limit,
+    Money,
+    Outcome,
+    Settlement,
+    Unit,
+    Verdict,
+    Window,
+)
 from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
@@ -108,23 +121,30 @@ def _durable(name: str, ledger: Ledger, seconds: float, table: Table) -> None:
     table.add_row(name, f"{one:.0f}", f"{many:.0f}", f"{many / one:.1f}")
 
 
-def _bytes_per_actor(actors: int) -> tuple[float, float]:
-    """Bytes that one more actor costs in memory: charged by one request long ago, and with a reservation that runs."""
+def _bytes_per_actor(actors: int, *, active: bool) -> float:
+    """Bytes that one actor costs in memory: charged by one request long ago, or with a reservation that runs."""
     ledger = MemoryLedger(ReceiptKeys.derive(_SECRET), system_clock, os.urandom, kept=1, max_rows=10**7)
     ledger.commit(_entry("key:first"))
-    sizes = []
-    for prefix in ("idle", "active"):
-        gc.collect()
-        tracemalloc.start()
-        for number in range(actors):
-            item = _entry(f"key:{prefix}{number}")
-            ledger.commit(item)
-            if prefix == "idle":
-                ledger._books.holds.pop(item.id)  # noqa: SLF001 (what has ended leaves nothing)
-        gc.collect()
-        sizes.append(tracemalloc.get_traced_memory()[0] / actors)
-        tracemalloc.stop()
-    return sizes[0], sizes[1]
+    gc.collect()
+    before = _resident()
+    for number in range(actors):
+        item = _entry(f"key:{number}")
+        ledger.commit(item)
+        if not active:
+            ledger.commit(Conclusion(item.id, Outcome(Settlement.CAPTURE)))
+    gc.collect()
+    return (_resident() - before) / actors
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _alone(actors: int, *, active: bool) -> float:
+    """The same, in a process of its own."""
+    code = f"from benchmarks.ledger import _bytes_per_actor as b; print(b({actors}, active={active}))"
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def _with_many_actors(actors: int, requests: int) -> float:
@@ -161,7 +181,7 @@ def ledger(seconds: float, actors: int) -> None:
         except (AFError, ImportError) as error:
             console.print(f"PostgreSQL is left out: {error}")
     console.print(table)
-    idle, active = _bytes_per_actor(min(actors, 20_000))
+    idle, active = (_alone(actors, active=active) for active in (False, True))
     console.print(f"bytes per actor under six limits: {idle:.0f} without a reservation, {active:.0f} with one")
     console.print(f"a commit beside {actors} actors, against an empty ledger: {_with_many_actors(actors, 2000):.2f}")
     console.print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
