@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
     from afmiddleware.limits.rows import Row
 
-WARM: Final = 2_048
+WARM: Final = 1_024
 """How many rows, and how many reservations, are kept as they are."""
 
 _AT_ONCE: Final = 4
+# Called by name: `super()` looks them up in every call, and these are called in every commit.
+_len, _has, _get, _iter = dict.__len__, dict.__contains__, dict.get, dict.__iter__
 V = TypeVar("V")
 
 
@@ -35,9 +37,9 @@ class Packing(dict[str, V], Generic[V]):
 
     def cool(self) -> None:
         """Pack a few of those that were unpacked, or added, first."""
-        surplus = super().__len__() - WARM
+        surplus = _len(self) - WARM
         if surplus > 0:
-            for key in list(islice(super().__iter__(), min(surplus, _AT_ONCE))):
+            for key in list(islice(_iter(self), min(surplus, _AT_ONCE))):
                 self.cold[key] = self._pack(super().pop(key))
 
     def __missing__(self, key: str) -> V:
@@ -45,20 +47,23 @@ class Packing(dict[str, V], Generic[V]):
         return value
 
     def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self.cold
+        return _has(self, key) or key in self.cold
 
     def __delitem__(self, key: str) -> None:
         if self.cold.pop(key, None) is None:
             super().__delitem__(key)
 
     def __iter__(self) -> Iterator[str]:
-        return chain(super().__iter__(), self.cold)
+        return chain(_iter(self), self.cold)
 
     def __len__(self) -> int:
-        return super().__len__() + len(self.cold)
+        return _len(self) + len(self.cold)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default  # noqa: SIM401 (this is how it is got)
+        found = _get(self, key)
+        if found is None:
+            return self[key] if key in self.cold else default
+        return found
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         return self[key] if key in self.cold else super().setdefault(key, default)
@@ -118,5 +123,5 @@ def forgettable_keys(rows: dict[str, Row], now: int) -> list[str]:
     if type(rows) is not Packing:
         return [key for key, row in rows.items() if forgettable(row, now)]
     over = stamp(now)
-    warm = [key for key in dict.__iter__(rows) if forgettable(rows[key], now)]
+    warm = [key for key in _iter(rows) if forgettable(rows[key], now)]
     return warm + [key for key, packed in rows.cold.items() if packed[:8] <= over]
