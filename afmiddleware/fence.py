@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
-    from afmiddleware.lookups.introspection import Introspector
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.coverage import Report
     from afmiddleware.mapping.view import RequestView
@@ -176,7 +175,7 @@ class Fence:
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
             self.mint_limits = mint_limits(found.config.identity)
-            self._resolver.use(found.keys, found.introspector)
+            self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
             since = self.clock() if changed else self.standing.since
@@ -198,11 +197,6 @@ class Fence:
     def key_sources(self) -> KeySources:
         """Where the keys of issuers come from."""
         return self._resolver.keys
-
-    @property
-    def introspector(self) -> Introspector | None:
-        """Who is asked about opaque tokens, if anybody."""
-        return self._resolver.introspector
 
     def audit(self, listing: Listing) -> Report:
         """Every endpoint of an application with its capability, and all that is wrong. Changes nothing."""
