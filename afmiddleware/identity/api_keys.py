@@ -13,11 +13,12 @@ from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from afmiddleware.identity.jose import is_name
 from afmiddleware.identity.needs import Need, NeedKey
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
+from afmiddleware.identity.recent import Recent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.api_key import ApiKeyRecord as ApiKeyRecord  # noqa: PLC0414 (known by this name too)
 from afmiddleware.model.tier import Tier
@@ -132,13 +133,12 @@ class ApiKeys:
         self._imported = imported
         # Whose id has once led to a good key is looked up however much is guessed from where it comes.
         self._seen: LRUCache[str, bool] = LRUCache(_REMEMBERED)
-        self._known: TTLCache[str, _Known] = TTLCache(_REMEMBERED, FRESH_SECONDS, timer)
+        self._known: Recent[str, _Known] = Recent(_REMEMBERED // 2, FRESH_SECONDS, timer)
         self._lock = lock
 
     def recall(self, text: str, now: int, peer: str = "") -> Ok | None:
         """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
-        with self._lock:
-            known = self._known.get(text[_ID])
+        known = self._known.get(text[_ID])
         if known is None or len(text) != _LENGTH or not text.isascii() or now >= known.ends:
             return None
         if known.networks and not within(peer, known.networks):
@@ -187,8 +187,8 @@ class ApiKeys:
         )
         with self._lock:
             self._seen[key_id] = True
-            if own:
-                self._known[key_id] = _Known(record.digest, ok, record.expires or _NEVER, record.networks)
+        if own:
+            self._known.put(key_id, _Known(record.digest, ok, record.expires or _NEVER, record.networks))
         return ok
 
 
