@@ -150,7 +150,7 @@ class MemoryLedger:
         """The one checkpoint."""
         with self._lock:
             size, note = self._books.head.size, self._tree.sign(self._books.head.log)
-        return iter([(size, note)] if size > after else [])
+        return iter([(size, note)] if note and size > after else [])
 
     def signing_keys(self) -> list[SigningKey]:
         """The public key of this process."""

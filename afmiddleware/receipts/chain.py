@@ -107,7 +107,7 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
     try:
-        absent, present = _labels(name)
+        absent, present = labels(name)
         said = absent if value is None else present + value.encode()
     except (UnicodeEncodeError, OverflowError) as error:
         raise ReceiptError(_NO_TEXT) from error
@@ -118,7 +118,7 @@ def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[s
     made = {}
     try:
         for (name, value), salt in zip(private.items(), salts, strict=True):
-            absent, present = _labels(name)
+            absent, present = labels(name)
             said = absent if value is None else present + value.encode()
             made[name] = sha256(b"afm/c1" + salt + said).hexdigest()
     except (UnicodeEncodeError, OverflowError) as error:
@@ -134,7 +134,7 @@ def _members(body: Mapping[str, Value]) -> SimpleNamespace:
 
 
 @lru_cache(maxsize=256)
-def _labels(name: str) -> tuple[bytes, bytes]:
+def labels(name: str) -> tuple[bytes, bytes]:
     """What stands between salt and value, for an absent value and for a present one."""
     label = name.encode()
     framed = len(label).to_bytes(2, "big") + label
