@@ -57,7 +57,7 @@ def identity(rounds: int, requests: int) -> None:
     by_key = [_facts(text) for text, _ in keys]
     for facts in (*by_token, *by_key):
         _known(checks, facts, records, now)
-    cache: TTLCache[bytes, bool] = TTLCache(10_000, 60)
+    cache: TTLCache[bytes, bool, float] = TTLCache(10_000, 60, time.monotonic)
     lock = threading.Lock()
     for token in tokens:
         cache[sha256(token.encode()).digest()] = True
