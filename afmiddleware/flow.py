@@ -80,12 +80,12 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     asked = Asked(id=decision, actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None
     plan = plan.facing(actor)
+    asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
-    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if dry and unproven is None and actor.anonymous:
         unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)

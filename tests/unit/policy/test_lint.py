@@ -141,6 +141,16 @@ CASES = {
         "rules: {allow: [{capability: a.b, when: {recipient: {in: $a}, time: {in: [c, d]}}}]}"),
         [("name.unused", 0), ("name.unused", 0)],
     ),
+    "a session's budget alone": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session}\n"
+        "  - {name: j, spend: 9 JPY, window: day, per: actor}"),
+        [("limit.session_alone", 6)],
+    ),
+    "a session's budget under its caller's": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session, capability: pay.out}\n"
+        "  - {name: d, spend: 9 USD, window: day, per: actor, capability: 'pay.*'}"),
+        [],
+    ),
 }  # fmt: skip
 
 
