@@ -21,7 +21,6 @@ NOT_YET: Final = frozenset(
         "identity.api_keys.path",
         "identity.api_keys.cache_s",
         "identity.api_keys.tier",
-        "receipts.redact",
     },
 )
 """Keys by their path, `*` for any place in a list."""
