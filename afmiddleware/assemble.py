@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources
+from afmiddleware.authenticators import (
+    authenticators,
+    certificates,
+    from_app,
+    guess_limit,
+    key_sources,
+    proxies,
+    sessions_of,
+)
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
@@ -188,34 +196,43 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     digest: str,
     sign: Callable[[bytes], bytes],
 ) -> Plan:
-    checks = authenticators(config.identity, keys, sign)
+    limits = limits_of(config)
+    whence = proxies(config.identity)
+    known = certificates(config.identity, whence.believes)
+    checks = authenticators(config.identity, keys, sign, whence, known)
     return Plan(
         digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config), overlays_of(config)),
+        limits=Limits(limits, overlays_of(config)),
         identify=checks.identify,
         recall=checks.recall,
+        client=whence.client,
+        certificates=known,
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
+        sessions=sessions_of(config.identity, sign, limits),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
 
 
 def _with_agents(plan: Plan, config: Config, keys: KeySources) -> Plan:
-    """The plan with the agents that sign their requests, if the policy knows any."""
-    settings, recall = config.identity.web_bot_auth, plan.recall
-    if settings is None:
+    """The plan with those that prove more than a token does, if the policy knows any: they are not just recalled."""
+    settings, recall = config.identity, plan.recall
+    shown = [b"signature-input"] if settings.web_bot_auth is not None else []
+    shown += [settings.client_cert.header.lower().encode("ascii")] if settings.client_cert is not None else []
+    if not shown:
         return plan
 
-    def unless_signed(facts: HttpFacts, now: int) -> Ok | None:
-        return recall(facts, now) if b"signature-input" not in facts.fields else None
+    def unless_shown(facts: HttpFacts, now: int) -> Ok | None:
+        return recall(facts, now) if facts.fields.keys().isdisjoint(shown) else None
 
+    observes = settings.web_bot_auth is not None and settings.web_bot_auth.mode == "observe"
     checks = signatures(config, keys.sources)
-    return replace(plan, recall=unless_signed, signatures=checks, observes_signatures=settings.mode == "observe")
+    return replace(plan, recall=unless_shown, signatures=checks, observes_signatures=observes)
 
 
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:

@@ -9,14 +9,15 @@ from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
-from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
-from afmiddleware.identity.needs import NeedKey
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
+from afmiddleware.plugins import asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -51,11 +52,16 @@ def identify(
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
     found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
+    if plan.certificates is not None:
+        found = joined(found, plan.certificates.check(facts, now))
     if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
         observe = plan.observes_signatures
         checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
         signed = yield from _looked_up(checks, plan, facts, now)
         found = observed(found, signed) if observe else joined(found, signed)
+    if plan.plugins:
+        flags = flags_of(found)
+        found = flagged((yield from asked(plan.plugins, facts, found)), flags)
     if known is None or plan.from_app is None:
         return found
     user = acquainted(plan.from_app, found, known)
@@ -67,7 +73,8 @@ def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFa
     try:
         need = next(flow)
         while True:
-            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+            guessed = isinstance(need, NeedKey | NeedIntrospection) and not need.seen
+            if guessed and plan.full.holds(guess_charge(plan, plan.client(facts)), now):
                 return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
@@ -81,11 +88,11 @@ def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFa
         return Unavailable(detail=str(error), retry_after=error.retry_after)
 
 
-def check_body(asked: Asked, facts: HttpFacts, body: bytes) -> None:
+def check_body(asked: Asked, body: bytes) -> None:
     """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
     if asked.signs is None or asked.signs(body):
         return
-    asked.actor = anonymous(facts)
+    asked.actor = stranger(asked.peer)
     raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
 
 

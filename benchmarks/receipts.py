@@ -70,12 +70,12 @@ def ratio(size: int, rounds: int, private: Mapping[str, str | None]) -> None:
 def made(size: int, values: Mapping[str, str | None] = PRIVATE) -> Iterator[StoredReceipt]:
     """A log of refusals by a hundred owners, as a service writes them, made as it is read."""
     numbers = count()
-    head, owners = START, {f"key:{n}": OwnerHead(0, b"") for n in range(100)}
+    head, owners = START, {f"key:{n}": OwnerHead() for n in range(100)}
     for number in range(size):
         owner = f"key:{number % 100}"
         private = {**values, "actor": owner, "request": f"{number:064x}"} if values else {}
         draft = Draft(kind="refusal", owner=owner, body=body_of(f"{number:032x}"), private=private)
-        receipt, head, owners[owner] = append(
+        written = append(
             draft,
             head,
             owners[owner],
@@ -83,6 +83,8 @@ def made(size: int, values: Mapping[str, str | None] = PRIVATE) -> Iterator[Stor
             number + 1,
             lambda size: hashlib.shake_128(str(next(numbers)).encode()).digest(size),
         )
+        receipt, head = written.receipt(KEYS), Head(head.log, written.seq, written.leaf, written.ts)
+        owners[owner] = OwnerHead(written.oseq, written.leaf)
         columns: dict[str, str | int] = {"kind": "refusal", "decision": f"{number:032x}", "ts": head.ts}
         columns |= {"capability": "payments.pay.live", "verdict": "refuse", "code": "policy.denied"}
         yield StoredReceipt(receipt=receipt, columns=columns)

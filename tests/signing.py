@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from afmiddleware.identity.directory import thumbprint
+from afmiddleware.identity.jose import thumbprint
 
 DIGEST = "content-digest"
 DEFAULT = ("@method", "@authority", "@path", "@query", 'signature-agent;key="sig1"')

@@ -6,6 +6,7 @@ A validator's `ValueError` is the sentence that the author of the file reads, so
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -206,6 +207,25 @@ def check_host(value: str) -> None:
     """Raises `ValueError` for anything but a host's name or address, in lower case."""
     if _HOST.fullmatch(value) is None:
         msg = f"{value[:80]!r} is not a host; write its name in lower case, such as keys.example.com"
+        raise ValueError(msg)
+
+
+def check_network(value: str) -> None:
+    """Raises `ValueError` for anything but an address or a network, and for one that holds every address."""
+    try:
+        network = ip_network(value)
+    except ValueError:
+        msg = f"{value[:60]!r} is not an address or a network; write one such as 10.0.0.0/8, with no bits after it"
+        raise ValueError(msg) from None
+    if not network.prefixlen:
+        msg = "whoever connects would be believed; name the addresses of your proxies"
+        raise ValueError(msg)
+
+
+def check_thumbprint(value: str) -> None:
+    """Raises `ValueError` for anything but a SHA-256 in base64url without padding, as `x5t#S256` has it."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{43}", value, re.ASCII) is None:
+        msg = f"{value[:60]!r} is not the base64url SHA-256 of a certificate, 43 characters as in x5t#S256"
         raise ValueError(msg)
 
 

@@ -5,15 +5,10 @@ A key is known by its RFC 7638 thumbprint, computed here; whatever else a direct
 
 from __future__ import annotations
 
-import json
-from base64 import urlsafe_b64encode
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from afmiddleware.identity.jose import thumbprint
 from afmiddleware.identity.keyset import KeySet, read_keyset
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 WELL_KNOWN: Final = "/.well-known/http-message-signatures-directory"
 """Where an agent publishes its keys, under its origin."""
@@ -21,11 +16,6 @@ WELL_KNOWN: Final = "/.well-known/http-message-signatures-directory"
 ALGORITHMS: Final = ("EdDSA", "ES256", "ES384", "PS512")
 """The algorithms of keys, as a JWKS calls them: each key signs with one of them and no other."""
 
-_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "OKP": ("crv", "kty", "x"),
-    "EC": ("crv", "kty", "x", "y"),
-    "RSA": ("e", "kty", "n"),
-}
 _TEST_KEYS: Final = frozenset(
     {
         "poqkLGiymh_W0uP6PZFw-dvez3QJT5SolqXBCW38r0U",
@@ -33,17 +23,6 @@ _TEST_KEYS: Final = frozenset(
     },
 )
 """The keys of RFC 9421, whose private halves everybody can read there."""
-
-
-def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """The base64url SHA-256 of a key (RFC 7638), without padding. Raises `ValueError` for a key of no known kind."""
-    kty = jwk.get("kty")
-    members = _MEMBERS.get(kty) if isinstance(kty, str) else None
-    if members is None or not all(isinstance(jwk.get(member), str) for member in members):
-        msg = "a key of an unknown kind, or with members missing"
-        raise ValueError(msg)
-    canonical = json.dumps({member: jwk[member] for member in members}, separators=(",", ":"), sort_keys=True)
-    return urlsafe_b64encode(sha256(canonical.encode()).digest()).rstrip(b"=").decode("ascii")
 
 
 def read_directory(document: object, generation: int = 0, *, test_keys: bool = False) -> KeySet:

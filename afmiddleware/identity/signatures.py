@@ -245,7 +245,7 @@ def _verify(message: _Message, label: str, keyid: str, key: Key) -> str | None:
     except (HTTPMessageSignaturesException, ValueError) as error:
         raise SignatureError(f"it does not verify ({type(error).__name__})") from None
     digest = result.covered_components.get('"content-digest"')
-    return None if digest is None else str(digest)
+    return str(digest) if isinstance(digest, str) else None
 
 
 class _Verifier(HTTPMessageVerifier):

@@ -16,10 +16,10 @@ UNAVAILABLE: Final = "signature:unavailable"
 
 
 def joined(found: Identified, signed: Identified) -> Identified:
-    """Whom the credentials of an account and the signature of an agent come to together.
+    """Whom the credentials of an account and what an agent has proven come to together.
 
-    The account stays the principal, at its own tier, and the agent acts for it: a signature proves who sends the
-    request, not that the key in it is its own.
+    The account stays the principal, at its own tier, and the agent acts for it: a signature or a certificate proves who
+    sends the request, not that the key in it is its own.
     """
     if isinstance(found, (Invalid, Unavailable)):
         return found
@@ -32,7 +32,7 @@ def joined(found: Identified, signed: Identified) -> Identified:
     if isinstance(found, Absent):
         return signed
     behalf = found.actor.on_behalf_of or found.actor.account
-    actor = replace(found.actor, agent=signed.actor.agent, on_behalf_of=behalf)
+    actor = replace(found.actor, agent=found.actor.agent or signed.actor.agent, on_behalf_of=behalf)
     return Ok(actor, (*found.flags, *signed.flags), signed.signs)
 
 

@@ -109,7 +109,7 @@ def forge(log: Attacked) -> None:
     leaves = log.leaves()
     name, ts = log.do("SELECT log, ts FROM head")[0]
     record = entry("forged", owner="key:0").record(DENY)
-    receipt, _, _ = append(record, Head(name, 3, leaves[2], ts), OwnerHead(2, leaves[1]), OTHER, ts, bytes)
+    receipt = append(record, Head(name, 3, leaves[2], ts), OwnerHead(2, leaves[1]), OTHER, ts, bytes).receipt(OTHER)
     for seq in range(8, 3, -1):
         log.do("UPDATE receipt SET seq = ? WHERE seq = ?", seq + 1, seq)
     row = (
@@ -165,7 +165,8 @@ def stranger(log: Attacked) -> None:
     """A receipt of another log that was made with the same key."""
     record = entry("d9", owner="key:0").record(DENY)
     leaves = log.leaves()
-    made, _, _ = append(record, Head("afm-0000000000000000", 7, leaves[6], 1), OwnerHead(5, leaves[6]), KEYS, 1, bytes)
+    head = Head("afm-0000000000000000", 7, leaves[6], 1)
+    made = append(record, head, OwnerHead(5, leaves[6]), KEYS, 1, bytes).receipt(KEYS)
     log.do("UPDATE receipt SET body = ?, leaf = ?, mac = ? WHERE seq = 8", made.body, made.leaf, made.mac)
     log.do("UPDATE head SET leaf = ?", made.leaf)
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from afmiddleware.identity.directory import ALGORITHMS, read_directory, thumbprint
+from afmiddleware.identity.directory import ALGORITHMS, read_directory
+from afmiddleware.identity.jose import thumbprint
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.outcome import Absent, Identified, Ok
 from afmiddleware.model.http import HttpFacts
