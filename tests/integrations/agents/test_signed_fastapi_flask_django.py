@@ -158,6 +158,7 @@ def test_of_many_replays_at_once_one_runs(stack: str, tmp_path: Path) -> None:  
     from concurrent.futures import ThreadPoolExecutor
 
     site = Signed(stack, tmp_path, ledger="sqlite:///fence.db")
+    assert site.send("GET", "/read").status_code == 401
     headers = site.agent.sign("POST", f"{API}/pay", BODY, now=site.now)
     with ThreadPoolExecutor(16) as pool:
         answers = [*pool.map(lambda _: site.send("POST", "/pay", headers, BODY).status_code, range(60))]
