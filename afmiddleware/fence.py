@@ -27,6 +27,7 @@ from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.ledger.open import open_for_fence
+from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -86,7 +87,8 @@ class Fence:
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = fields_read(config.identity)
-        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
+        believed = SteadyClock(clock) if clock is system_clock else clock
+        self.ledger = ledger or open_for_fence(config, base, believed, undo, signer)
         self._resolver = Resolver(self.ledger, keys)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"

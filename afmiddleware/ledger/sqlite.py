@@ -189,7 +189,7 @@ class SqliteLedger(SqliteReader):
         rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
-        self.keys = prepare(location, secret, signer)
+        self.keys = prepare(location, secret, signer, 5 * deadline)
         super().__init__(location)
         if anchor is not None:
             check_anchor(anchor, self)
