@@ -11,8 +11,6 @@ NOT_YET: Final = frozenset(
     {
         "approvals",
         "webhooks",
-        "identity.sessions",
-        "identity.introspection",
         "identity.agent_detection",
         "identity.challenge",
         "identity.limits",
@@ -27,7 +25,6 @@ NOT_YET: Final = frozenset(
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",
-        "receipts.redact",
     },
 )
 """Keys by their path, `*` for any place in a list."""

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.limits.breaker import trip
-from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll, spend_cell
+from afmiddleware.limits.cells import add, credit, frees_at, new_cell, resets_at, roll, spend_cell
 from afmiddleware.limits.rows import Line, Row
-from afmiddleware.model.limit import Balance, Charge, Limit, Unit
+from afmiddleware.model.limit import Balances, Charge, Limit, Unit
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -115,16 +115,17 @@ def overrun(lines: Sequence[Line], rows: dict[str, Row], extra: int, now: int) -
     return counted
 
 
-def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:
+def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
     """How the limits stand, and when some of what is used of each comes back."""
-    found = []
+    limits: list[Limit] = []
+    used: list[int] = []
+    resets: list[int] = []
     for charge, cell in zip(charges, cells, strict=True):
-        limit, used = charge.limit, cell.total
-        cap = limit.cap
-        # What frees the first unit again: room for one more than there is, or for one at all.
-        room = cap - used + 1 if 0 < used <= cap else 1
-        found.append(Balance(limit, used, resets_at(cell, room, cap)))
-    return tuple(found)
+        limit = charge.limit
+        limits.append(limit)
+        used.append(cell.total)
+        resets.append(frees_at(cell, limit.cap))
+    return Balances(tuple(limits), tuple(used), tuple(resets))
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:
@@ -152,15 +153,19 @@ def amount_text(limit: Limit, amount: int) -> str:
     return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
 
 
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
 def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
     kind, seconds = limit.window.kind, limit.window.seconds
     window = _SPOKEN.get(kind) or (f"in {seconds} s" if seconds else f"this {kind}")
     if anonymous:
         return f"The limit {limit.name} is reached."
     if kind == "pacing":
-        return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
+        return f"The limit {limit.name} lets {_requests(limit.quota)} pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
-        return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
+        return f"The limit {limit.name} lets {_requests(limit.cap)} pass {window}."
     if not limit.own:
         # How much is left would tell what others have spent.
         return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.model.api_key import ApiKeyRecord
-from afmiddleware.model.limit import Balance, Charge
+from afmiddleware.model.limit import NO_BALANCES, Balances, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
@@ -164,7 +164,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
     verdict: Verdict
     receipt: ReceiptRef | None = None
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     others: tuple[Held, ...] = ()
     replay: Answer | None = None
 
@@ -199,5 +199,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
+class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A new log in the place of one that cannot be continued: its first record says what is known of the old one.
+
+    `old` is what the last mark outside the ledger has seen of it: log, size, leaf (hex) and signed checkpoint; `found`
+    is what the ledger still held: log, size, leaf (hex). `open` are the reservations that are carried over. `reason`
+    and `by` are for the record.
+    """
+
+    old: tuple[str, int, str, str]
+    reason: str
+    by: str
+    found: tuple[str, int, str] = ("", 0, "")
+    open: tuple[str, ...] = ()
+
+
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | NewEpoch
 """What a ledger commits."""
