@@ -90,8 +90,7 @@ class Queue:
     @contextmanager
     def turn(self, within: float | None = None) -> Generator[None]:
         """Wait for the turn of this process, and end it. Raises `TimeoutError` when it does not come in seconds."""
-        if fcntl is not None:
-            self._take(within)
+        self._take(within)
         try:
             yield
         finally:
@@ -99,17 +98,15 @@ class Queue:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _take(self, within: float | None) -> None:
-        if within is None:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            return
-        until = time.monotonic() + within
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if time.monotonic() > until:
-                raise TimeoutError("another process holds the lock of this ledger, and does not go on")
-            time.sleep(_POLLED)
+        if fcntl is not None:
+            until = time.monotonic() + within if within is not None else 0.0
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if until else 0))
+                    return
+                if time.monotonic() > until:
+                    raise TimeoutError("another process holds the lock of this ledger, and does not go on")
+                time.sleep(_POLLED)
 
     def close(self) -> None:
         """Let go of the lock file."""
