@@ -23,12 +23,14 @@ from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
+from afmiddleware.offers import challenges, protected_resource
 from afmiddleware.outside import AsyncIo, Io
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
@@ -103,11 +105,14 @@ class Fence:
         self._told: Plan | None = None
         self._listing: Listing | None = None
         self.vary = fields_read(config.identity)
+        self.resource = protected_resource(config)
+        self.challenges = challenges(config.identity, self.resource)
         asks = introspector(config.identity, base, config.source)
         self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = _prefix(config)
+        self.own_paths = self._own_paths()
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
         self.io = Io(self)
@@ -175,6 +180,9 @@ class Fence:
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
             self.mint_limits = mint_limits(found.config.identity)
+            self.resource = protected_resource(found.config)
+            self.challenges = challenges(found.config.identity, self.resource)
+            self.own_paths = self._own_paths()
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
@@ -259,6 +267,9 @@ class Fence:
         if self._told is not self.plan:
             self._tell()
         self.ledger.post(item)
+
+    def _own_paths(self) -> tuple[str, ...]:
+        return (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
 
     def _tell(self) -> None:
         """Have the ledger record that another policy decides, before the first decision that it makes here."""

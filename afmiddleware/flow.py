@@ -153,6 +153,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
+            # It may have turned out that the request is not this actor's.
+            lane = plan.lanes.of(plan, asked.route, asked.capability, asked.actor)
         else:
             verdict, spends = _decide(plan, lane, asked, event, verdict)
     asked.request = request_digest(facts, target, body)

@@ -23,8 +23,8 @@ from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_endpoints import served
 from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
-from afmiddleware.pep.passage import cross_origin, unsealed, unusable
-from afmiddleware.pep.respond import refusal, websocket_close_reason
+from afmiddleware.pep.passage import cross_origin, refused_by, unsealed, unusable
+from afmiddleware.pep.respond import websocket_close_reason
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class FenceMiddleware:
         now = fence.clock()
         io = _Io(fence, receive, facts)
         known = partial(_known, scope) if fence.plan.from_app is not None else None
-        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send, known):
+        if facts.path.startswith(fence.own_paths) and await served(fence, facts, io, send, known):
             return
         try:
             router = self._router or self._start(scope)
@@ -137,14 +137,14 @@ class FenceMiddleware:
             plan = routing.plan
         except ConfigError as error:
             unfit = unusable(fence, facts, error)
-            await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
+            await _answer(send, refused_by(fence, facts, unfit))
             return
         try:
             passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
-            await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts)))
+            await _answer(send, refused_by(fence, facts, passage))
         elif plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
@@ -207,7 +207,7 @@ class FenceMiddleware:
     async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:
         facts = facts_of(scope)
         passage = unsealed(self.fence, facts, error)
-        await _answer(send, refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=cross_origin(facts)))
+        await _answer(send, refused_by(self.fence, facts, passage))
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""

@@ -19,8 +19,8 @@ from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import unsealed, unusable
-from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.passage import refused_by, unsealed, unusable
+from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
 from afmiddleware.plan import Admission, Refused
@@ -227,8 +227,7 @@ class Exchange:
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
-        crossing = "HTTP_ORIGIN" in self.environ
-        status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        status, headers, content = refused_by(self.fence, self.facts, passage)
         self._start(status_line(status), texts(headers))
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
 

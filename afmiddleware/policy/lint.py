@@ -8,6 +8,7 @@ import msgspec
 
 from afmiddleware.grammar.capability import matches, pattern_regex
 from afmiddleware.model.tier import Tier
+from afmiddleware.policy.agents import PROVEN_AGENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ NEVER: Final = "rule.never_holds"
 OPENS_NOTHING: Final = "approval.opens_nothing"
 UNMAPPED_FIELD: Final = "rule.field_unmapped"
 MAY_OMIT: Final = "rule.caller_may_omit"
-MAY_HIDE: Final = "rule.caller_may_hide"
+HIDING_HELPS: Final = "rule.hiding_helps"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
 NEVER_BINDS: Final = "limit.never_binds"
@@ -37,7 +38,7 @@ IDS: Final = (
     OPENS_NOTHING,
     UNMAPPED_FIELD,
     MAY_OMIT,
-    MAY_HIDE,
+    HIDING_HELPS,
     ROUTE_CLOSED,
     MONEY_OPEN,
     NEVER_BINDS,
@@ -47,7 +48,8 @@ IDS: Final = (
 )
 """The ids of all findings, which never change their meaning."""
 
-_SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
+_SHOWN: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes"})
+_POSITIVE: Final = frozenset({"eq", "in", "contains", "starts_with", "ends_with", "matches"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
 
@@ -77,7 +79,7 @@ def lint(policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit])
         *_reach(policy),
         *_conditions(policy),
         *_omissions(policy, mapped),
-        *_hidden(policy),
+        *_hiding(policy),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
         *_sessions(limits),
@@ -197,29 +199,40 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
             yield Finding(rule.line, MAY_OMIT, text)
 
 
-def _hidden(policy: Policy) -> Iterator[Finding]:
-    """Rules that refuse somebody who is allowed again once it leaves its credential out."""
-    open_to_all = [rule for rule in policy.rules["allow"] if _for_anybody(rule)]
+def _hiding(policy: Policy) -> Iterator[Finding]:
+    """Rules that refuse whoever shows something, where whoever does not show it is allowed."""
+    nobody = [rule for rule in policy.rules["allow"] if _for_anybody(rule) and not _proves(rule)]
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
-        fields = sorted({name for one in rule.when for name, told in one.items() if _proves(name, told)})
-        opened = next((one for one in open_to_all if fields and meets(one.pattern, rule.pattern)), None)
-        if opened is not None:
+        shown = [_shown(fields) for fields in rule.when]
+        free = next((one for one in nobody if meets(rule.pattern, one.pattern)), None)
+        if shown and all(shown) and free is not None:
             text = (
-                f"{_named(rule)} asks for {fields[0]}, and {opened.id} allows those who hide who they are; "
-                f"add identity: token to {opened.id}"
+                f"{_named(rule)} reads {shown[0]}, and whoever shows no credential falls under {free.id}, which "
+                "demands none: hiding helps; demand an identity there"
             )
-            yield Finding(rule.line, MAY_HIDE, text)
-
-
-def _proves(field: str, operators: Any) -> bool:
-    """Whether a condition only holds for what a credential says."""
-    if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
-        return False
-    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+            yield Finding(rule.line, HIDING_HELPS, text)
 
 
 def _for_anybody(rule: Rule) -> bool:
     return rule.tier is Tier.ANONYMOUS and not (rule.scopes or rule.roles or _asks_tier(rule))
+
+
+def _proves(rule: Rule) -> bool:
+    return rule.applies_to == PROVEN_AGENTS or (bool(rule.when) and all(_shown(fields) for fields in rule.when))
+
+
+def _shown(fields: Any) -> str:
+    """The field that a condition holds for only when the caller shows who it is; empty when there is none."""
+    return next((str(field) for field, operators in fields.items() if _is_shown(field, operators)), "")
+
+
+def _is_shown(field: str, operators: Any) -> bool:
+    if field == "actor.tier":
+        wanted = {one for operator in ("eq", "in", "gt", "gte") for one in _each(operators.get(operator, ()))}
+        return bool(wanted) and ("anonymous" not in wanted or "gt" in operators)
+    if field == "actor.depth":
+        return "gt" in operators or operators.get("gte", "0") != "0"
+    return field in _SHOWN and not _POSITIVE.isdisjoint(operators)
 
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
