@@ -7,6 +7,7 @@ no charge behind.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,6 +47,7 @@ FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
+_KEY: Final = attrgetter("key")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -198,14 +200,13 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates if type(entry) is not Counted else ():
-            changed.add(charge.key)
+        if type(entry) is not Counted:
+            changed.update(map(_KEY, entry.rates))
         if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
-        for charge in entry.spends:
-            changed.add(charge.key)
+        changed.update(map(_KEY, entry.spends))
         hold = self._hold(entry, lines, receipt)
         if entry.claim is not None:
             claim(self, entry, hold)

@@ -67,9 +67,13 @@ def count_spends(charges: Sequence[Charge], cells: Sequence[Cell]) -> list[Line]
     """Count money under every limit, all at once; the caller has seen that it fits. Returns how to give it back."""
     lines = []
     for charge, cell in zip(charges, cells, strict=True):
-        limit, amount = charge.limit, charge.amount
+        limit, amount, total = charge.limit, charge.amount, cell.total + charge.amount
+        if cell.slots or total > limit.cap:
+            mark = add(cell, amount)
+        else:
+            cell.total, mark = total, cell.until
         trips_over = limit.cap if limit.on_exceed == "trip" else -1
-        lines.append(Line(charge.key, limit.cell, add(cell, amount), amount, limit.window, trips_over))
+        lines.append(Line(charge.key, limit.cell, mark, amount, limit.window, trips_over))
     return lines
 
 
@@ -124,7 +128,7 @@ def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
         limit = charge.limit
         limits.append(limit)
         used.append(cell.total)
-        resets.append(frees_at(cell, limit.cap))
+        resets.append(frees_at(cell, limit.cap) if cell.span else 0)
     return Balances(tuple(limits), tuple(used), tuple(resets))
 
 
