@@ -166,7 +166,7 @@ def _form(  # noqa: PLR0913 (what a receipt says)
 
 
 def _plain(plan: Plan, asked: Asked, event: ActionEvent | None, final: Verdict, charges: tuple[Charge, ...]) -> Draft:
-    private = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
+    private: dict[str, str | None] = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
     passes = final.authorized or plan.observe
     kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
     return Draft(kind, owner_of(asked.actor), _body(plan, asked, event, final, charges), private)

@@ -20,8 +20,7 @@ from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
 from afmiddleware.config.load import load
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
-from afmiddleware.extractors import acall, call
+from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
@@ -30,6 +29,7 @@ from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -92,8 +92,8 @@ class Fence:
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = _Io(self)
-        self.aio = _AsyncIo(self)
+        self.io = FenceIo(self)
+        self.aio = AsyncFenceIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
@@ -293,35 +293,6 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
             msg = f"AFM_LEDGER: {error}"
             raise ConfigError([msg]) from None
     return config.model_copy(update=changes), place.resolve().parent
-
-
-class _Io:
-    """What the spine can have done outside of HTTP, blocking."""
-
-    def __init__(self, fence: Fence) -> None:
-        self.call = call
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-
-    def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-
-class _AsyncIo:
-    """The same in async code."""
-
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self.call = acall
-        self.commit = fence.acommit
-        self.resolve = fence.aresolve
-
-    async def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
 
 
 def _unrecorded(admission: Admission, error: Exception) -> None:

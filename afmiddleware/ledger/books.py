@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
-from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.orders import perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
@@ -27,7 +27,7 @@ from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
-from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
+from afmiddleware.model.receipt import ANONYMOUS, OPERATOR, Filled, ReceiptRef, Seal
 from afmiddleware.receipts.chain import Head, append
 from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ANONYMOUS = "anonymous"
 """The owner of receipts that nobody has proven to be theirs."""
 
+OPERATOR = "operator"
+"""The owner of what is recorded about the log and the fence themselves, and of orders."""
+
 Value = str | int | bool | list["Value"] | dict[str, "Value"]
 """What a receipt body may hold: no floats, no nulls; integers within +-(2^53 - 1)."""
 
