@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, certificates, from_app, guess_limit, key_sources, proxies
+from afmiddleware.authenticators import (
+    authenticators,
+    certificates,
+    from_app,
+    guess_limit,
+    key_sources,
+    proxies,
+    sessions_of,
+)
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
@@ -188,6 +196,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     digest: str,
     sign: Callable[[bytes], bytes],
 ) -> Plan:
+    limits = limits_of(config)
     whence = proxies(config.identity)
     known = certificates(config.identity, whence.believes)
     checks = authenticators(config.identity, keys, sign, whence, known)
@@ -197,13 +206,14 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config), overlays_of(config)),
+        limits=Limits(limits, overlays_of(config)),
         identify=checks.identify,
         recall=checks.recall,
         client=whence.client,
         certificates=known,
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
+        sessions=sessions_of(config.identity, sign, limits),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )

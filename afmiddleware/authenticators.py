@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.binding import Proofs
 from afmiddleware.identity.certificates import Certificates, Client
 from afmiddleware.identity.claims import ClaimNames
-from afmiddleware.identity.identify import Authenticators
+from afmiddleware.identity.identify import Authenticators, no_certificate
+from afmiddleware.identity.introspection import Asking, Introspection
 from afmiddleware.identity.jose import media_type
 from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.proxies import Proxies
 from afmiddleware.identity.revocations import Revocations
+from afmiddleware.identity.sessions import Sessions
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.lookups.directories import directories
+from afmiddleware.lookups.introspection import Introspector
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -34,16 +38,18 @@ from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from afmiddleware.config.identity_schema import Claims as ClaimsEntry
     from afmiddleware.config.identity_schema import FromApp as FromAppEntry
     from afmiddleware.config.identity_schema import Identity
+    from afmiddleware.config.identity_schema import Introspection as IntrospectionEntry
     from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.schema import Config
     from afmiddleware.model.http import HttpFacts
 
+GUESSES: Final = 20
 _USUAL = ("exp", "iat", "iss", "aud", "sub")
 _AT_JWT = (*_USUAL, "client_id", "jti")
 """What RFC 9068 section 2.2 demands of an access token."""
@@ -96,15 +102,76 @@ def authenticators(
     api_keys = None
     if identity.api_keys is not None:
         api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
-    tokens = None
+    tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        revoked = Revocations(time.monotonic)
         tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
-    if known is None:
-        return Authenticators(api_keys, header, tokens, client=whence.client)
-    return Authenticators(api_keys, header, tokens, client=whence.client, certificate=known.shown)
+    asking = identity.introspection
+    introspection = (
+        Introspection(_asking(asking), time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        if asking is not None
+        else None
+    )
+    shown = known.shown if known is not None else no_certificate
+    client = whence.client
+    return Authenticators(api_keys, header, tokens, client=client, certificate=shown, introspection=introspection)
+
+
+def introspector(identity: Identity, base: Path, source: str) -> Introspector | None:
+    """Who asks the authorization server about opaque tokens, if anybody. Raises `ConfigError`."""
+    entry = identity.introspection
+    if entry is None:
+        return None
+    held = entry.client_secret
+    if held.secret is not None:
+        secret = held.secret.get_secret_value()
+    else:
+        place = base / (held.file or "")
+        try:
+            secret = client_secret(place.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it holds no secret"
+            raise ConfigError([f"{source}: the client's secret {place} cannot be read: {why}"]) from None
+    return Introspector(entry.endpoint, entry.client_id, secret, allow_private=entry.allow_private)
+
+
+def sessions_of(identity: Identity, sign: Callable[[bytes], bytes], limits: Iterable[Limit]) -> Sessions:
+    """How it is told which session a request belongs to."""
+    said = identity.sessions
+    return Sessions(
+        sign,
+        sources=said.sources,
+        header=said.header.lower().encode("ascii"),
+        window=said.window,
+        ttl=said.ttl * 1_000_000,
+        counted=any("session" in limit.per.split("+") for limit in limits),
+    )
+
+
+def mint_limits(identity: Identity) -> tuple[Limit, ...]:
+    """How many sessions one caller may mint: in an hour, and while they live."""
+    said = identity.sessions
+    return (
+        _mints("sessions-minted", said.mint_per_hour, 3600),
+        _mints("sessions-live", said.max_live, said.ttl),
+    )
+
+
+def _mints(name: str, cap: int, seconds: int) -> Limit:
+    return Limit(name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), cell=f"~{name}/r{seconds}")
+
+
+def _asking(entry: IntrospectionEntry) -> Asking:
+    return Asking(
+        issuer=entry.issuer,
+        audience=entry.audience or "",
+        claims=_claim_names(entry.claims),
+        tier=Tier.parse(entry.tier),
+        fresh=entry.positive_ttl_s,
+        leeway=entry.leeway_s,
+        binding=entry.require_binding,
+    )
 
 
 def fields_read(identity: Identity) -> bytes:
@@ -122,13 +189,13 @@ def fields_read(identity: Identity) -> bytes:
 
 
 def guess_limit(identity: Identity) -> Limit | None:
-    """How many API keys that nobody knows are looked up for one address."""
-    if identity.api_keys is None:
+    """How many keys and opaque tokens that nobody knows are looked up for one address."""
+    if identity.api_keys is None and identity.introspection is None:
         return None
     return Limit(
-        name="api-key-guesses",
+        name="guesses",
         unit=Unit.RATE,
-        cap=identity.api_keys.guesses_per_minute,
+        cap=identity.api_keys.guesses_per_minute if identity.api_keys is not None else GUESSES,
         window=Window("rolling", 60),
         per="address",
         cell="~guesses/r60",

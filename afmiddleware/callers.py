@@ -11,12 +11,13 @@ from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
 from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
-from afmiddleware.identity.needs import NeedKey
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
+from afmiddleware.plugins import asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -58,6 +59,9 @@ def identify(
         checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
         signed = yield from _looked_up(checks, plan, facts, now)
         found = observed(found, signed) if observe else joined(found, signed)
+    if plan.plugins:
+        flags = flags_of(found)
+        found = flagged((yield from asked(plan.plugins, facts, found)), flags)
     if known is None or plan.from_app is None:
         return found
     user = acquainted(plan.from_app, found, known)
@@ -69,7 +73,7 @@ def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFa
     try:
         need = next(flow)
         while True:
-            guessed = isinstance(need, NeedKey) and not need.seen
+            guessed = isinstance(need, NeedKey | NeedIntrospection) and not need.seen
             if guessed and plan.full.holds(guess_charge(plan, plan.client(facts)), now):
                 return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:

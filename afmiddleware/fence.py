@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
-from afmiddleware.authenticators import fields_read
+from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -36,12 +36,13 @@ from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.resolve import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.mapping.coverage import Report
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
@@ -64,7 +65,8 @@ class Fence:
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
     `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`.
+    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
+    makes a request by a credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -76,18 +78,22 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        authenticators: Sequence[Callable[[RequestView], Any]] = (),
     ) -> None:
         self.config = config
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, keys = assemble(config, base, self._sign)
+        plan, keys = assemble(config, base, self._sign)
+        self.plan = replace(plan, plugins=tuple(authenticators))
+        self.mint_limits = mint_limits(config.identity)
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
         self.vary = fields_read(config.identity)
+        asks = introspector(config.identity, base, config.source)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
-        self._resolver = Resolver(self.ledger, keys)
+        self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
         self.keys = Keys(self.ledger, clock)

@@ -71,6 +71,8 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         return Pass(target=target) if not dry else unjudged(plan, new_id(now), stranger(plan.client(facts)))
     spends = binding is not None and binding.spends
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
+    if plan.sessions is not None:
+        found = plan.sessions.within(found, facts, now)
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
     client = plan.client(facts)

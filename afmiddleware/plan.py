@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
+    from afmiddleware.identity.sessions import Sessions
     from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
     from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.policy.compiled import Policy
 
@@ -64,6 +66,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a user whom the application has signed in becomes an actor, if at all."""
     guesses: Limit | None = None
     """How many API keys that nobody knows are looked up for one address."""
+    sessions: Sessions | None = None
+    """Which session a request belongs to."""
+    plugins: tuple[Callable[[RequestView], Any], ...] = ()
+    """The service's own authenticators, asked in turn where the credentials that the policy knows say nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretBytes
 
 from afmiddleware.config.mapped import Line, Model
 from afmiddleware.config.texts import (
@@ -12,6 +12,7 @@ from afmiddleware.config.texts import (
     Boolean,
     Checked,
     Fraction,
+    Seconds,
     Text,
     Whole,
     Word,
@@ -118,6 +119,52 @@ class Jwt(Model):
     issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
 
 
+class ClientSecret(Model):
+    """The secret of an OAuth client: a file that holds it, or the bytes themselves, read by the loader."""
+
+    file: Text | None = None
+    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
+
+
+class Introspection(Model):
+    """Opaque tokens are accepted on the word of their issuer (RFC 7662), asked at `endpoint` as `client_id`.
+
+    Their actors are those of the issuer's signed tokens. With an `audience` a token must be for it. A good answer is
+    believed for `positive_ttl_s`.
+    """
+
+    endpoint: Annotated[Word, Checked(check_url)]
+    issuer: Annotated[Word, Checked(check_url)]
+    client_id: Text
+    client_secret: ClientSecret
+    audience: Text | None = None
+    claims: Claims = Claims()
+    tier: Annotated[Word, one_of("token", "verified")] = "token"
+    positive_ttl_s: Annotated[Whole, Field(ge=1, le=300)] = 30
+    leeway_s: Annotated[Whole, Field(le=300)] = 10
+    require_binding: Annotated[Word, one_of("none", "dpop", "mtls", "any")] = "none"
+    allow_private: Boolean = False
+
+
+class Sessions(Model):
+    """What a limit per session counts by: a claim of the token, or a handle minted here, sent back in `header`.
+
+    Each caller mints at most `mint_per_hour`, and has at most `max_live` that have not ended; a handle lives for `ttl`.
+    Whoever names no session has one that lasts for `window`.
+    """
+
+    sources: Annotated[
+        tuple[Annotated[Word, one_of("claim", "minted")], ...],
+        BeforeValidator(some_of),
+        SOME,
+    ] = ("claim", "minted")
+    header: Annotated[Word, Checked(check_header)] = "Agent-Session"
+    mint_per_hour: Annotated[Whole, Field(ge=1, le=1_000_000)] = 10
+    max_live: Annotated[Whole, Field(ge=1, le=1_000_000)] = 5
+    ttl: Annotated[Seconds, Field(ge=60, le=30 * 86_400)] = 86_400
+    window: Annotated[Word, one_of("hour", "day", "total")] = "day"
+
+
 class AgentEntry(Model):
     """An agent that signs its requests, by the origin under which it publishes its keys."""
 
@@ -210,8 +257,18 @@ class Identity(Model):
     ] = ()
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
+    introspection: Introspection | None = None
     web_bot_auth: WebBotAuth | None = None
     client_cert: ClientCert | None = None
     dpop: Dpop = Dpop()
+    sessions: Sessions = Sessions()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()
+
+
+def client_secret(text: str) -> bytes:
+    """Read a client's secret from the text of an environment variable. Raises `ValueError`, never showing it."""
+    if not text.strip() or not text.strip().isprintable():
+        msg = "does not hold a secret"
+        raise ValueError(msg)
+    return text.strip().encode("utf-8")

@@ -41,7 +41,7 @@ def json_schema() -> dict[str, Any]:
         "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",
         "description": "Read from the environment.",
     }
-    for name in ("MacKey", "SigningEntry"):
+    for name in ("MacKey", "SigningEntry", "ClientSecret"):
         parts[name] = {"anyOf": [secret, {**parts[name], "required": ["file"]}]}
     tidy = _tidied(schema)
     tidy["properties"]["metadata"] = {"type": "object", "description": "Free-form."}

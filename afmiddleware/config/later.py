@@ -11,8 +11,6 @@ NOT_YET: Final = frozenset(
     {
         "approvals",
         "webhooks",
-        "identity.sessions",
-        "identity.introspection",
         "identity.agent_detection",
         "identity.challenge",
         "identity.limits",

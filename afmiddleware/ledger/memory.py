@@ -145,7 +145,7 @@ class MemoryLedger:
         with self._lock:
             head = self._whole().head
             size, note = head.size, self._tree.sign(head.log)
-        return iter([(size, note)] if size > after else [])
+        return iter([(size, note)] if note and size > after else [])
 
     def signing_keys(self) -> list[SigningKey]:
         """The public key of this process."""

@@ -1,4 +1,4 @@
-"""What the fence serves itself: the log's public keys, receipts with their proof, and the caller's budget.
+"""What the fence serves itself: public keys, receipts with their proof, the caller's budget, new sessions.
 
 Known here once, whatever the framework: an adapter asks `wanted`, finds out who asks with `caller`, and sends what
 `serve` answers. A receipt is shown to its owner and to operators; to anybody else it does not exist.
@@ -10,12 +10,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from afmiddleware.callers import identify
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
+from afmiddleware.pep.minting import mint
 from afmiddleware.pep.passage import unrecorded
 from afmiddleware.pep.respond import instant, refusal
+from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
 from afmiddleware.receipts.canonical import parse
 from afmiddleware.receipts.checkpoint import jwk
@@ -49,6 +53,8 @@ def wanted(fence: Fence, path: str) -> bool:
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
+    if rest == "sessions":
+        return fence.plan.sessions is not None and fence.plan.sessions.mints
     return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None or _DECISION.fullmatch(rest) is not None
 
 
@@ -58,14 +64,18 @@ def caller(
     """Who asks; nobody is asked for the keys, which are public. `known` asks whom the application has signed in."""
     if facts.path == f"{fence.prefix}keys":
         return None
-    return (yield from identify(fence.plan, facts, fence.clock(), known))
+    plan, now = fence.plan, fence.clock()
+    found = yield from identify(plan, facts, now, known)
+    return found if plan.sessions is None else plan.sessions.within(found, facts, now)
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     """Answer a request for a path that is `wanted`. It reads the ledger, so it may block."""
-    if facts.method not in ("GET", "HEAD"):
+    minting = facts.path == f"{fence.prefix}sessions"
+    allowed = ("POST",) if minting else ("GET", "HEAD")
+    if facts.method not in allowed:
         status, headers, body = _problem(405, "Method Not Allowed")
-        return status, [*headers, (b"allow", b"GET, HEAD")], body
+        return status, [*headers, (b"allow", ", ".join(allowed).encode())], b"" if facts.method == "HEAD" else body
     try:
         status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
     except LedgerUnavailableError as error:
@@ -82,7 +92,8 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
-        return _refusal(fence, facts, "identity.invalid", "The credential is not good.")
+        asked = unrecorded(fence, facts, found.code, "The credential is not good.")
+        return _refused(fence, facts, replace(asked, verdict=replace(asked.verdict, nonce=found.nonce)))
     asking = found if isinstance(found, Ok) and not found.actor.anonymous else None
     rest = facts.path[len(fence.prefix) :]
     decision = _DECISION.fullmatch(rest)
@@ -90,6 +101,12 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
         return _decision(fence, facts, asking, decision.group(1))
     if asking is None:
         return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
+    if rest == "sessions":
+        minted = mint(fence, asking)
+        if isinstance(minted, Refused):
+            return _refused(fence, facts, minted)
+        _, headers, body = _answer(b"application/json", minted, _PRIVATE)
+        return 201, headers, body
     if rest == "budget":
         return _answer(b"application/json", budget_of(fence, asking.actor, fence.plan.client(facts)), _PRIVATE)
     leaf, query = _RECEIPT.fullmatch(rest), _SEQ.fullmatch(facts.query)
@@ -156,5 +173,8 @@ def _problem(status: int, title: str) -> Answer:
 
 
 def _refusal(fence: Fence, facts: HttpFacts, code: str, said: str, retry_after: int = 0) -> Answer:
-    asked = unrecorded(fence, facts, code, said, retry_after=retry_after)
+    return _refused(fence, facts, unrecorded(fence, facts, code, said, retry_after=retry_after))
+
+
+def _refused(fence: Fence, facts: HttpFacts, asked: Refused) -> Answer:
     return refusal(asked, fence.clock(), fence.vary, cross_origin=facts.first(b"origin") is not None)

@@ -177,7 +177,7 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
     try:
-        absent, present = _labels(name)
+        absent, present = labels(name)
         said = absent if value is None else present + value.encode()
     except (UnicodeEncodeError, OverflowError) as error:
         raise ReceiptError(_NO_TEXT) from error
@@ -200,10 +200,8 @@ def _commitments(names: tuple[str, ...], drawn: bytes, values: Sequence[str | No
     """`commitment` of each, with its part of the salts that were drawn."""
     try:
         return [
-            sha256(
-                b"afm/c1" + salt + (labels[0] if value is None else labels[1] + value.encode()),
-            ).hexdigest()
-            for labels, salt, value in zip(_all_labels(names), _salts(drawn), values, strict=True)
+            sha256(b"afm/c1" + salt + (absent if value is None else present + value.encode())).hexdigest()
+            for (absent, present), salt, value in zip(_all_labels(names), _salts(drawn), values, strict=True)
         ]
     except (UnicodeEncodeError, OverflowError) as error:
         raise ReceiptError(_NO_TEXT) from error
@@ -211,7 +209,7 @@ def _commitments(names: tuple[str, ...], drawn: bytes, values: Sequence[str | No
 
 @lru_cache(maxsize=256)
 def _all_labels(names: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple(_labels(name) for name in names)
+    return tuple(labels(name) for name in names)
 
 
 def _members(body: Mapping[str, Value]) -> SimpleNamespace:
@@ -222,7 +220,7 @@ def _members(body: Mapping[str, Value]) -> SimpleNamespace:
 
 
 @lru_cache(maxsize=256)
-def _labels(name: str) -> tuple[bytes, bytes]:
+def labels(name: str) -> tuple[bytes, bytes]:
     """What stands between salt and value, for an absent value and for a present one."""
     label = name.encode()
     framed = len(label).to_bytes(2, "big") + label

@@ -60,6 +60,8 @@ class FencedApp:
             answer: Iterable[bytes] = self.inner(environ, start_response)
             return answer
         exchange = FlaskExchange(fence, environ, start_response, layered=self._layered and not fence.plan.observe)
+        if (served := exchange.served()) is not None:
+            return served
         if exchange.layered:
             # Nobody but Flask may see an ambiguous request before its hook refuses it.
             passage = exchange.decide(lambda: None)
