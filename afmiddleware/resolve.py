@@ -54,6 +54,22 @@ class Resolver:
             return await self._asks().await_(need)
         return await self._keys.await_(need)
 
+    @property
+    def keys(self) -> KeySources:
+        """The sources of keys that are asked."""
+        return self._keys
+
+    def use(self, keys: KeySources, introspector: Introspector | None) -> None:
+        """Ask others from here on. Those that both have go on as they are."""
+        before, self._introspector, self._keys = self._introspector, introspector, keys
+        if before is not None and before is not introspector:
+            before.retire()
+
+    @property
+    def introspector(self) -> Introspector | None:
+        """Who is asked about opaque tokens, if anybody."""
+        return self._introspector
+
     def close(self) -> None:
         """Let go of every resource but the ledger."""
         self._keys.close()

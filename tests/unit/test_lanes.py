@@ -55,7 +55,7 @@ def test_a_guess_is_charged_in_the_receipt_of_a_guess_alone() -> None:
     ask(fence, key(1, broken=True))
     ask(fence, key(2))
     ask(fence, key(3, broken=True))
-    charged = [[one["limit"] for one in body["charges"]] for body in told(fence)]  # type: ignore[attr-defined,index]
+    charged = [[one["limit"] for one in body["charges"]] for body in told(fence)]  # type: ignore[attr-defined]
     assert charged == [["burst"], ["burst", "guesses"], ["burst"]]
     fence.close()
 
