@@ -31,7 +31,7 @@ from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.offers import challenges, protected_resource
-from afmiddleware.outside import AsyncIo, Io
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -115,8 +115,8 @@ class Fence:
         self.own_paths = self._own_paths()
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = Io(self)
-        self.aio = AsyncIo(self)
+        self.io = FenceIo(self)
+        self.aio = AsyncFenceIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
