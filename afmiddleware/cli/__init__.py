@@ -12,6 +12,7 @@ from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.demo import demo_command
 from afmiddleware.cli.explain import explain_command, simulate_command
 from afmiddleware.cli.imports import import_group
+from afmiddleware.cli.init import init_command
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.operate import (
     breaker_group,
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(demo_command)
+cli.add_command(init_command)
 cli.add_command(check_command)
 cli.add_command(schema_command)
 cli.add_command(explain_command)

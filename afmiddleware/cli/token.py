@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import msgspec
 
+from afmiddleware.anchoring import open_for_changes
 from afmiddleware.assemble import assemble
 from afmiddleware.callers import identify
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
@@ -20,7 +21,7 @@ from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.jose import BadCredentialError, read_compact
 from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedKeySet, NeedOnce
 from afmiddleware.identity.outcome import Invalid, Ok
-from afmiddleware.ledger.open import open_for_changes, open_for_reading
+from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.ledger.orders import taking_back
 from afmiddleware.model.http import HttpFacts
 from afmiddleware.model.revocation import ANY_TIME, Revocation

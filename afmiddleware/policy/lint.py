@@ -22,6 +22,7 @@ NEVER: Final = "rule.never_holds"
 OPENS_NOTHING: Final = "approval.opens_nothing"
 UNMAPPED_FIELD: Final = "rule.field_unmapped"
 MAY_OMIT: Final = "rule.caller_may_omit"
+MAY_HIDE: Final = "rule.caller_may_hide"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
 NEVER_BINDS: Final = "limit.never_binds"
@@ -36,6 +37,7 @@ IDS: Final = (
     OPENS_NOTHING,
     UNMAPPED_FIELD,
     MAY_OMIT,
+    MAY_HIDE,
     ROUTE_CLOSED,
     MONEY_OPEN,
     NEVER_BINDS,
@@ -45,6 +47,7 @@ IDS: Final = (
 )
 """The ids of all findings, which never change their meaning."""
 
+_SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
 
@@ -74,6 +77,7 @@ def lint(policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit])
         *_reach(policy),
         *_conditions(policy),
         *_omissions(policy, mapped),
+        *_hidden(policy),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
         *_sessions(limits),
@@ -193,6 +197,31 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
             yield Finding(rule.line, MAY_OMIT, text)
 
 
+def _hidden(policy: Policy) -> Iterator[Finding]:
+    """Rules that refuse somebody who is allowed again once it leaves its credential out."""
+    open_to_all = [rule for rule in policy.rules["allow"] if _for_anybody(rule)]
+    for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
+        fields = sorted({name for one in rule.when for name, told in one.items() if _proves(name, told)})
+        opened = next((one for one in open_to_all if fields and meets(one.pattern, rule.pattern)), None)
+        if opened is not None:
+            text = (
+                f"{_named(rule)} asks for {fields[0]}, and {opened.id} allows those who hide who they are; "
+                f"add identity: token to {opened.id}"
+            )
+            yield Finding(rule.line, MAY_HIDE, text)
+
+
+def _proves(field: str, operators: Any) -> bool:
+    """Whether a condition only holds for what a credential says."""
+    if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
+        return False
+    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+
+
+def _for_anybody(rule: Rule) -> bool:
+    return rule.tier is Tier.ANONYMOUS and not (rule.scopes or rule.roles or _asks_tier(rule))
+
+
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
         plan = policy.matching(route.capability or "")
@@ -204,7 +233,7 @@ def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
         if getattr(route, "amount", None) is None or plan.denied is not None:
             continue
         for rule, _ in plan.allows:
-            if rule.tier is Tier.ANONYMOUS and not rule.scopes and not rule.roles and not _asks_tier(rule):
+            if _for_anybody(rule):
                 text = (
                     f"{_named(rule)} lets anybody use {route.route}, which moves money; add identity: token or verified"
                 )

@@ -36,6 +36,26 @@ def test_a_good_policy_has_no_findings(tmp_path):
 
 
 CASES = {
+    "a denial that is escaped without a credential": (
+        "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [pay.out]}",
+        [("rule.caller_may_hide", 4)],
+    ),
+    "an approval that is escaped without a credential": (
+        "rules: {require_approval: [{capability: pay.out, when: {actor.depth: {gt: 0}}}], allow: ['**']}",
+        [("rule.caller_may_hide", 4)],
+    ),
+    "a denial that nobody escapes who is allowed": (
+        "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [{capability: pay.out, identity: token}]}",
+        [],
+    ),
+    "a denial of what another rule opens": (
+        "rules: {deny: [{capability: pay.out, when: {actor.id: 'key:evil'}}], allow: [shop.look]}",
+        [],
+    ),
+    "a denial that holds for whoever hides": (
+        "rules: {deny: [{capability: pay.out, when: {actor.tenant: {ne: t1}, actor.tier: {lt: verified}, actor.roles: {exists: false}}}], allow: [pay.out]}",
+        [],
+    ),
     "allow under a deny": ("rules: {deny: ['pay.**'], allow: [pay.out]}", [("rule.unreachable", 4)]),
     "approval under a deny": (
         "rules:\n  deny: [pay.out]\n  require_approval: [pay.out]\n  allow: ['pay.*']",
