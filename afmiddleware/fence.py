@@ -27,6 +27,7 @@ from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
+from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -108,7 +109,8 @@ class Fence:
         self.resource = protected_resource(config)
         self.challenges = challenges(config.identity, self.resource)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
+        believed = SteadyClock(clock) if clock is system_clock else clock
+        self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = _prefix(config)
