@@ -22,6 +22,7 @@ from afmiddleware.authenticators import (
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
 from afmiddleware.lookups.directories import signatures
@@ -80,10 +81,16 @@ def _unsigned(_message: bytes) -> bytes:
     raise LedgerError(msg)
 
 
-def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsigned) -> tuple[Plan, KeySources]:
+def assemble(
+    config: Config,
+    base: Path,
+    sign: Callable[[bytes], bytes] = _unsigned,
+    before: KeySources | None = None,
+) -> tuple[Plan, KeySources]:
     """Compile a policy whose files are relative to `base`.
 
-    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Raises
+    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Keys that
+    were fetched for the policy `before` go on being believed where they would be fetched in the same way. Raises
     `ConfigError` with every problem found.
     """
     problems: list[str] = []
@@ -103,7 +110,7 @@ def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsig
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
-    keys = _collect(problems, lambda: key_sources(config, base))
+    keys = _collect(problems, lambda: key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
@@ -127,6 +134,11 @@ def audited(plan: Plan, config: Config, listing: Listing) -> Report:
     """The coverage audit of an application under a freshly assembled plan."""
     findings, fitted = audit(plan, config, listing)
     return report(fitted.bindings, listing, findings, config.source)
+
+
+def declared_in(config: Config, listing: Listing) -> list[Route]:
+    """The routes that are declared in an application's code, those that are wrong left out."""
+    return [route for route in declared_routes(config, [*_declared(listing)[0].items()])[0] if route is not None]
 
 
 def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], Plan]:
@@ -205,6 +217,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
+        share=0 if config.mode == "observe" else observing(config.mode),
         bindings=bindings,
         policy=policy,
         limits=Limits(limits, overlays_of(config)),

@@ -75,12 +75,13 @@ def rates_of(plan: Plan, lane: Lane, asked: Asked, event: ActionEvent | None) ->
 
 
 def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
-    """The entry of what falls under no binding: nothing is charged."""
+    """The entry of what falls under no binding: nothing is charged, but a guess is counted."""
     return Entry(
         id=asked.id,
         owner=owner_of(asked.actor),
         verdict=verdict,
         record=lambda final: _plain(plan, asked, None, final, ()),
+        rates=guess_charge(plan, asked.peer) if asked.guess else (),
         quiet=asked.actor.anonymous,
         counted=asked.route,
         trial=asked.dry,

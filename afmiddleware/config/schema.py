@@ -26,7 +26,16 @@ from afmiddleware.config.mapped import (
     Value,
     check_route_capability,
 )
-from afmiddleware.config.policy_schema import ActorEntry, ListEntry, Rules, ScheduleEntry, check_actor, list_entry
+from afmiddleware.config.policy_schema import (
+    MODES,
+    ActorEntry,
+    ListEntry,
+    Rules,
+    ScheduleEntry,
+    check_actor,
+    list_entry,
+    observing,
+)
 from afmiddleware.config.receipts_schema import Receipts
 from afmiddleware.config.texts import (
     SOME,
@@ -203,7 +212,8 @@ class Config(Model):
     environment: Word = ""
     timezone: Annotated[Word, Checked(check_zone)] = "UTC"
     currency: Annotated[Word, Checked(check_currency)] = "USD"
-    mode: Annotated[Word, one_of("enforce", "observe")] = "enforce"
+    mode: Annotated[Word, Checked(observing, pattern=MODES)] = "enforce"
+    reload: Annotated[Word, one_of("watch", "signal", "off")] = "watch"
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"
