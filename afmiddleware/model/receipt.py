@@ -16,7 +16,16 @@ ANONYMOUS = "anonymous"
 OPERATOR = "operator"
 """The owner of what is recorded about the log and the fence themselves, and of orders."""
 
-PRIVATE = ("actor", "credential", "on_behalf_of", "payload", "peer", "recipient", "request", "resource")
+PRIVATE: tuple[str, ...] = (
+    "actor",
+    "credential",
+    "on_behalf_of",
+    "payload",
+    "peer",
+    "recipient",
+    "request",
+    "resource",
+)
 """The members of a decision's receipt that are stored as commitments."""
 
 Value = str | int | bool | list["Value"] | dict[str, "Value"]
