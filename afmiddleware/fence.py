@@ -105,16 +105,12 @@ class Fence:
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._listing: Listing | None = None
-        self.vary = fields_read(config.identity)
-        self.resource = protected_resource(config)
-        self.challenges = challenges(config.identity, self.resource)
+        self._face(config)
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.prefix = _prefix(config)
-        self.own_paths = self._own_paths()
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
         self.io = FenceIo(self)
@@ -180,11 +176,8 @@ class Fence:
                 raise
             changed = found.plan.digest != self.plan.digest
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
-            self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
+            self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)
-            self.resource = protected_resource(found.config)
-            self.challenges = challenges(found.config.identity, self.resource)
-            self.own_paths = self._own_paths()
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
@@ -270,9 +263,6 @@ class Fence:
             self._tell()
         self.ledger.post(item)
 
-    def _own_paths(self) -> tuple[str, ...]:
-        return (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
-
     def _tell(self) -> None:
         """Have the ledger record that another policy decides, before the first decision that it makes here."""
         plan, told = self.plan, self._told
@@ -287,6 +277,14 @@ class Fence:
     async def aresolve(self, need: Need) -> Any:
         """Look up what identity needs without blocking the event loop."""
         return await self._resolver.aresolve(need)
+
+    def _face(self, config: Config) -> None:
+        """What callers see besides decisions: the fence's own paths, and what is told to whom is refused."""
+        self.vary = fields_read(config.identity)
+        self.resource = protected_resource(config)
+        self.challenges = challenges(config.identity, self.resource)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.own_paths = (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
@@ -369,7 +367,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _prefix(config: Config) -> str:
-    return config.endpoints.prefix.removesuffix("/") + "/"

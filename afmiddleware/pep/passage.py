@@ -48,6 +48,12 @@ def unrecorded(fence: Fence, facts: HttpFacts, code: str, said: str, *, retry_af
     return Refused(id=decision, verdict=verdict, actor=anonymous(facts))
 
 
+def refused_by(fence: Fence, facts: HttpFacts, passage: Refused) -> tuple[int, RawHeaders, bytes]:
+    """Status, headers and body of a refusal, with what would help its caller."""
+    asks = fence.challenges.of(passage.verdict, facts)
+    return refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts), asks=asks)
+
+
 def guessed(fence: Fence, facts: HttpFacts, code: str, said: str) -> Refused:
     """`unrecorded` for a credential that may have been made up: it is counted where it came from, and may block."""
     now, plan = fence.clock(), fence.plan
@@ -60,12 +66,6 @@ def guessed(fence: Fence, facts: HttpFacts, code: str, said: str) -> Refused:
         verdict = fence.commit(entry).verdict
         plan.full.note(rates, verdict, now)
     return Refused(id=entry.id, verdict=verdict, actor=anonymous(facts))
-
-
-def refused_by(fence: Fence, facts: HttpFacts, passage: Refused) -> tuple[int, RawHeaders, bytes]:
-    """Status, headers and body of a refusal, with what would help its caller."""
-    asks = fence.challenges.of(passage.verdict, facts)
-    return refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts), asks=asks)
 
 
 def cross_origin(facts: HttpFacts) -> bool:

@@ -38,11 +38,11 @@ def test_a_good_policy_has_no_findings(tmp_path):
 CASES = {
     "a denial that is escaped without a credential": (
         "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [pay.out]}",
-        [("rule.hiding_helps", 4)],
+        [("rule.caller_may_hide", 4)],
     ),
     "an approval that is escaped without a credential": (
         "rules: {require_approval: [{capability: pay.out, when: {actor.depth: {gt: 0}}}], allow: ['**']}",
-        [("rule.hiding_helps", 4)],
+        [("rule.caller_may_hide", 4)],
     ),
     "a denial that nobody escapes who is allowed": (
         "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [{capability: pay.out, identity: token}]}",
@@ -107,26 +107,6 @@ CASES = {
     ),
     "and what it may not": (
         "rules: {deny: [{capability: a.b, when: [{payload.force: true}, {payload.force: {exists: false}}]}]}",
-        [],
-    ),
-    "whoever hides is let in": (
-        "rules: {deny: [{capability: pay.*, when: {actor.id: {starts_with: 'wba:'}}}], allow: ['**']}",
-        [("rule.hiding_helps", 4)],
-    ),
-    "whoever hides its tier is let in": (
-        "rules: {require_approval: [{capability: pay.*, when: {actor.tier: {gte: token}}}], allow: [pay.out]}",
-        [("rule.hiding_helps", 4)],
-    ),
-    "whoever hides is not let in": (
-        "rules: {deny: [{capability: pay.*, when: {actor.roles: {contains: intern}}}], allow: [{capability: pay.*, identity: token}]}",
-        [],
-    ),
-    "whoever hides is refused too": (
-        "rules: {deny: [{capability: pay.*, when: [{actor.depth: {gt: 1}}, {actor.tier: anonymous}]}], allow: ['**']}",
-        [],
-    ),
-    "what is hidden decides nothing": (
-        "rules: {deny: [{capability: pay.*, when: {actor.id: {ne: 'key:a'}}}], allow: ['**']}",
         [],
     ),
     "proven agents may more": (
