@@ -105,7 +105,7 @@ def authenticators(
     tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        tokens = Tokens(issuers, time.monotonic, revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     asking = identity.introspection
     introspection = (

@@ -85,16 +85,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for many requests, as far as it was asked for."""
     share: int = 0
     """For how many hundredths of a percent of the known callers nothing is blocked."""
+    observing: Plan | None = None
+    """The same plan where nothing is blocked, once it was needed."""
 
     def __post_init__(self) -> None:
         # A plan that is made from another one must not believe what was worked out for that.
         msgspec.structs.force_setattr(self, "lanes", Lanes())
+        msgspec.structs.force_setattr(self, "observing", None)
 
     def facing(self, actor: Actor) -> Plan:
         """The plan as it is for an actor: of a share of them it only observes. Nobody unproven is among them."""
         if not self.share or actor.anonymous or not falls_on(self.share, "mode", actor.id):
             return self
-        return replace(self, observe=True)
+        if self.observing is None:
+            msgspec.structs.force_setattr(self, "observing", replace(self, observe=True))
+        return self.observing or self
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):

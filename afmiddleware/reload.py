@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble
-from afmiddleware.authenticators import introspector
 from afmiddleware.errors import ConfigError
 from afmiddleware.plan import Plan
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.schema import Config
     from afmiddleware.fence import Fence
-    from afmiddleware.lookups.introspection import Introspector
     from afmiddleware.lookups.jwks import KeySources
 
-_KEPT: Final = ("ledger", "rates", "webhooks")
-_KEPT_OF_RECEIPTS: Final = ("mac_key", "signing_key", "anchor")
+_KEPT: Final = (
+    "ledger",
+    "rates",
+    "webhooks",
+    "identity.introspection",
+    "receipts.mac_key",
+    "receipts.signing_key",
+    "receipts.anchor",
+)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +55,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     assembled: Plan
     plan: Plan
     keys: KeySources
-    introspector: Introspector | None
 
 
 def candidate(fence: Fence) -> Candidate:
@@ -60,22 +65,22 @@ def candidate(fence: Fence) -> Candidate:
     kept = [f"{config.source}: {name} is kept by a running process; restart it" for name in _kept(fence.config, config)]
     if kept:
         raise ConfigError(kept)
-    assembled, keys = assemble(config, base, fence.sign, fence.key_sources)
-    assembled = msgspec.structs.replace(assembled, plugins=fence.plan.plugins)
-    asks = fence.introspector
-    if config.identity.introspection != fence.config.identity.introspection:
-        asks = introspector(config.identity, base, config.source)
+    made, keys = assemble(config, base, fence.sign, fence.key_sources)
+    assembled = replace(made, plugins=fence.plan.plugins)
     plan = adopt(assembled, config, fence.listing)[0] if fence.listing is not None else assembled
     for fits in fence.fits:
         fits(plan, config.source)
-    return Candidate(config=config, base=base, assembled=assembled, plan=plan, keys=keys, introspector=asks)
+    return Candidate(config=config, base=base, assembled=assembled, plan=plan, keys=keys)
 
 
 def _kept(now: Config, then: Config) -> Iterator[str]:
     """What differs of the things that are opened once, at the start."""
     for name in _KEPT:
-        if getattr(now, name, None) != getattr(then, name, None):
+        if _at(now, name) != _at(then, name):
             yield name
-    for name in _KEPT_OF_RECEIPTS:
-        if getattr(now.receipts, name) != getattr(then.receipts, name):
-            yield f"receipts.{name}"
+
+
+def _at(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part, None)
+    return config

@@ -59,16 +59,9 @@ class Resolver:
         """The sources of keys that are asked."""
         return self._keys
 
-    def use(self, keys: KeySources, introspector: Introspector | None) -> None:
-        """Ask others from here on. Those that both have go on as they are."""
-        before, self._introspector, self._keys = self._introspector, introspector, keys
-        if before is not None and before is not introspector:
-            before.retire()
-
-    @property
-    def introspector(self) -> Introspector | None:
-        """Who is asked about opaque tokens, if anybody."""
-        return self._introspector
+    def use(self, keys: KeySources) -> None:
+        """Ask other sources of keys from here on. Those that both have go on as they are."""
+        self._keys = keys
 
     def close(self) -> None:
         """Let go of every resource but the ledger."""

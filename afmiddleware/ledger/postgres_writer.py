@@ -17,7 +17,7 @@ from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
-from afmiddleware.ledger.stored import api_key_row, revocation_row, without
+from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire, Record
@@ -79,6 +79,18 @@ class PostgresWriter:
         self._connection = connect(url)
         seen.hold(draw)
         self._swept = b""
+        self._check_tail()
+
+    def _check_tail(self) -> None:
+        connection = self._connection
+        try:
+            found = connection.execute(self._sql.tail, binary=True).fetchone()
+            check_tail(found if found is None else (found[0], found[1], found[2]), self._url.name)
+        except (psycopg.Error, LedgerUnavailableError) as error:
+            connection.close()
+            told = said(error) if isinstance(error, psycopg.Error) else str(error)
+            msg = f"the ledger {self._url.name} cannot be opened: {told}"
+            raise LedgerUnavailableError(msg) from error
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.

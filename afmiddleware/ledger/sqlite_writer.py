@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
-from afmiddleware.ledger.stored import api_key_row, revocation_row, without
+from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -100,7 +101,7 @@ class SqliteWriter:
         self._draw = draw
         self._anchors = anchors
         self._note = ""
-        self._connection = connect(path)
+        self._connection = _opened(path)
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
@@ -167,18 +168,24 @@ class SqliteWriter:
             self._queue.close()
 
     def _transact(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:
+        answers: list[Answer] = []
+        asked = False
         try:
             self._still_the_same_file()
             with self._queue.turn():
                 with transaction(self._connection):
                     books = self._load(items)
-                    answers: list[Answer] = [books.perform(item) for item in items]
+                    answers += [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
                     self._store(books, [item for item in items if isinstance(item, Record)])
+                    asked = True
                 self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
+            if asked:
+                # What could not be synced stands in the write-ahead log, and may be found there when it is opened anew.
+                raise CommitUnknownError(msg, answers) from error
             raise LedgerUnavailableError(msg) from error
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
@@ -296,6 +303,18 @@ class SqliteWriter:
         if self._path.stat().st_ino != self._inode:
             msg = f"the ledger {self._path} was replaced while it was in use"
             raise LedgerUnavailableError(msg)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection to a log that ends as its head says. Raises `LedgerUnavailableError`."""
+    connection = connect(path)
+    try:
+        check_tail(connection.execute(TAIL).fetchone(), str(path))
+    except (sqlite3.Error, LedgerUnavailableError) as error:
+        connection.close()
+        msg = f"the ledger {path} cannot be opened: {error}"
+        raise LedgerUnavailableError(msg) from error
+    return connection
 
 
 def _select(connection: sqlite3.Connection, query: str, values: Iterable[str]) -> list[tuple[str, bytes]]:

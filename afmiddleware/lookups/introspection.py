@@ -61,11 +61,6 @@ class Introspector:
         except TimeoutError:
             raise self._silent() from None
 
-    def retire(self) -> None:
-        """End what was begun; whoever comes later asks another."""
-        if self._pool is not None and self._pid == os.getpid():
-            self._pool.shutdown(wait=False)
-
     def close(self) -> None:
         """Ask nobody any more."""
         pool = self._pool

@@ -73,7 +73,7 @@ def test_a_trial_is_counted_as_judged_and_holds_nothing(ledger: Ledger, amount: 
     # Nothing stands in its slot, and its money was never taken.
     assert admit(ledger, entry("d2", one, budget, burst, amount=100)).verdict.code == "policy.allowed"
     assert ledger.commit(ending(tried, held)).booked is False  # type: ignore[union-attr]
-    (balance,) = admit(ledger, entry("d3", burst)).balances
+    [balance] = admit(ledger, entry("d3", burst)).balances
     assert balance.used == 3
 
 
