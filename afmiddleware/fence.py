@@ -27,11 +27,12 @@ from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
+from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.offers import challenges, protected_resource
-from afmiddleware.outside import AsyncIo, Io
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -106,13 +107,14 @@ class Fence:
         self._listing: Listing | None = None
         self._face(config)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
+        believed = SteadyClock(clock) if clock is system_clock else clock
+        self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = Io(self)
-        self.aio = AsyncIo(self)
+        self.io = FenceIo(self)
+        self.aio = AsyncFenceIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)

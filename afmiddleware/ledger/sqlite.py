@@ -188,7 +188,7 @@ class SqliteLedger(SqliteReader):
         rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
-        self.keys = prepare(location, secret, signer)
+        self.keys = prepare(location, secret, signer, 5 * deadline)
         super().__init__(location)
         self.anchors = anchors
         if anchors is not None:

@@ -57,3 +57,16 @@ class Steady:
 
 def _since_boot() -> int:
     return time.clock_gettime_ns(_CLOCK) // 1000
+
+
+class SteadyClock:
+    """A clock of day that is not believed for a while when it jumps ahead: it raises `LedgerUnavailableError` then."""
+
+    def __init__(self, clock: Callable[[], int], steady: Callable[[], int] | None = None) -> None:
+        self._clock = clock
+        self._held = Steady("this host", steady)
+
+    def __call__(self) -> int:
+        now = self._clock()
+        self._held.check(now)
+        return now

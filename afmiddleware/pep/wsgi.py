@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
-from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
@@ -23,6 +22,7 @@ from afmiddleware.pep.passage import refused_by, unsealed, unusable
 from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
+from afmiddleware.performing import FenceIo
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Exchange:
         fence = self.fence
         body = self.body or self._look()
         now = fence.clock()
-        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
+        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id, known), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)
@@ -263,19 +263,17 @@ class Exchange:
             leave(self._outer)
 
 
-class _Io:
+class _Io(FenceIo):
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("commit", "post", "read_body", "resolve")
+    __slots__ = ("_body",)
 
     def __init__(self, fence: Fence, body: Body) -> None:
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-        self.read_body = body.read
+        super().__init__(fence)
+        self._body = body
 
-    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
-        return call(function, view)
+    def read_body(self, cap: int) -> bytes:
+        return self._body.read(cap)
 
 
 class _Answer:

@@ -276,7 +276,7 @@ class Exchange:
     def _admit(self, resolve: Callable[[], Target | None], *, screened: bool) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(self.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
+        return admit(self.plan, self.facts, resolve, now, fence.new_id, self._known, screened=screened)
 
 
 def _nothing() -> None:

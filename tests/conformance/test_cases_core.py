@@ -71,7 +71,7 @@ def _send(scene: Scene, request: dict[str, Any]) -> Seen:
     now = scene.clock()
     if wanted(fence, facts.path):
         return seen_of(*serve(fence, facts, run(caller(fence, facts), Io(scene, body))))
-    flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id(now))
+    flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id)
     passage = run(flow, Io(scene, body))
     if isinstance(passage, Refused):
         return seen_of(*refused_by(fence, facts, passage))

@@ -69,7 +69,7 @@ rules: {{allow: [{{capability: pay, identity: verified}}]}}
         fence, now = self.fence, self.clock()
         target = Target(key="POST /pay", method="POST", template="/pay")
         io = _Io(fence, body)
-        passage = run(admit(fence.plan, facts, lambda: target, now, fence.new_id(now)), io)
+        passage = run(admit(fence.plan, facts, lambda: target, now, fence.new_id), io)
         if isinstance(passage, Admission):
             assert passage.body == body
             return True
