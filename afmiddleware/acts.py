@@ -16,13 +16,13 @@ from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingErr
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.extract import MAX_TEXT, refuse, text_of
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
 from afmiddleware.mapping.references import refund_of, refunded_in
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.codes import (
     AMOUNT_UNRESOLVABLE,
-    LEDGER_UNAVAILABLE,
     POLICY_ALLOWED,
     REQUEST_AMBIGUOUS,
     REQUEST_BATCH_REFUSED,
@@ -43,6 +43,7 @@ from afmiddleware.plan import (
     owner_of,
     rates_of,
     unjudged,
+    unrecorded,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
 
+_TEXTS: Final = ("resource", "recipient", "category", "network", "refunds")
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
 
@@ -94,7 +96,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
                 return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None:
-        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
+        asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
     ]
@@ -137,8 +139,10 @@ def _acts(  # noqa: PLR0913 (what is known of a request)
         value = yield from Call(function, view)
         if field == "amount" and type(value) is list:
             many = value
-        elif isinstance(value, Money if field == "amount" else str):
-            event = replace(event, **{field: value})
+        elif field != "amount":
+            event = replace(event, **{field: _text(value, field)})
+        elif isinstance(value, Money):
+            event = replace(event, amount=value)
         else:
             raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
     if many is None:
@@ -169,7 +173,17 @@ def _proven(made: Any, event: ActionEvent) -> ActionEvent:
     except GrammarError:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING) from None
     known = {name: getattr(event, name) for name in ("actor", "environment", "method", "route")}
-    return replace(made, **known, payload=made.payload or event.payload)
+    texts = {name: _text(value, name) for name in _TEXTS if (value := getattr(made, name)) is not None}
+    return replace(made, **known, **texts, payload=made.payload or event.payload)
+
+
+def _text(value: Any, field: str) -> str:
+    """A text that a function of the service found, held to what is held a text of the request to."""
+    label = f"the {field} of an extractor"
+    if not isinstance(value, str):
+        raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
+    text = text_of(str(value), label)
+    return text if len(text) <= MAX_TEXT else refuse(label, f"is longer than {MAX_TEXT} characters")
 
 
 def _unreadable(error: MappingError, capability: str) -> Verdict:
@@ -213,6 +227,8 @@ def _entry(  # noqa: PLR0913 (what the entry is made of)
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
+        actor=actor.id if actor.anonymous else "",
+        named=plan.limits.named,
         trial=asked.dry,
     )
 
@@ -230,13 +246,7 @@ def _commit(entries: list[Entry], asked: Asked) -> Flow[Held]:
     try:
         return (yield from Commit(replace(entries[0], others=tuple(entries[1:]))))
     except (LedgerUnavailableError, ReceiptError) as error:
-        verdict = Verdict(
-            authorized=False,
-            code=LEDGER_UNAVAILABLE,
-            reason="The action cannot be recorded now, so it does not run.",
-            capability=asked.capability,
-            retry_after=error.retry_after if isinstance(error, LedgerUnavailableError) else 0,
-        )
+        verdict = unrecorded(error, asked.capability)
         return Held(verdict=verdict, others=tuple(Held(verdict=verdict) for _ in entries[1:]))
 
 

@@ -34,6 +34,7 @@ from afmiddleware.plan import (
     owner_of,
     rates_of,
     unjudged,
+    unrecorded,
 )
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             verdict, spends = _decide(plan, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None and not asked.dry:
-        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
+        asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
@@ -211,15 +212,15 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
         quiet=actor.anonymous,
         counted=asked.route,
         observe=plan.observe,
+        actor=actor.id if actor.anonymous else "",
+        named=plan.limits.named,
         dry=dry,
         trial=asked.dry,
     )
     try:
         held = yield from Commit(entry)
     except (LedgerUnavailableError, ReceiptError) as error:
-        why = "The action cannot be recorded now, so it does not run."
-        wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
-        verdict = refused("ledger.unavailable", why, capability=asked.capability, retry_after=wait)
+        verdict = unrecorded(error, asked.capability)
         held = Held(verdict=verdict)
     if not held.verdict.authorized:
         plan.full.note(rates, held.verdict, asked.now)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from afmiddleware.errors import LedgerFullError, LedgerUnavailableError
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
-from afmiddleware.model.codes import POLICY_ALLOWED
+from afmiddleware.model.codes import LEDGER_UNAVAILABLE, POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
 from afmiddleware.model.limit import Balance, Charge, Limit
@@ -24,6 +25,7 @@ from afmiddleware.model.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from afmiddleware.errors import AFError
     from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
@@ -187,6 +189,15 @@ def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None
     return Refused(id=decision, verdict=verdict, actor=actor, reply=reply, dry=DryRun(observe=plan.observe))
 
 
+def unrecorded(error: AFError, capability: str) -> Verdict:
+    """The refusal of an action that cannot be recorded."""
+    full = isinstance(error, LedgerFullError)
+    why = "There is no room for another counter." if full else "The action cannot be recorded now, so it does not run."
+    code = error.code if isinstance(error, LedgerUnavailableError) else LEDGER_UNAVAILABLE
+    wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
+    return Verdict(authorized=False, code=code, reason=why, capability=capability, retry_after=wait)
+
+
 def decision_draft(
     plan: Plan,
     asked: Asked,
@@ -218,6 +229,7 @@ def decision_draft(
                 "unit": "spend" if charge.limit.currency else "rate",
             }
             for charge in charges
+            if not charge.limit.wide
         ]
         if passes
         else [],

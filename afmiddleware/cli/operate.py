@@ -15,6 +15,7 @@ from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
+from afmiddleware.identity.address import block_key
 from afmiddleware.ledger.open import open_for_changes, open_for_reading, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text
@@ -36,6 +37,11 @@ def _known_as(_context: click.Context, _parameter: click.Parameter, actor: str) 
         name = actor[:64]
         msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
         raise click.BadParameter(msg)
+    if actor.startswith("address:"):
+        try:
+            return f"address:{block_key(actor.removeprefix('address:'))}"
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     return actor
 
 

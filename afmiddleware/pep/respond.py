@@ -291,6 +291,8 @@ def _words(limit: Limit) -> tuple[str, int, str, str]:
     The first is a rate's policy. The second splits what is left of a spend before and after the decimal point; for one
     that counts other callers too nothing is said.
     """
+    if limit.wide:
+        return "", 0, "", ""
     if limit.unit is Unit.RATE:
         policy = f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}'
         return policy, 0, f'"{limit.name}";r=%d', ";t=%d"
