@@ -2,8 +2,9 @@
 
 from afmiddleware.current import Action, current_action
 from afmiddleware.declare import body, capability, cookie, fixed, form, header, path, query
-from afmiddleware.errors import ActionRefusedError, AFError, ConfigError
+from afmiddleware.errors import ActionRefusedError, AFError, ConfigError, CredentialError, IdentityUnavailableError
 from afmiddleware.fence import Fence
+from afmiddleware.mapping.view import RequestView
 from afmiddleware.model import ActionEvent, Actor, Money, Receipt, Tier, Verdict
 
 ActionRefused = ActionRefusedError
@@ -15,9 +16,12 @@ __all__ = [
     "ActionRefused",
     "Actor",
     "ConfigError",
+    "CredentialError",
     "Fence",
+    "IdentityUnavailableError",
     "Money",
     "Receipt",
+    "RequestView",
     "Tier",
     "Verdict",
     "body",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
+from afmiddleware.callers import check_body
 from afmiddleware.effects import Call, Commit, Flow, ReadBody
 from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.grammar.capability import check_capability
@@ -83,6 +84,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     if unproven is None or (plan.observe and not binding.implied):
         try:
             body = yield from ReadBody(binding.body_cap)
+            check_body(asked, body)
             found = yield from _acts(plan, facts, target, binding, body, asked)
             key = _key(facts, binding, found)
         except CallError as error:

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from afmiddleware.authenticators import authenticators, from_app, guess_limit, key_sources
+from afmiddleware.authenticators import (
+    authenticators,
+    certificates,
+    from_app,
+    guess_limit,
+    key_sources,
+    proxies,
+    sessions_of,
+)
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
+from afmiddleware.lookups.directories import signatures
 from afmiddleware.lookups.lists import digest_of, read_lists
 from afmiddleware.mapping.bindings import compile_bindings
 from afmiddleware.mapping.coverage import (
@@ -43,10 +52,12 @@ if TYPE_CHECKING:
     from afmiddleware.declare import Declaration
     from afmiddleware.grammar.lists import Words
     from afmiddleware.grammar.schedules import Schedule
+    from afmiddleware.identity.outcome import Ok
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
     from afmiddleware.model.action import ActionEvent
+    from afmiddleware.model.http import HttpFacts
 
 _LINE = re.compile(r"line (\d+): ")
 
@@ -94,7 +105,8 @@ def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsig
     keys = _collect(problems, lambda: key_sources(config, base))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    return _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign), keys
+    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
+    return _with_agents(plan, config, keys), keys
 
 
 def adopt(plan: Plan, config: Config, listing: Listing) -> tuple[Plan, list[Finding]]:
@@ -184,21 +196,43 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     digest: str,
     sign: Callable[[bytes], bytes],
 ) -> Plan:
-    checks = authenticators(config.identity, keys, sign)
+    limits = limits_of(config)
+    whence = proxies(config.identity)
+    known = certificates(config.identity, whence.believes)
+    checks = authenticators(config.identity, keys, sign, whence, known)
     return Plan(
         digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         bindings=bindings,
         policy=policy,
-        limits=Limits(limits_of(config), overlays_of(config)),
+        limits=Limits(limits, overlays_of(config)),
         identify=checks.identify,
         recall=checks.recall,
+        client=whence.client,
+        certificates=known,
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
+        sessions=sessions_of(config.identity, sign, limits),
         keeps_fields=config.receipts.payload == "fields",
         payload_hash=_hashed if config.receipts.payload == "hash" else None,
     )
+
+
+def _with_agents(plan: Plan, config: Config, keys: KeySources) -> Plan:
+    """The plan with those that prove more than a token does, if the policy knows any: they are not just recalled."""
+    settings, recall = config.identity, plan.recall
+    shown = [b"signature-input"] if settings.web_bot_auth is not None else []
+    shown += [settings.client_cert.header.lower().encode("ascii")] if settings.client_cert is not None else []
+    if not shown:
+        return plan
+
+    def unless_shown(facts: HttpFacts, now: int) -> Ok | None:
+        return recall(facts, now) if facts.fields.keys().isdisjoint(shown) else None
+
+    observes = settings.web_bot_auth is not None and settings.web_bot_auth.mode == "observe"
+    checks = signatures(config, keys.sources)
+    return replace(plan, recall=unless_shown, signatures=checks, observes_signatures=observes)
 
 
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.errors import ConfigError
 from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.binding import Proofs
+from afmiddleware.identity.certificates import Certificates, Client
 from afmiddleware.identity.claims import ClaimNames
-from afmiddleware.identity.identify import Authenticators
+from afmiddleware.identity.identify import Authenticators, no_certificate
+from afmiddleware.identity.introspection import Asking, Introspection
 from afmiddleware.identity.jose import media_type
 from afmiddleware.identity.nonces import Nonces
 from afmiddleware.identity.origin import Origins
+from afmiddleware.identity.proxies import Proxies
 from afmiddleware.identity.revocations import Revocations
+from afmiddleware.identity.sessions import Sessions
 from afmiddleware.identity.tokens import Issuer, Tokens
+from afmiddleware.lookups.directories import directories
+from afmiddleware.lookups.introspection import Introspector
 from afmiddleware.lookups.jwks import (
     FetchedKeys,
     FixedKeys,
@@ -31,44 +38,164 @@ from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from afmiddleware.config.identity_schema import Claims as ClaimsEntry
     from afmiddleware.config.identity_schema import FromApp as FromAppEntry
     from afmiddleware.config.identity_schema import Identity
+    from afmiddleware.config.identity_schema import Introspection as IntrospectionEntry
     from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.schema import Config
+    from afmiddleware.model.http import HttpFacts
 
+GUESSES: Final = 20
 _USUAL = ("exp", "iat", "iss", "aud", "sub")
 _AT_JWT = (*_USUAL, "client_id", "jti")
 """What RFC 9068 section 2.2 demands of an access token."""
 
 
-def authenticators(identity: Identity, keys: KeySources, sign: Callable[[bytes], bytes]) -> Authenticators:
+def proxies(identity: Identity) -> Proxies:
+    """What tells where requests come from."""
+    entry = identity.proxy
+    if entry.mode != "trusted":
+        return Proxies()
+    header = entry.header.lower().encode("ascii")
+    return Proxies(entry.trusted_proxies, header=header, max_hops=entry.max_hops, trust_unix=entry.trust_unix)
+
+
+def certificates(identity: Identity, believes: Callable[[HttpFacts], bool]) -> Certificates | None:
+    """What knows clients by their certificates, if the policy speaks of any."""
+    entry = identity.client_cert
+    if entry is None:
+        return None
+    clients = [
+        Client(
+            name=one.name,
+            thumbprint=one.thumbprint or "",
+            uri=one.uri or "",
+            tier=Tier.parse(one.tier),
+            scopes=frozenset(one.scopes),
+        )
+        for one in entry.clients
+    ]
+    verified = entry.verified_header
+    return Certificates(
+        clients,
+        believes,
+        header=entry.header.lower().encode("ascii"),
+        pem=entry.form == "nginx",
+        verified=(verified.lower().encode("ascii"), entry.verified_value.encode()) if verified is not None else None,
+    )
+
+
+def authenticators(
+    identity: Identity,
+    keys: KeySources,
+    sign: Callable[[bytes], bytes],
+    whence: Proxies,
+    known: Certificates | None,
+) -> Authenticators:
     """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
     api_keys = None
     if identity.api_keys is not None:
         api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
-    tokens = None
+    tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        revoked = Revocations(time.monotonic)
         tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
-    return Authenticators(api_keys, header, tokens)
+    asking = identity.introspection
+    introspection = (
+        Introspection(_asking(asking), time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        if asking is not None
+        else None
+    )
+    shown = known.shown if known is not None else no_certificate
+    client = whence.client
+    return Authenticators(api_keys, header, tokens, client=client, certificate=shown, introspection=introspection)
+
+
+def introspector(identity: Identity, base: Path, source: str) -> Introspector | None:
+    """Who asks the authorization server about opaque tokens, if anybody. Raises `ConfigError`."""
+    entry = identity.introspection
+    if entry is None:
+        return None
+    held = entry.client_secret
+    if held.secret is not None:
+        secret = held.secret.get_secret_value()
+    else:
+        place = base / (held.file or "")
+        try:
+            secret = client_secret(place.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it holds no secret"
+            raise ConfigError([f"{source}: the client's secret {place} cannot be read: {why}"]) from None
+    return Introspector(entry.endpoint, entry.client_id, secret, allow_private=entry.allow_private)
+
+
+def sessions_of(identity: Identity, sign: Callable[[bytes], bytes], limits: Iterable[Limit]) -> Sessions:
+    """How it is told which session a request belongs to."""
+    said = identity.sessions
+    return Sessions(
+        sign,
+        sources=said.sources,
+        header=said.header.lower().encode("ascii"),
+        window=said.window,
+        ttl=said.ttl * 1_000_000,
+        counted=any("session" in limit.per.split("+") for limit in limits),
+    )
+
+
+def mint_limits(identity: Identity) -> tuple[Limit, ...]:
+    """How many sessions one caller may mint: in an hour, and while they live."""
+    said = identity.sessions
+    return (
+        _mints("sessions-minted", said.mint_per_hour, 3600),
+        _mints("sessions-live", said.max_live, said.ttl),
+    )
+
+
+def _mints(name: str, cap: int, seconds: int) -> Limit:
+    return Limit(name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), cell=f"~{name}/r{seconds}")
+
+
+def _asking(entry: IntrospectionEntry) -> Asking:
+    return Asking(
+        issuer=entry.issuer,
+        audience=entry.audience or "",
+        claims=_claim_names(entry.claims),
+        tier=Tier.parse(entry.tier),
+        fresh=entry.positive_ttl_s,
+        leeway=entry.leeway_s,
+        binding=entry.require_binding,
+    )
+
+
+def fields_read(identity: Identity) -> bytes:
+    """The request headers that say who asks, as `Vary` lists them."""
+    names = ["Authorization"]
+    if identity.api_keys is not None:
+        names.append(identity.api_keys.header)
+    if identity.from_app is not None:
+        names.append("Cookie")
+    if identity.web_bot_auth is not None:
+        names += ["Signature-Input", "Signature", "Signature-Agent"]
+    if identity.client_cert is not None:
+        names.append(identity.client_cert.header)
+    return ", ".join(names).encode("ascii")
 
 
 def guess_limit(identity: Identity) -> Limit | None:
-    """How many API keys that nobody knows are looked up for one address."""
-    if identity.api_keys is None:
+    """How many keys and opaque tokens that nobody knows are looked up for one address."""
+    if identity.api_keys is None and identity.introspection is None:
         return None
     return Limit(
-        name="api-key-guesses",
+        name="guesses",
         unit=Unit.RATE,
-        cap=identity.api_keys.guesses_per_minute,
+        cap=identity.api_keys.guesses_per_minute if identity.api_keys is not None else GUESSES,
         window=Window("rolling", 60),
         per="address",
         cell="~guesses/r60",
@@ -81,13 +208,13 @@ def from_app(entry: FromAppEntry | None) -> FromApp | None:
 
 
 def key_sources(config: Config, base: Path) -> KeySources:
-    """Where the keys of every issuer come from. Raises `ConfigError`."""
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`."""
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources)
+    return KeySources(sources | directories(config, base))
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from msgspec.structs import replace
 
 from afmiddleware.effects import Flow, Resolve
-from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
+from afmiddleware.identity.address import stranger
 from afmiddleware.identity.app_user import acquainted
-from afmiddleware.identity.needs import NeedKey
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
+from afmiddleware.identity.together import flagged, flags_of, joined, observed
 from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
+from afmiddleware.plugins import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from afmiddleware.identity.app_user import AppUser
+    from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Identified
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.plan import Plan
+    from afmiddleware.plan import Asked, Plan
 
 _SAID: Final = MappingProxyType(
     {
@@ -40,19 +44,37 @@ def identify(
     facts: HttpFacts,
     now: int,
     known: Callable[[], AppUser | None] | None = None,
+    *,
+    spends: bool = False,
 ) -> Flow[Identified]:
-    """Who makes a request; `known` asks whom the application has signed in, where the policy takes its word."""
-    found = yield from _authenticated(plan, facts, now)
-    return found if known is None or plan.from_app is None else acquainted(plan.from_app, found, known)
+    """Who makes a request; `known` asks whom the application has signed in, where the policy takes its word.
+
+    `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
+    """
+    found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
+    if plan.certificates is not None:
+        found = joined(found, plan.certificates.check(facts, now))
+    if plan.signatures is not None and not isinstance(found, (Invalid, Unavailable)):
+        observe = plan.observes_signatures
+        checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
+        signed = yield from _looked_up(checks, plan, facts, now)
+        found = observed(found, signed) if observe else joined(found, signed)
+    if plan.plugins:
+        flags = flags_of(found)
+        found = flagged((yield from asked(plan.plugins, facts, found)), flags)
+    if known is None or plan.from_app is None:
+        return found
+    user = acquainted(plan.from_app, found, known)
+    return user if user is found else flagged(user, flags_of(found))
 
 
-def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
-    """Run the authenticators, looking up what they ask for."""
-    flow = plan.identify(facts, now)
+def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
+    """Run authenticators, looking up what they ask for."""
     try:
         need = next(flow)
         while True:
-            if isinstance(need, NeedKey) and not need.seen and plan.full.holds(guess_charge(plan, facts.peer), now):
+            guessed = isinstance(need, NeedKey | NeedIntrospection) and not need.seen
+            if guessed and plan.full.holds(guess_charge(plan, plan.client(facts)), now):
                 return Invalid("too many API keys that nobody knows came from this address", guess=True)
             try:
                 answer = yield from Resolve(need)
@@ -64,6 +86,14 @@ def _authenticated(plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
         return cast("Identified", stop.value)
     except (IdentityUnavailableError, LedgerUnavailableError) as error:
         return Unavailable(detail=str(error), retry_after=error.retry_after)
+
+
+def check_body(asked: Asked, body: bytes) -> None:
+    """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
+    if asked.signs is None or asked.signs(body):
+        return
+    asked.actor = stranger(asked.peer)
+    raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
 
 
 def identity_verdict(found: Identified, binding: Binding) -> Verdict | None:

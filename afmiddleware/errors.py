@@ -81,6 +81,13 @@ class IdentityUnavailableError(AFError):
         super().__init__(message)
 
 
+class CredentialError(AFError):
+    """A credential is there and is not good: raised by a service's own authenticator, answered with 401.
+
+    The text is for the log; the caller is not told.
+    """
+
+
 class SealBrokenError(AFError):
     """The application is about to run something other than what was judged.
 

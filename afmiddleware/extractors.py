@@ -1,4 +1,4 @@
-"""Asking the service's own extractors, in sync and in async code. What they raise never reaches the caller."""
+"""Asking the service's own functions, in sync and in async code. What they raise never reaches the caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Never
 
-from afmiddleware.errors import MappingError
+from afmiddleware.errors import CredentialError, IdentityUnavailableError, MappingError
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def call(function: Callable[[Any], Any], view: Any) -> Any:
     try:
         answer = function(view)
         return _await(answer) if inspect.isawaitable(answer) else answer
-    except MappingError:
+    except (MappingError, CredentialError, IdentityUnavailableError):
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the action cannot be judged)
         _failed(function, error)
@@ -36,7 +36,7 @@ async def acall(function: Callable[[Any], Any], view: Any) -> Any:
             return await function(view)
         answer = await asyncio.to_thread(function, view)
         return await answer if inspect.isawaitable(answer) else answer
-    except MappingError:
+    except (MappingError, CredentialError, IdentityUnavailableError):
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the action cannot be judged)
         _failed(function, error)
@@ -60,5 +60,10 @@ def _failed(function: Callable[[Any], Any], error: Exception) -> Never:
     # Where it happened, and not the message: that may hold what the request held.
     name = getattr(function, "__qualname__", type(function).__qualname__)
     where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("the extractor %s failed with %s, so the action was refused:\n%s", name, type(error).__name__, where)
+    _log.error(
+        "the function %s of the service failed with %s, so the request was refused:\n%s",
+        name,
+        type(error).__name__,
+        where,
+    )
     raise MappingError(AMOUNT_UNRESOLVABLE, "an extractor of the service found no value in the request") from None

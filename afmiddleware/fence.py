@@ -9,11 +9,12 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
 from afmiddleware.assemble import adopt, assemble, audited
+from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, shown
@@ -35,18 +36,16 @@ from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.resolve import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.mapping.coverage import Report
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.checkpoint import Signer
-
-PREFIX: Final = "/.well-known/agent-fence/"
-"""Where the fence serves its own endpoints, unless told otherwise."""
 
 _log = logging.getLogger("afmiddleware")
 
@@ -65,8 +64,9 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). Under `prefix` the fence
-    serves its own endpoints.
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
+    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
+    makes a request by a credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -78,22 +78,25 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
-        prefix: str = PREFIX,
+        authenticators: Sequence[Callable[[RequestView], Any]] = (),
     ) -> None:
         self.config = config
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        self.plan, keys = assemble(config, base, self._sign)
+        plan, keys = assemble(config, base, self._sign)
+        self.plan = replace(plan, plugins=tuple(authenticators))
+        self.mint_limits = mint_limits(config.identity)
         self._assembled = self.plan
         self._told: Plan | None = None
         self._listing = Listing()
-        self.vary = _vary(config)
+        self.vary = fields_read(config.identity)
+        asks = introspector(config.identity, base, config.source)
         self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
-        self._resolver = Resolver(self.ledger, keys)
+        self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
         self.keys = Keys(self.ledger, clock)
-        self.prefix = prefix
         self.inline = self.ledger.inline
         self.io = _Io(self)
         self.aio = _AsyncIo(self)
@@ -343,12 +346,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _vary(config: Config) -> bytes:
-    names = ["Authorization"]
-    if config.identity.api_keys is not None:
-        names.append(config.identity.api_keys.header)
-    if config.identity.from_app is not None:
-        names.append("Cookie")
-    return ", ".join(names).encode("ascii")

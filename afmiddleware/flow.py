@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.callers import identify, identity_verdict
+from afmiddleware.callers import check_body, identify, identity_verdict
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
-from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.address import stranger
 from afmiddleware.identity.agents import is_person
 from afmiddleware.identity.outcome import Invalid, Ok
+from afmiddleware.identity.together import flags_of
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.references import reference_key, refund_of, refunded_in
@@ -69,19 +70,25 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     dry = facts.fields.get(b"agent-dry-run", b"?0") != b"?0"
     fault = None if screened else screen(facts)
     if fault is not None:
-        stranger = Asked(id=decision, actor=anonymous(facts), peer=facts.peer, now=now, dry=dry)
-        return (yield from _turn_away(plan, stranger, refused(fault.code, fault.detail)))
+        client = plan.client(facts)
+        nobody = Asked(id=decision, actor=stranger(client), peer=client, now=now, dry=dry)
+        return (yield from _turn_away(plan, nobody, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
-        return Pass(target=target) if not dry else unjudged(plan, decision, anonymous(facts))
-    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known))
+        return Pass(target=target) if not dry else unjudged(plan, decision, stranger(plan.client(facts)))
+    spends = binding is not None and binding.spends
+    found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
+    if plan.sessions is not None:
+        found = plan.sessions.within(found, facts, now)
     if binding is not None and is_person(found, facts, binding.applies_to):
         return Pass(target=target)
-    actor = found.actor if isinstance(found, Ok) else anonymous(facts)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=facts.peer, now=now, dry=dry)
+    client = plan.client(facts)
+    actor = found.actor if isinstance(found, Ok) else stranger(client)
+    asked = Asked(id=decision, actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
+    asked.signs = found.signs if isinstance(found, Ok) else None
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
@@ -150,8 +157,9 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         try:
             if binding.idempotency:
                 key = idempotency_key(facts, required=binding.idempotency == "required")
-            if key or reads_body(binding, facts):
+            if key or asked.signs is not None or reads_body(binding, facts):
                 body = yield from ReadBody(binding.body_cap)
+                check_body(asked, body)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)

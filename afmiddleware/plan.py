@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from afmiddleware.errors import LedgerFullError, LedgerUnavailableError
-from afmiddleware.identity.address import address_key
+from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 
     from afmiddleware.errors import AFError
     from afmiddleware.identity.app_user import FromApp
+    from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Absent, Invalid, Ok, Unavailable
+    from afmiddleware.identity.sessions import Sessions
+    from afmiddleware.identity.signatures import Signatures
     from afmiddleware.limits.select import Limits
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.messages import Call
     from afmiddleware.mapping.references import ReadReference
     from afmiddleware.mapping.settle import ReadSettle
+    from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.policy.compiled import Policy
 
@@ -53,10 +57,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    client: Callable[[HttpFacts], str] = peer_of
+    """The address of the client, empty when it is not known: what strangers are told apart by."""
+    certificates: Certificates | None = None
+    """Knows the clients that have shown a certificate, where the policy names any."""
+    signatures: Signatures | None = None
+    """Checks what agents have signed, where the policy knows any."""
+    observes_signatures: bool = False
+    """Whether a signature is only marked in the record, and changes nothing."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
     guesses: Limit | None = None
     """How many API keys that nobody knows are looked up for one address."""
+    sessions: Sessions | None = None
+    """Which session a request belongs to."""
+    plugins: tuple[Callable[[RequestView], Any], ...] = ()
+    """The service's own authenticators, asked in turn where the credentials that the policy knows say nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
     payload_hash: Callable[[ActionEvent], str | None] | None = None
@@ -68,11 +84,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Asked(msgspec.Struct, kw_only=True, gc=False):
     """What is known of who asks for what; it fills up as a decision proceeds.
 
-    `request` is the hex SHA-256 that binds the receipt to the exact request.
+    `request` is the hex SHA-256 that binds the receipt to the exact request. `flags` are marks for the record. With
+    `signs` the actor has signed one body alone, and the function says whether it is this one.
     """
 
     id: str
     actor: Actor
+    flags: tuple[str, ...] = ()
+    signs: Callable[[bytes], bool] | None = None
     route: str = ""
     capability: str = ""
     peer: str = ""
@@ -237,7 +256,7 @@ def decision_draft(
         currency="" if amount is None else amount.currency,
         environment=plan.environment,
         exponent=0 if amount is None else amount.exponent,
-        flags=final.flags,
+        flags=(*final.flags, *asked.flags) if asked.flags else final.flags,
         id=asked.id,
         limit=final.limit,
         mode="observe" if observe else "enforce",

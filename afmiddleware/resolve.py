@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from afmiddleware.identity.needs import NeedKey, NeedOnce, NeedRevocations
+from afmiddleware.errors import IdentityUnavailableError
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedOnce, NeedRevocations
 from afmiddleware.model.entry import Closed, Once
 
 if TYPE_CHECKING:
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
+    from afmiddleware.lookups.introspection import Introspector
     from afmiddleware.lookups.jwks import KeySources
 
 
@@ -20,7 +22,8 @@ class Resolver:
     Raises `IdentityUnavailableError` or `LedgerUnavailableError` when something cannot be told now.
     """
 
-    def __init__(self, ledger: Ledger, keys: KeySources) -> None:
+    def __init__(self, ledger: Ledger, keys: KeySources, introspector: Introspector | None = None) -> None:
+        self._introspector = introspector
         self._ledger = ledger
         self._keys = keys
 
@@ -32,6 +35,8 @@ class Resolver:
             return _first(self._ledger.commit(Once(need.key, need.keep)))
         if isinstance(need, NeedRevocations):
             return self._ledger.revocations()
+        if isinstance(need, NeedIntrospection):
+            return self._asks().wait(need)
         return self._keys.wait(need)
 
     async def aresolve(self, need: Need) -> Any:
@@ -45,11 +50,21 @@ class Resolver:
             return _first(await ledger.acommit(Once(need.key, need.keep)))
         if isinstance(need, NeedRevocations):
             return ledger.revocations() if ledger.inline else await asyncio.to_thread(ledger.revocations)
+        if isinstance(need, NeedIntrospection):
+            return await self._asks().await_(need)
         return await self._keys.await_(need)
 
     def close(self) -> None:
         """Let go of every resource but the ledger."""
         self._keys.close()
+        if self._introspector is not None:
+            self._introspector.close()
+
+    def _asks(self) -> Introspector:
+        if self._introspector is None:
+            msg = "the policy names nobody to ask about opaque tokens"
+            raise IdentityUnavailableError(msg)
+        return self._introspector
 
 
 def _first(answer: object) -> bool:

@@ -16,7 +16,7 @@ from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.identity.address import block_key
-from afmiddleware.ledger.open import open_for_changes, open_for_reading, with_shared
+from afmiddleware.ledger.open import open_for_changes, open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text
 from afmiddleware.limits.stops import CONTROL
@@ -26,6 +26,8 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from afmiddleware.config.schema import Config
     from afmiddleware.model.limit import Limit
 
@@ -148,6 +150,25 @@ def limits_set(  # noqa: PLR0913 (options)
     _do(policy, order, as_json=as_json, said=f"{name} of {actor}: {cap}")
 
 
+@limits_group.command("reopen")
+@click.option("--reason", default="", help="Why, for the record.")
+@policy_option
+@json_option
+def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
+    """Open the limits that are closed because counters shared in Redis were lost, before their windows are over.
+
+    Some may then be exceeded by what they had counted.
+    """
+    config, _ = policy_at(policy)
+    rates = open_rates(config)
+    if rates is None:
+        raise click.UsageError("the policy has no rates: redis://..., so no counters are shared")
+    with closing(rates):
+        rates.check()
+        order = Order(what="reopen", key=f"rates:{rates.url.prefix}", by=who(), reason=reason)
+        _do(policy, order, as_json=as_json, said="what was closed is open", then=rates.accept)
+
+
 @click.command("freeze")
 @click.argument("target")
 @click.option("--reason", default="", help="Why, for the record.")
@@ -259,10 +280,12 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
         click.echo(f"{one['reservation']}  {one['state']:8} {one['since']}  {one['amount']:>14}  {one['capability']}")
 
 
-def _do(policy: str, order: Order, *, as_json: bool, said: str) -> None:
+def _do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
     with closing(open_for_changes(*policy_at(policy), system_clock)) as ledger:
         closed = ledger.commit(order)
     done = isinstance(closed, Closed) and closed.booked
+    if done and then is not None:
+        then()
     if as_json:
         echo_json({"done": done, "order": order.what})
     else:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.receipt_text import lines
 from afmiddleware.cli.receipts_out import (
     check_command,
     export_command,
@@ -22,6 +23,7 @@ from afmiddleware.cli.receipts_out import (
     stats_command,
 )
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
+from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
@@ -39,6 +41,20 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.verify import Report, StoredReceipt
 
 _UNREADABLE = 5
+_COUNTED = (
+    "has no receipt of its own: it was refused to a caller without a good credential,\n"
+    "and such refusals are counted together, in aggregate record"
+)
+_SOON = (
+    " yet: if it was refused to a caller without a good credential, it is counted within half a minute; look again then"
+)
+_ADVICE = {
+    "unanchored": (
+        "exit 4: to have a cut tail found, keep a mark outside the database (receipts: {anchor: {file: ...}});\n"
+        "        to do without it, say --anchor none"
+    ),
+    "unauthenticated": ("exit 5: put the log's key file back, or name the public key that you know with --public-key"),
+}
 _HEADING = f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code"
 
 
@@ -93,7 +109,12 @@ def list_command(  # noqa: PLR0913 (options)
 @policy_option
 @json_option
 def show_command(which: str, policy: str, *, as_json: bool) -> None:
-    """Show the receipts of one decision id, or the one with this sequence number. Exit 1 when there is none."""
+    """Show the receipts of one decision id, or the one with this sequence number. Exit 1 when there is none.
+
+    A refusal of a caller without a good credential has no receipt of its own: the record that counts it is shown.
+    """
+    counted: list[StoredReceipt] = []
+    soon = False
     with closing(open_for_reading(*policy_at(policy))) as ledger:
         if which.isascii() and which.isdecimal() and len(which) < 16:  # noqa: PLR2004 (a decision id has 32 digits)
             found = _first(ledger.receipts(Filter(after=int(which) - 1)), int(which))
@@ -101,23 +122,33 @@ def show_command(which: str, policy: str, *, as_json: bool) -> None:
             decision = which.removeprefix("urn:afm:decision:")
             # An empty filter would find everything.
             found = list(ledger.receipts(Filter(decision=decision))) if decision else []
+            if not found:
+                log = ReceiptLog(ledger)
+                found = counted = log.counted(decision)
+                soon = log.is_counted_soon(decision, system_clock())
     if not found:
-        click.echo(f"there is no receipt {which}", err=True)
+        click.echo(f"there is no receipt {which}" + (_SOON if soon else ""), err=True)
         sys.exit(1)
-    shown = [(stored, _told(stored, strict_parse(stored.receipt.body))) for stored in found]
+    shown = [(stored, strict_parse(stored.receipt.body)) for stored in found]
     if as_json:
-        echo_json([told for _, told in shown])
+        echo_json([_told(stored, body) for stored, body in shown])
         return
-    for stored, told in shown:
-        click.echo(f"receipt {stored.receipt.seq}, {_time(int(stored.columns['ts']))} UTC")
-        for name, value in told.items():
-            click.echo(f"  {name:14} {_shown(value)}")
+    if counted:
+        named = ", ".join(str(one.receipt.seq) for one in counted)
+        click.echo(f"{which} {_COUNTED} {named}")
+    for stored, body in shown:
+        for line in lines(stored, body):
+            click.echo(line)
 
 
 @receipts_group.command("verify")
 @policy_option
 @json_option
-@click.option("--anchor", type=click.Path(dir_okay=False), help="The anchor file, when it is not the policy's.")
+@click.option(
+    "--anchor",
+    type=click.Path(dir_okay=False),
+    help="The anchor file, when it is not the policy's; `none` to do without.",
+)
 @click.option(
     "--public-key",
     "public_keys",
@@ -134,7 +165,11 @@ def show_command(which: str, policy: str, *, as_json: bool) -> None:
 def verify_command(
     policy: str, anchor: str | None, public_keys: tuple[str, ...], have: tuple[str, ...], *, as_json: bool
 ) -> None:
-    """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5)."""
+    """Check every receipt: whole (0), tampered (3), tail unanchored (4), or unreadable (5).
+
+    Without an anchor nobody can tell whether the end of the log was cut off: that is 4, unless you accept it with
+    `--anchor none`. Without the log's key and without a --public-key nobody can tell who wrote it: that is 5.
+    """
     try:
         trusted = tuple(read_public(_text(place)) for place in public_keys)
         had = [one for place in have for one in read_had(_text(place))]
@@ -164,6 +199,8 @@ def verify_command(
     else:
         for line in report.lines():
             click.echo(line)
+        if report.status in _ADVICE:
+            click.echo(_ADVICE[report.status], err=True)
     sys.exit(report.exit_code)
 
 
@@ -208,12 +245,6 @@ def _told(stored: StoredReceipt, body: dict[str, Any]) -> dict[str, Any]:
             told[name] = value
     told["leaf"] = stored.receipt.leaf.hex()
     return told
-
-
-def _shown(value: object) -> str:
-    """A value without what a terminal would obey: callers choose some of these texts."""
-    text = str(value)
-    return text if text.isprintable() else repr(text)
 
 
 def _within(ts: int, since: datetime | None, until: datetime | None) -> bool:

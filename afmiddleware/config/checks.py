@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.config.agent_checks import agent_faults, jwks_faults
 from afmiddleware.config.conditions import Known, faults, money_fault
 from afmiddleware.config.identity_schema import FAMILIES
 from afmiddleware.config.ledger_url import MEMORY, MEMORY_SHARES_NOTHING
@@ -28,8 +29,6 @@ _SOURCES: Final = ("jwks", "jwks_file", "jwks_uri", "discovery")
 _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry", "reference", "refunds")
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
-_PRIVATE: Final = frozenset({"d", "k", "p", "q"})
-"""Members of a JSON Web Key that only a private or a symmetric one has (RFC 7518, section 6)."""
 _MAX_DIGITS: Final = 18
 
 
@@ -43,6 +42,9 @@ def check(tree: Tree) -> None:
     checks.limits()
     checks.issuers()
     checks.rates()
+    for path, text in agent_faults(tree.value):
+        at = tree.keys.get(path) or tree.place(path)
+        tree.problems.append(Problem(*at, f"{spelled(path)}: {text}"))
 
 
 def entries(tree: Tree, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -275,20 +277,13 @@ class _Checks:
             if issuer.get("require_binding") in ("dpop", "any") and not origins:
                 what = "a DPoP proof is compared with the service's own URL"
                 self._say((*path, "require_binding"), f"{what}; write identity.public_origins")
-            self._public_keys((*path, "jwks"), issuer.get("jwks"))
+            for where, said in jwks_faults(issuer.get("jwks")):
+                self._say((*path, "jwks", *where), said)
             self._algorithms((*path, "algorithms"), issuer.get("algorithms"))
             required = issuer.get("require")
             missing = [claim for claim in _NEEDED_CLAIMS if isinstance(required, list) and claim not in required]
             if missing:
                 self._say((*path, "require"), f"tokens are judged by {', '.join(missing)} too; add what is missing")
-
-    def _public_keys(self, path: Path, jwks: Any) -> None:
-        keys = jwks.get("keys") if isinstance(jwks, dict) else None
-        if isinstance(jwks, dict) and (not isinstance(keys, list) or not keys):
-            self._say(path, "a key set has a list of keys; write {keys: [...]}")
-        for place, key in enumerate(keys if isinstance(keys, list) else ()):
-            if isinstance(key, dict) and not _PRIVATE.isdisjoint(key):
-                self._say((*path, "keys", place), "this key is a secret; remove it, and write the public key only")
 
     def _algorithms(self, path: Path, names: Any) -> None:
         families = [FAMILIES[name] for name in names if name in FAMILIES] if _texts(names) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretBytes
 
 from afmiddleware.config.mapped import Line, Model
 from afmiddleware.config.texts import (
@@ -12,12 +12,16 @@ from afmiddleware.config.texts import (
     Boolean,
     Checked,
     Fraction,
+    Seconds,
     Text,
     Whole,
     Word,
     check_header,
     check_host,
+    check_name,
+    check_network,
     check_origin,
+    check_thumbprint,
     check_url,
     list_of,
     one_of,
@@ -115,6 +119,77 @@ class Jwt(Model):
     issuers: Annotated[tuple[Issuer, ...], BeforeValidator(some_of), SOME]
 
 
+class ClientSecret(Model):
+    """The secret of an OAuth client: a file that holds it, or the bytes themselves, read by the loader."""
+
+    file: Text | None = None
+    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
+
+
+class Introspection(Model):
+    """Opaque tokens are accepted on the word of their issuer (RFC 7662), asked at `endpoint` as `client_id`.
+
+    Their actors are those of the issuer's signed tokens. With an `audience` a token must be for it. A good answer is
+    believed for `positive_ttl_s`.
+    """
+
+    endpoint: Annotated[Word, Checked(check_url)]
+    issuer: Annotated[Word, Checked(check_url)]
+    client_id: Text
+    client_secret: ClientSecret
+    audience: Text | None = None
+    claims: Claims = Claims()
+    tier: Annotated[Word, one_of("token", "verified")] = "token"
+    positive_ttl_s: Annotated[Whole, Field(ge=1, le=300)] = 30
+    leeway_s: Annotated[Whole, Field(le=300)] = 10
+    require_binding: Annotated[Word, one_of("none", "dpop", "mtls", "any")] = "none"
+    allow_private: Boolean = False
+
+
+class Sessions(Model):
+    """What a limit per session counts by: a claim of the token, or a handle minted here, sent back in `header`.
+
+    Each caller mints at most `mint_per_hour`, and has at most `max_live` that have not ended; a handle lives for `ttl`.
+    Whoever names no session has one that lasts for `window`.
+    """
+
+    sources: Annotated[
+        tuple[Annotated[Word, one_of("claim", "minted")], ...],
+        BeforeValidator(some_of),
+        SOME,
+    ] = ("claim", "minted")
+    header: Annotated[Word, Checked(check_header)] = "Agent-Session"
+    mint_per_hour: Annotated[Whole, Field(ge=1, le=1_000_000)] = 10
+    max_live: Annotated[Whole, Field(ge=1, le=1_000_000)] = 5
+    ttl: Annotated[Seconds, Field(ge=60, le=30 * 86_400)] = 86_400
+    window: Annotated[Word, one_of("hour", "day", "total")] = "day"
+
+
+class AgentEntry(Model):
+    """An agent that signs its requests, by the origin under which it publishes its keys."""
+
+    line: Line = 0
+    origin: Annotated[Word, Checked(check_origin, examples=["https://chatgpt.com"])]
+    name: Text | Literal[""] = ""
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    directory: Annotated[Word, Checked(check_url)] | None = None
+    jwks: dict[str, Any] | None = None
+    jwks_file: Text | None = None
+    allow_private: Boolean = False
+
+
+class WebBotAuth(Model):
+    """Agents that sign their requests are known by it. `observe` marks the record and changes nothing."""
+
+    mode: Annotated[Word, one_of("observe", "enforce")] = "observe"
+    trust: Annotated[Word, one_of("allowlist", later=("open",))] = "allowlist"
+    agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(some_of), SOME]
+    max_window_s: Annotated[Whole, Field(ge=1, le=86400)] = 3600
+    coverage: Annotated[Word, one_of("unsafe", "all")] = "unsafe"
+    replay: Annotated[Word, one_of("unsafe", "all", "off")] = "unsafe"
+
+
 class Dpop(Model):
     """What a proof of possession (RFC 9449) must hold: with `nonce`, one that was handed out lately."""
 
@@ -122,9 +197,41 @@ class Dpop(Model):
 
 
 class Proxy(Model):
-    """Who says where a request comes from."""
+    """Who says where a request comes from.
 
-    mode: Annotated[Word, one_of("direct", later=("server", "trusted"))] = "direct"
+    `direct`: the connection. `server`: the same, after the server or a layer outside has put the client's address
+    there. `trusted`: the `header` of the proxies named here, and of nobody else.
+    """
+
+    mode: Annotated[Word, one_of("direct", "server", "trusted")] = "direct"
+    trusted_proxies: Annotated[
+        tuple[Annotated[Word, Checked(check_network, examples=["10.0.0.0/8"])], ...],
+        BeforeValidator(list_of),
+    ] = ()
+    header: Annotated[Word, Checked(check_header, examples=["x-forwarded-for", "forwarded"])] = "x-forwarded-for"
+    max_hops: Annotated[Whole, Field(ge=1, le=32)] = 3
+    trust_unix: Boolean = False
+
+
+class CertifiedClient(Model):
+    """A client that shows a certificate: known by the SHA-256 of that, or by a URI in it."""
+
+    line: Line = 0
+    name: Annotated[Word, Checked(check_name)]
+    thumbprint: Annotated[Word, Checked(check_thumbprint)] | None = None
+    uri: Text | None = None
+    tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
+    scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+
+
+class ClientCert(Model):
+    """Certificates that proxies have verified and pass on: as RFC 9440 has it, or percent-encoded PEM (`nginx`)."""
+
+    form: Annotated[Word, one_of("rfc9440", "nginx")] = "rfc9440"
+    header: Annotated[Word, Checked(check_header)] = "client-cert"
+    verified_header: Annotated[Word, Checked(check_header)] | None = None
+    verified_value: Text = "SUCCESS"
+    clients: Annotated[tuple[CertifiedClient, ...], BeforeValidator(list_of)] = ()
 
 
 def _from_app(value: Any) -> Any:
@@ -150,6 +257,18 @@ class Identity(Model):
     ] = ()
     api_keys: ApiKeys | None = None
     jwt: Jwt | None = None
+    introspection: Introspection | None = None
+    web_bot_auth: WebBotAuth | None = None
+    client_cert: ClientCert | None = None
     dpop: Dpop = Dpop()
+    sessions: Sessions = Sessions()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()
+
+
+def client_secret(text: str) -> bytes:
+    """Read a client's secret from the text of an environment variable. Raises `ValueError`, never showing it."""
+    if not text.strip() or not text.strip().isprintable():
+        msg = "does not hold a secret"
+        raise ValueError(msg)
+    return text.strip().encode("utf-8")

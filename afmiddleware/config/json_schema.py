@@ -15,6 +15,7 @@ _EITHER: Final = {
     "Route": [["capability"], ["public"]],
     "ListEntry": [["values"], ["file"]],
     "LimitEntry": [["rate"], ["spend", "window"]],
+    "CertifiedClient": [["thumbprint"], ["uri"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],
 }
 """Of which groups of keys exactly one must be there."""
@@ -40,7 +41,7 @@ def json_schema() -> dict[str, Any]:
         "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",
         "description": "Read from the environment.",
     }
-    for name in ("MacKey", "SigningEntry"):
+    for name in ("MacKey", "SigningEntry", "ClientSecret"):
         parts[name] = {"anyOf": [secret, {**parts[name], "required": ["file"]}]}
     tidy = _tidied(schema)
     tidy["properties"]["metadata"] = {"type": "object", "description": "Free-form."}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from afmiddleware.config.checks import check
+from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.config.ledger_url import holds_password
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.messages import OURS, translated, unknown
@@ -31,7 +32,11 @@ _NUMBERED: Final[tuple[Path, ...]] = (
     ("identity", "jwt", "issuers"),
 )
 _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
-    {("receipts", "mac_key"): mac_secret, ("receipts", "signing_key"): str.encode},
+    {
+        ("receipts", "mac_key"): mac_secret,
+        ("receipts", "signing_key"): str.encode,
+        ("identity", "introspection", "client_secret"): client_secret,
+    },
 )
 _URLS: Final[frozenset[Path]] = frozenset({("ledger",), ("rates",)})
 """URLs that may hold a password: such a one is read whole from the environment."""

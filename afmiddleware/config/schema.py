@@ -37,6 +37,7 @@ from afmiddleware.config.texts import (
     Word,
     check_currency,
     check_name,
+    check_prefix,
     check_route,
     check_window,
     check_zone,
@@ -204,6 +205,12 @@ class Receipts(Model):
     anchor: AnchorEntry | None = None
 
 
+class EndpointsEntry(Model):
+    """Where the fence serves its own endpoints: `prefix` is their path from the server's root down."""
+
+    prefix: Annotated[Word, Checked(check_prefix, examples=["/.well-known/agent-fence/"])] = "/.well-known/agent-fence/"
+
+
 def _version(value: Any) -> int:
     text = str(value) if isinstance(value, int) else text_of(value)
     if text == "1":
@@ -234,6 +241,7 @@ class Config(Model):
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
     unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    endpoints: EndpointsEntry = EndpointsEntry()
     lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(
         default_factory=dict,
     )

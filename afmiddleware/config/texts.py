@@ -6,6 +6,7 @@ A validator's `ValueError` is the sentence that the author of the file reads, so
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,6 +31,7 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _FRACTION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,3})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z0-9.]{2,12}", re.ASCII)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+){1,8}/?", re.ASCII)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _WINDOWS: Final = ("minute", "hour", "day", "week", "month", "year", "session", "total")
 
@@ -194,10 +196,36 @@ def check_origin(value: str) -> None:
     origin_of(value)
 
 
+def check_prefix(value: str) -> None:
+    """Raises `ValueError` for anything but a path that every server and client reads alike."""
+    if _PREFIX.fullmatch(value) is None or not value.strip("/") or {".", ".."} & {*value.split("/")}:
+        msg = f"{value[:80]!r} is not a path for the fence's own endpoints; write one such as /.well-known/agent-fence/"
+        raise ValueError(msg)
+
+
 def check_host(value: str) -> None:
     """Raises `ValueError` for anything but a host's name or address, in lower case."""
     if _HOST.fullmatch(value) is None:
         msg = f"{value[:80]!r} is not a host; write its name in lower case, such as keys.example.com"
+        raise ValueError(msg)
+
+
+def check_network(value: str) -> None:
+    """Raises `ValueError` for anything but an address or a network, and for one that holds every address."""
+    try:
+        network = ip_network(value)
+    except ValueError:
+        msg = f"{value[:60]!r} is not an address or a network; write one such as 10.0.0.0/8, with no bits after it"
+        raise ValueError(msg) from None
+    if not network.prefixlen:
+        msg = "whoever connects would be believed; name the addresses of your proxies"
+        raise ValueError(msg)
+
+
+def check_thumbprint(value: str) -> None:
+    """Raises `ValueError` for anything but a SHA-256 in base64url without padding, as `x5t#S256` has it."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{43}", value, re.ASCII) is None:
+        msg = f"{value[:60]!r} is not the base64url SHA-256 of a certificate, 43 characters as in x5t#S256"
         raise ValueError(msg)
 
 

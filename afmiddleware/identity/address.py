@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.tier import Tier
@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 
 
 def anonymous(facts: HttpFacts) -> Actor:
-    """The actor of a request without a credential."""
-    return Actor(id=f"address:{address_key(facts.peer)}", tier=Tier.ANONYMOUS)
+    """The actor of a request without a credential, when its connection is the client's."""
+    return stranger(facts.peer)
+
+
+def peer_of(facts: HttpFacts) -> str:
+    """The address at the other end of the connection."""
+    return facts.peer
+
+
+def stranger(client: str) -> Actor:
+    """The actor of a request without a credential, from the address of its client."""
+    return Actor(id=f"address:{address_key(client)}", tier=Tier.ANONYMOUS)
 
 
 @lru_cache(maxsize=4096)
@@ -64,6 +74,20 @@ def block_key(text: str) -> str:
         msg = f"addresses are told apart by {', '.join(f'/{one}' for one in known)}, not by /{block.prefixlen}"
         raise ValueError(msg)
     return str(block)
+
+
+WIDER: Final = ((56, 4), (48, 16))
+"""The wider prefixes of an IPv6 address, and how many times as much each may do: one customer often owns them all."""
+
+
+def address_keys(peer: str) -> tuple[str, ...]:
+    """The prefixes that stand for an address, the narrowest first: one, and for IPv6 the wider ones (`WIDER`) too."""
+    key = address_key(peer)
+    if not key.endswith("/64"):
+        return (key,)
+    whole = int(IPv6Address(key[:-3]))
+    wider = (f"{IPv6Address(whole >> (128 - bits) << (128 - bits))}/{bits}" for bits, _ in WIDER)
+    return (key, *wider)
 
 
 def embedded(address: IPv6Address) -> IPv4Address | None:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
+from afmiddleware.identity.address import peer_of
 from afmiddleware.identity.api_keys import PREFIX, ApiKeys
 from afmiddleware.identity.binding import Shown
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from afmiddleware.identity.certificate import ClientCertificate
+    from afmiddleware.identity.introspection import Introspection
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.tokens import Tokens
     from afmiddleware.model.http import HttpFacts
@@ -22,10 +24,12 @@ MAX_CREDENTIAL: Final = 8192
 _BEARER = re.compile(rb"([Bb][Ee][Aa][Rr][Ee][Rr]|[Dd][Pp][Oo][Pp]) +([!-~]+)")
 
 
-def _no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
+def no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
+    """No connection shows a certificate."""
     return None
 
 
+_DOTS: Final = 2
 _ABSENT: Final = Absent()
 _KEY_PREFIX: Final = PREFIX.encode("ascii")
 
@@ -34,17 +38,21 @@ class Authenticators:
     """The ways a caller may prove who it is, as the policy allows them.
 
     `key_header` is the lower-case name of the header that also carries API keys. `certificate` tells what a client has
-    shown for its connection.
+    shown for its connection, `client` its address.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the ways there are)
         self,
         api_keys: ApiKeys | None,
         key_header: bytes,
         tokens: Tokens | None,
         *,
-        certificate: Callable[[HttpFacts], ClientCertificate | None] = _no_certificate,
+        certificate: Callable[[HttpFacts], ClientCertificate | None] = no_certificate,
+        client: Callable[[HttpFacts], str] = peer_of,
+        introspection: Introspection | None = None,
     ) -> None:
+        self._client = client
+        self._introspection = introspection
         self._certificate = certificate
         self._api_keys = api_keys
         self._key_header = key_header
@@ -61,7 +69,7 @@ class Authenticators:
             return None
         text = bearer[7:].decode("latin-1")
         if text.startswith(PREFIX):
-            return self._api_keys.recall(text, now, facts.peer) if self._api_keys is not None else None
+            return self._api_keys.recall(text, now, self._client(facts)) if self._api_keys is not None else None
         return self._tokens.recall(text, now) if self._tokens is not None else None
 
     def identify(self, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
@@ -93,6 +101,8 @@ class Authenticators:
     def _bearer(self, value: bytes, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if len(value) > MAX_CREDENTIAL:
             return Invalid("the Authorization header is too long")
+        if b"\t" in value:
+            return Invalid("a tab in the Authorization header", "request.ambiguous")
         if b"," in value:
             # A WSGI server joins two headers so; no credential of ours holds a comma.
             return Invalid("two Authorization headers in one", "request.ambiguous")
@@ -100,19 +110,27 @@ class Authenticators:
         if match is None:
             return Invalid("not a bearer credential", foreign=True)
         scheme, text = match.group(1).lower().decode("ascii"), match.group(2).decode("ascii")
-        keys = self._api_keys
-        if scheme == "bearer" and (text.startswith(PREFIX) or (keys is not None and keys.takes(text))):
+        keys, bearer = self._api_keys, scheme == "bearer"
+        if bearer and text.startswith(PREFIX):
             return (yield from self._api_key(text, facts, now))
-        if self._tokens is None:
-            return Invalid("a bearer token, and no issuer is configured", foreign=True)
-        return (yield from self._tokens.check(text, now, Shown(scheme, facts, self._certificate(facts))))
+        shown = Shown(scheme, facts, self._certificate(facts))
+        if self._tokens is not None and text.count(".") == _DOTS:
+            return (yield from self._tokens.check(text, now, shown))
+        found: Identified = Invalid("a bearer token, and nobody is configured to say whose it is", foreign=True)
+        if bearer and keys is not None and keys.takes(text):
+            found = yield from self._api_key(text, facts, now)
+            if isinstance(found, Ok):
+                return found
+        if self._introspection is not None:
+            return (yield from self._introspection.check(text, now, shown))
+        return (yield from self._tokens.check(text, now, shown)) if self._tokens is not None else found
 
     def _api_key(self, text: str, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if self._api_keys is None:
             return Invalid("an API key, and API keys are not configured")
         if len(text) > MAX_CREDENTIAL:
             return Invalid("the API key is too long")
-        return (yield from self._api_keys.check(text, now, facts.peer))
+        return (yield from self._api_keys.check(text, now, self._client(facts)))
 
 
 def _holds_credential(query: bytes) -> bool:

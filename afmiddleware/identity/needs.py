@@ -33,4 +33,17 @@ class NeedRevocations(msgspec.Struct, frozen=True):
     """Every token that was taken back before its end: a list of `Revocation`."""
 
 
-Need = NeedKey | NeedKeySet | NeedOnce | NeedRevocations
+class NeedIntrospection(msgspec.Struct, frozen=True):
+    """What the authorization server says of a token (RFC 7662): the JSON value of its answer.
+
+    `seen` means that it has said so before.
+    """
+
+    token: str
+    seen: bool = False
+
+    def __repr__(self) -> str:
+        return "NeedIntrospection(...)"
+
+
+Need = NeedKey | NeedKeySet | NeedOnce | NeedRevocations | NeedIntrospection

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from afmiddleware.model.actor import Actor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Absent(msgspec.Struct, frozen=True):
-    """There is no credential: the caller is anonymous."""
+    """There is no credential: the caller is anonymous. `flags` are marks for the record."""
+
+    flags: tuple[str, ...] = ()
 
 
 class Ok(msgspec.Struct, frozen=True):
-    """The credential is good."""
+    """The credential is good. `flags` are marks for the record.
+
+    With `signs` it speaks for one body alone: the caller is this one only if the function says so of the bytes.
+    """
 
     actor: Actor
+    flags: tuple[str, ...] = ()
+    signs: Callable[[bytes], bool] | None = None
 
 
 class Invalid(msgspec.Struct, frozen=True):

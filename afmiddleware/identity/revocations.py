@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from afmiddleware.identity.jose import is_name
+from afmiddleware.errors import LedgerUnavailableError
+from afmiddleware.identity.jose import BadCredentialError, is_name
+from afmiddleware.identity.needs import Need, NeedRevocations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from afmiddleware.model.revocation import Revocation
 
@@ -60,6 +62,20 @@ class Revocations:
         """Whether a token with these marks was taken back."""
         struck = self._struck
         return bool(struck) and any(issued <= struck.get(key, -1) for key, issued in marks)
+
+
+def check_standing(revoked: Revocations | None, marks: tuple[tuple[str, int], ...]) -> Generator[Need, Any, None]:
+    """Raise `BadCredentialError` for a token that was taken back, and `LedgerUnavailableError` if it cannot be told."""
+    if revoked is None:
+        return
+    if revoked.ask():
+        try:
+            revoked.take((yield NeedRevocations()))
+        except LedgerUnavailableError:
+            if revoked.outdated:
+                raise
+    if revoked.strikes(marks):
+        raise BadCredentialError("revoked")
 
 
 def marks_of(claims: Mapping[str, Any], issuer: str, kid: str) -> tuple[tuple[str, int], ...]:

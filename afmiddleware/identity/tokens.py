@@ -19,10 +19,10 @@ from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.binding import BEARER, Proofs, Shown
 from afmiddleware.identity.claims import ClaimNames, actor_of, check_times, confirmation
 from afmiddleware.identity.jose import MAX_TOKEN, REFUSED_HEADERS, BadCredentialError, media_type, read_compact
-from afmiddleware.identity.needs import Need, NeedKeySet, NeedRevocations
+from afmiddleware.identity.needs import Need, NeedKeySet
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.outcome import Identified, Invalid, Ok, Unavailable
-from afmiddleware.identity.revocations import Revocations, marks_of
+from afmiddleware.identity.revocations import Revocations, check_standing, marks_of
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Tokens:
         """Whose token this is. Asks for keys only when those at hand do not have the token's."""
         try:
             known = self._recalled(text, now) or (yield from self._read(text, now))
-            yield from self._stands(known)
+            yield from check_standing(self._revoked, known.marks)
             yield from self._proofs.check(text, known.bound, shown, known.issuer.binding, now)
         except BadCredentialError as bad:
             return Invalid(str(bad), bad.code, nonce=bad.nonce)
@@ -133,20 +133,6 @@ class Tokens:
         if keys is None or (kid not in keys.keys and (kid or len(keys.keys) != 1)):
             keys = yield NeedKeySet(issuer.name, kid)
         return self._verified(text, issuer, kid, keys, now)
-
-    def _stands(self, known: _Known) -> Generator[Need, Any, None]:
-        """Raise `BadCredentialError` for a token that was taken back."""
-        revoked = self._revoked
-        if revoked is None:
-            return
-        if revoked.ask():
-            try:
-                revoked.take((yield NeedRevocations()))
-            except LedgerUnavailableError:
-                if revoked.outdated:
-                    raise
-        if revoked.strikes(known.marks):
-            raise BadCredentialError("revoked")
 
     def _route(self, text: str) -> tuple[Issuer, str]:
         """Which issuer and key a token claims, from parts that are not believed yet."""

@@ -30,7 +30,7 @@ from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, I
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
 from afmiddleware.receipts.chain import OwnerHead, append
-from afmiddleware.receipts.record import aggregate
+from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
 
-FLUSH_AFTER: Final = 10_000_000
+FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
@@ -112,7 +112,7 @@ class Books:
         self.changed_holds: set[str] = set()
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
-        self.turned_away: dict[tuple[str, str], int] = {}
+        self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
         self.leases: dict[int, int] = {}
@@ -150,9 +150,9 @@ class Books:
 
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
-        if self.turned_away:
-            self.append(aggregate(ANONYMOUS, self.turned_away_since, self.now, self.turned_away), ANONYMOUS)
-            self.turned_away.clear()
+        for draft in aggregates(ANONYMOUS, self.turned_away):
+            self.append(draft, ANONYMOUS)
+        self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
         entry = capped(fit(self, entry), self.rows)
@@ -269,10 +269,11 @@ class Books:
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
             self.turned_away_since = self.now
-        what = (verdict.code, entry.counted)
+        window = window_of(entry.id, self.now)
+        what = (window, verdict.code, entry.counted)
         if what not in self.turned_away and len(self.turned_away) >= _COUNTED_APART:
             # A caller may invent methods; what it invents is counted together.
-            what = (verdict.code, "")
+            what = (window, verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
 
 

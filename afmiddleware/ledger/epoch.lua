@@ -1,8 +1,8 @@
 -- Which life of the shared counters this is: asked for on every new connection, before anything is counted on it.
 --
--- KEYS: the epoch, a hash of its `id`, of the `run` id of the server it lives on, and of when counters may have been
--- `lost` (0 for never). ARGV: the run id of this server, the id that is known (empty for none), an id for a new epoch,
--- whether counters are known to be lost, and the time in a test. Answers with the id of the epoch.
+-- KEYS: the epoch: `id:run:lost`, its id, the run id of the server it lives on, and when counters may have been lost (0
+-- for never). ARGV: the run id of this server, the id that is known (empty for none), an id for a new epoch, whether
+-- counters are known to be lost, and the time in a test. Answers with the id of the epoch.
 
 local run, known, id, told, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
@@ -13,15 +13,16 @@ if now == 0 then
 end
 now = string.format('%.0f', now)
 
-local epoch = redis.call('HMGET', KEYS[1], 'id', 'run', 'lost')
-if not epoch[1] then
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
   -- Somebody who knows of an epoch has counted here before: those counters are gone.
-  redis.call('HSET', KEYS[1], 'id', id, 'run', run, 'lost', (known == '' and told == '0') and '0' or now)
+  redis.call('SET', KEYS[1], id .. ':' .. run .. ':' .. ((known == '' and told == '0') and '0' or now))
   return id
 end
 -- A server that was started anew, or took over from another, may have forgotten the last that it was told.
-local begun_elsewhere = known ~= '' and known ~= epoch[1] and epoch[3] == '0'
-if epoch[2] ~= run or begun_elsewhere or told == '1' then
-  redis.call('HSET', KEYS[1], 'run', run, 'lost', now)
+local its_id, its_run, lost = epoch:match('^(%w*):(%w*):(%d+)$')
+local begun_elsewhere = known ~= '' and known ~= its_id and lost == '0'
+if its_run ~= run or begun_elsewhere or told == '1' then
+  redis.call('SET', KEYS[1], its_id .. ':' .. run .. ':' .. now)
 end
-return epoch[1]
+return its_id

@@ -11,6 +11,7 @@ from afmiddleware.receipts import bundle
 from afmiddleware.receipts.canonical import parse, strict_parse
 from afmiddleware.receipts.checkpoint import parse as parse_note
 from afmiddleware.receipts.merkle import Tiles, consistency, inclusion
+from afmiddleware.receipts.record import WINDOW, counted_as, decided_at
 from afmiddleware.receipts.seals import Seals
 from afmiddleware.receipts.verify import verify
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 RECENT = 1024
 """Among how many of the last receipts one is found by its leaf alone."""
+
+_SOON = 6 * WINDOW
 
 
 class ReceiptLog:
@@ -66,6 +69,15 @@ class ReceiptLog:
     def decision(self, decision: str) -> list[StoredReceipt]:
         """All receipts of one decision: what was decided, and how it ended."""
         return list(self._ledger.receipts(Filter(decision=decision))) if decision else []
+
+    def counted(self, decision: str) -> list[StoredReceipt]:
+        """The aggregates in which a decision without a receipt of its own is counted; one a process, as a rule one."""
+        window = counted_as(decision)
+        return list(self._ledger.receipts(Filter(decision=window))) if window else []
+
+    def is_counted_soon(self, decision: str, now: int) -> bool:
+        """Whether a decision is so young, at `now` in microseconds, that its aggregate may yet be written."""
+        return abs(now - decided_at(decision)) < _SOON
 
     def pseudonym(self, owner: str) -> str:
         """The name an owner has in the log. Raises `ReceiptError` without the log's key."""

@@ -97,10 +97,7 @@ class MemoryLedger:
                 self._used += 1
             if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
                 heappush(self._due, (books.holds[item.id].due, item.id))
-            if books.written:
-                self._kept += books.written
-                self._tree.add([written.receipt.leaf for written in books.written])
-                books.written.clear()
+            self._keep()
             if type(item) is Record and type(answer) is Closed:
                 self._carry_out(item)
             books.changed.clear()
@@ -123,11 +120,14 @@ class MemoryLedger:
 
     def head(self) -> Head:
         """The end of the receipt log."""
-        return self._books.head
+        with self._lock:
+            self._count()
+            return self._books.head
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """The receipts that are kept, in order."""
         with self._lock:
+            self._count()
             kept = [written.stored() for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
 
@@ -194,6 +194,22 @@ class MemoryLedger:
             self._revocations = {**kept, record.revocation.key: record.revocation}
         if record.erase:
             self._kept = deque((_erased(one, record) for one in self._kept), self._kept.maxlen)
+
+    def _keep(self) -> None:
+        """Keep the receipts of a commit to be read."""
+        written = self._books.written
+        if written:
+            self._kept += written
+            self._tree.add([one.receipt.leaf for one in written])
+            written.clear()
+
+    def _count(self) -> None:
+        """Record what was only counted, when its time has come and nothing was committed since."""
+        books, now = self._books, self._clock()
+        if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
+            books.now = now
+            books.flush_turned_away()
+            self._keep()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""

@@ -33,6 +33,7 @@ def perform_order(books: Books, order: Order) -> Closed:
     if order.what == "begin":
         row.cells = {order.name: Cell(NEVER, 0, 0, [])}
         books.changed.add(order.key)
+    if order.what in ("begin", "reopen"):
         return Closed(booked=True, receipt=receipt, state=order.what)
     more = row.more = row.more or More()
     if order.what == "freeze":
@@ -87,6 +88,8 @@ def put_in_force(books: Books, item: InForce) -> Closed:
 
 def _would_change(row: Row, order: Order) -> bool:
     more = row.more or More()
+    if order.what == "reopen":
+        return True
     if order.what == "begin":
         return order.name not in row.cells
     if order.what == "freeze":

@@ -96,7 +96,7 @@ class PostgresWriter:
             told = self._connection.execute(self._sql.clock).fetchone()
             now = self._clock() if self._clock is not None else told[0] if told is not None else 0
             late = self._connection.execute(self._sql.due, (now, EXPIRED_AT_ONCE)).fetchall()
-            if late:
+            if late or self._seen.turned_away:
                 self._transact([Expire(name) for (name,) in late], flush=False)
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
                 self._connection.execute(self._sql.put_lease, (self._seen.holder, now + LEASE))

@@ -17,6 +17,7 @@ from afmiddleware.ledger.shared_writer import SharedWriter
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.limits.cells import RATE_SLOTS, Cell, new_cell
 from afmiddleware.limits.rows import More, Row
+from afmiddleware.limits.slots import RENEWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -98,6 +99,10 @@ class Rates:
         self._quiet_until = 0.0
         self._pid = os.getpid()
         self._holder = draw(8).hex()
+        self.epoch, self.leases = self._key("epoch"), self._key("leases")
+        self.last = self._key(f"last:{self._holder}")
+        self._shapes: dict[Limit, tuple[int, int, int, int, int]] = {}
+        self._lease = 0
         self._reading = threading.Lock()
         self._reader: Server | None = None
         self._reader_pid = 0
@@ -140,11 +145,11 @@ class Rates:
         self._number += 1
         batch = _Batch(self, groups, freed, credits, stood=self._stands_again)
         try:
-            told = self._once(batch, retried=False)
+            told = self._once(batch)
         except LedgerUnavailableError:
             # The server may have done it, or have been gone for long. It is asked once more, and does nothing twice.
             self._connect()
-            told = self._once(batch, retried=True)
+            told = self._once(batch)
         if told.status == _MOVED:
             self._epoch = ""
             return None
@@ -197,7 +202,10 @@ class Rates:
         """Open what is closed because counters were lost: the operator takes it upon himself."""
         self._server.connect()
         try:
-            self._server.ask("HSET", self._key("epoch"), "lost", 0)
+            key = self._key("epoch")
+            told = self._server.ask("GET", key) or b""
+            # One microsecond after the epoch is no time at which anything still counts.
+            self._server.ask("SET", key, told.rpartition(b":")[0] + b":1", "XX")
         finally:
             self._server.close()
 
@@ -228,10 +236,16 @@ class Rates:
             self._lost = True
             raise
 
-    def _once(self, batch: _Batch, *, retried: bool) -> _Told:
+    def _once(self, batch: _Batch) -> _Told:
         latest = 0 if self._clock is not None else self._steady.latest()
-        values = batch.values(self._number, self._server.now(), latest, self._holder, retried=retried)
-        return _told(self._server.count(batch.keys(), self._epoch, values))
+        now = self._server.now()
+        # Lives or dies by the time of the answers: what was renewed a while ago is renewed.
+        renew = batch.leases and (self._stands_again or (now or self._steady.latest()) > self._lease + RENEWED)
+        values = batch.values(self._number, now, latest, self._holder, renew=renew)
+        told = _told(self._server.count(batch.keys(), self._epoch, values))
+        if renew and told.status == _DONE:
+            self._lease = told.now
+        return told
 
     def _own(self) -> None:
         """After a fork the connection, its epoch and what runs are the parent's."""
@@ -240,20 +254,27 @@ class Rates:
             self._server.forget()
             self._reading = threading.Lock()
             self._holder = self._draw(8).hex()
+            self.last = self._key(f"last:{self._holder}")
             self._epoch, self._leased, self._number = "", False, 0
             self.standing = {}
 
     def _key(self, name: str) -> str:
         return f"{self.url.prefix}:{{{self.url.prefix}}}:{name}"
 
-    def fixed(self) -> list[str]:
-        """The keys that every batch names."""
-        return [self._key("epoch"), self._key("leases"), self._key(f"last:{self._holder}")]
+    def shape(self, limit: Limit) -> tuple[int, int, int, int, int]:
+        """What rates.lua has to know of a limit."""
+        found = self._shapes.get(limit)
+        if found is None:
+            if len(self._shapes) >= _REMEMBERED:
+                self._shapes = {}
+            found = self._shapes[limit] = _shape_of(limit)
+        return found
 
     def name(self, charge: Charge) -> str:
         """The key in Redis of a limit's counter, or of its slots. It shows nobody's name."""
-        self._cells.add(charge.limit.cell)
-        return self._name(charge.key, charge.limit.cell)
+        cell = charge.limit.cell
+        self._cells.add(cell)
+        return self._name(charge.key, cell)
 
     def _name(self, key: str, cell: str) -> str:
         found = self._names.get((key, cell))
@@ -278,7 +299,7 @@ class _Batch:
         *,
         stood: bool,
     ) -> None:
-        self._fixed = rates.fixed()
+        self._rates = rates
         self._counters: dict[str, int] = {}
         self._crowds: dict[str, int] = {}
         self._limits: dict[Limit, int] = {}
@@ -309,11 +330,12 @@ class _Batch:
         self.leases = bool(self._crowds or rates.standing)
 
     def keys(self) -> list[str]:
-        return [*self._fixed, *self._counters, *self._crowds]
+        rates = self._rates
+        return [rates.epoch, rates.last, *self._counters, *self._crowds, rates.leases]
 
-    def values(self, number: int, now: int, latest: int, holder: str, *, retried: bool) -> bytes:
-        limits = list(map(_shape, self._limits))
-        head = (number, int(retried), now, latest, holder, int(self.leases), len(self._counters))
+    def values(self, number: int, now: int, latest: int, holder: str, *, renew: bool) -> bytes:
+        limits = list(map(self._rates.shape, self._limits))
+        head = (number, now, latest, holder, int(renew), len(self._counters))
         return _pack((*head, limits, self._freed, self._credits, self._stood, self._groups))
 
     def _counter(self, key: str) -> int:
@@ -326,7 +348,7 @@ class _Batch:
         return self._limits.setdefault(limit, len(self._limits) + 1)
 
 
-def _shape(limit: Limit) -> tuple[int, int, int, int, int]:
+def _shape_of(limit: Limit) -> tuple[int, int, int, int, int]:
     """What rates.lua has to know of a limit: span, slots, how long what was lost may count, cap, whom it counts."""
     cell = new_cell(limit, 0)
     paced = cell.span < 0

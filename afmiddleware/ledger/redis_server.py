@@ -109,7 +109,7 @@ class Server:
 
     def count(self, keys: Sequence[str], epoch: str, batch: bytes) -> bytes:
         """Run one batch; the answer is that of rates.lua."""
-        answer: bytes = self._run(self._rates, keys, epoch, self.run, batch)
+        answer: bytes = self._run(self._rates, keys, f"{epoch}:{self.run}:", batch)
         return answer
 
     def begin(self, key: str, known: str, new: str, *, lost: bool) -> str:

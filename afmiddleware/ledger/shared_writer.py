@@ -116,6 +116,9 @@ class SharedWriter:
             found = self._ask([(group[0].dry, group) for group in groups])
         except LedgerUnavailableError as error:
             answers.update(dict.fromkeys(asked, error))
+            # It may have been done all the same: nobody stands there, whatever the server did.
+            maybe = [(slot, one) for group in groups for one in group if not one.dry for slot in one.slots]
+            self._freed += [(self._rates.name(slot), one.id) for slot, one in maybe]
             return {}
         counted: dict[int, tuple[Counted, list[_Took]]] = {}
         taken = iter(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -111,6 +111,7 @@ def prepare(location: Location, secret: bytes | None = None, signer: Signer | No
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         queue = Queue(database)
+        _make_private(database)
     except OSError as error:
         msg = f"the ledger {database} cannot be opened: {error.strerror}"
         raise LedgerUnavailableError(msg) from error
@@ -126,6 +127,15 @@ def prepare(location: Location, secret: bytes | None = None, signer: Signer | No
                 connection.close()
     finally:
         queue.close()
+
+
+def _make_private(database: Path) -> None:
+    """Make the file when there is none, for its owner's eyes: it holds values that are kept out of the receipts.
+
+    SQLite gives the files beside it (`-wal`, `-shm`) the same mode. One that is there keeps the mode it was given.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _prepare(

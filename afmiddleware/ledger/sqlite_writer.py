@@ -127,7 +127,7 @@ class SqliteWriter:
         except sqlite3.Error as error:
             msg = f"the ledger {self._path} cannot be read: {error}"
             raise LedgerUnavailableError(msg) from error
-        if late:
+        if late or self._seen.turned_away:
             self._transact(late, flush=False)
         try:
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:

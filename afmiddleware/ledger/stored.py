@@ -30,7 +30,7 @@ class Seen(msgspec.Struct):
     """
 
     head: Head | None = None
-    turned_away: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
+    turned_away: dict[tuple[int, str, str], int] = msgspec.field(default_factory=dict)
     turned_away_since: int = 0
     holder: int = 0
     lease: int = 0
@@ -39,6 +39,9 @@ class Seen(msgspec.Struct):
     def hold(self, draw: Callable[[int], bytes]) -> None:
         """Give this process a name of its own to hold slots under. A forked child is another process."""
         if self.pid != os.getpid():
+            if self.pid:
+                # Its parent records what was counted there.
+                self.turned_away = {}
             self.pid, self.lease = os.getpid(), 0
             self.holder = int.from_bytes(draw(8)) >> 2
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import read_anchor
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import Report
 
+NO_ANCHOR: Final = "none"
+
 
 def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
     config: Config,
@@ -30,15 +34,18 @@ def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read.
 
-    `base` is the policy's folder; `anchor` names another anchor file than the policy does, `trusted` public keys the
-    log must be signed by, `had` what was given out.
+    `base` is the policy's folder; `anchor` names another anchor file than the policy does, or is `NO_ANCHOR` where
+    whoever asks does without one; `trusted` are public keys the log must be signed by, `had` what was given out.
     """
     with closing(open_for_reading(config, base)) as ledger:
-        mark = config.receipts.anchor
-        place = Path(anchor) if anchor else base / mark.file if mark is not None else None
-        if anchor and not Path(anchor).is_file():
+        mark = config.receipts.anchor if anchor != NO_ANCHOR else None
+        place = Path(anchor) if anchor and anchor != NO_ANCHOR else base / mark.file if mark is not None else None
+        if anchor and anchor != NO_ANCHOR and not Path(anchor).is_file():
             msg = f"there is no anchor at {anchor}"
             raise ReceiptError(msg)
         seen = read_anchor(place) if place is not None else None
         keys = keys_for_reading(config, base)
-        return ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
+        report = ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
+    if anchor == NO_ANCHOR and report.status == "unanchored":
+        return replace(report, status="whole", completeness="not checked (no anchor)")
+    return report

@@ -13,6 +13,7 @@ import random
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -85,6 +86,7 @@ class FetchedKeys:
 
     With `discovery` the URL is that of the issuer's metadata, which is read once a day and names where the keys are:
     on the issuer's own host, or on one of `hosts`.
+    `read` makes keys of the document in place of `read_keyset`.
     """
 
     def __init__(  # noqa: PLR0913 (what the policy says of an issuer, and what is injected)
@@ -98,12 +100,13 @@ class FetchedKeys:
         times: KeyTimes = USUAL,
         timer: Callable[[], float],
         fetch: Callable[[str, str], Document],
+        read: Callable[[object, int], KeySet] | None = None,
     ) -> None:
         self._issuer = issuer
+        self._read = read or partial(_read, algorithms)
         self._url = url
         self._discovery = discovery
         self._hosts = hosts
-        self._algorithms = algorithms
         self._times = times
         self._timer = timer
         self._fetch = fetch
@@ -204,7 +207,7 @@ class FetchedKeys:
             if document.unchanged and before is not None:
                 keys = before
             else:
-                keys = read_keyset(document.value, self._algorithms, (before.generation if before else 0) + 1)
+                keys = self._read(document.value, (before.generation if before else 0) + 1)
         except Exception as error:  # noqa: BLE001 (whatever it was, those who wait must hear of it)
             self._failed(answer, error)
             return
@@ -338,12 +341,16 @@ def _beside(url: str, issuer: str, hosts: Collection[str]) -> bool:
     return there.scheme in ("https", here.scheme) and there.hostname in {here.hostname, *hosts}
 
 
+def _read(algorithms: tuple[str, ...], document: object, generation: int) -> KeySet:
+    return read_keyset(document, algorithms, generation)
+
+
 def _same(one: KeySet, other: KeySet) -> bool:
     return _contents(one) == _contents(other)
 
 
-def _contents(keys: KeySet) -> dict[str, tuple[str, Any]]:
-    return {kid: (key.algorithm, key.public.key) for kid, key in keys.keys.items()}
+def _contents(keys: KeySet) -> dict[str, tuple[Any, ...]]:
+    return {kid: (key.algorithm, key.public.key, key.begins, key.ends) for kid, key in keys.keys.items()}
 
 
 def _done(keys: KeySet) -> Future[KeySet]:

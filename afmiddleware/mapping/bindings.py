@@ -52,7 +52,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     action by. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
     fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
     own. `applies_to` says who is judged at all (`identity.agents`). `implied` marks what belongs to another binding and
-    need not be there.
+    need not be there; `spends` what has an amount.
     """
 
     key: str
@@ -77,6 +77,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     reference: ReadReference | None = None
     applies_to: str = "all"
     implied: bool = False
+    spends: bool = False
     read: Callable[[RequestView], Fields]
 
 
@@ -164,6 +165,7 @@ def _compile_route(
             on_expiry=_keep(getattr(route, "on_expiry", None)),
             protocol=protocol,
             applies_to=applies_to,
+            spends=True,
             read=no_fields,
         )
     capability = check_capability(route.capability or "")
@@ -192,6 +194,7 @@ def _compile_route(
         reference=compile_reference(getattr(route, "reference", None)),
         extractors=asked,
         applies_to=applies_to,
+        spends=getattr(route, "amount", None) is not None or any(field == "amount" for field, _ in asked),
         read=read,
     )
 

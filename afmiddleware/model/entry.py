@@ -190,8 +190,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
     (the limit `name`, to `value`; with `override` also wider than the policy has it), `reset` (the breaker of the
-    counter `name`), or `begin` (the shared counters' epoch `name`). `key` is the row's key. `by` and `reason` are for
-    the record.
+    counter `name`); or, of counters that hosts share, `begin` (the epoch `name`) and `reopen` (what is closed because
+    some were lost; here that is only recorded). `key` is the row's key. `by` and `reason` are for the record.
     """
 
     what: str

@@ -123,7 +123,8 @@ class FenceMiddleware:
         scope = {**scope, "headers": [*facts.headers]}
         now = fence.clock()
         io = _Io(fence, receive, facts)
-        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send):
+        known = partial(_known, scope) if fence.plan.from_app is not None else None
+        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send, known):
             return
         try:
             routing = (self._router or self._start(scope)).begin(scope)
@@ -132,7 +133,6 @@ class FenceMiddleware:
             await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
-            known = partial(_known, scope) if fence.plan.from_app is not None else None
             passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return

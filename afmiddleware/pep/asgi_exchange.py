@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.fence import Fence
     from afmiddleware.pep.asgi import Sealed
+    from afmiddleware.pep.respond import RawHeaders
     from afmiddleware.plan import Admission
 
 _UNREAD = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -51,7 +52,7 @@ class Exchange:
             self.status = message["status"]
             if settling is not None:
                 settling.start(self.status, message.get("headers", ()))
-            extra = admitted(self._admission, self._fence.clock(), cross_origin=self._cross_origin)
+            extra = self._headers()
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
         last = kind in ("http.response.body", "http.response.pathsend") and not message.get("more_body", False)
         if settling is not None and kind in _UNREAD:
@@ -65,6 +66,10 @@ class Exchange:
         await self._send(message)
         if last:
             self.finish(End.OK)
+
+    def _headers(self) -> RawHeaders:
+        fence = self._fence
+        return admitted(self._admission, fence.clock(), cross_origin=self._cross_origin, prefix=fence.prefix)
 
     def finish(self, end: End) -> None:
         if self._done:

@@ -1,4 +1,4 @@
-"""What the fence serves itself: the log's public keys, a receipt with its proof, and the caller's budget.
+"""What the fence serves itself: public keys, receipts with their proof, the caller's budget, new sessions.
 
 Known here once, whatever the framework: an adapter asks `wanted`, finds out who asks with `caller`, and sends what
 `serve` answers. A receipt is shown to its owner and to operators; to anybody else it does not exist.
@@ -10,21 +10,26 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from afmiddleware.callers import identify
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
-from afmiddleware.flow import refused
-from afmiddleware.identity.address import anonymous
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
-from afmiddleware.pep.respond import refusal
+from afmiddleware.pep.minting import mint
+from afmiddleware.pep.passage import unrecorded
+from afmiddleware.pep.respond import instant, refusal
 from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
 from afmiddleware.receipts.canonical import parse
 from afmiddleware.receipts.checkpoint import jwk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from afmiddleware.effects import Flow
     from afmiddleware.fence import Fence
+    from afmiddleware.identity.app_user import AppUser
     from afmiddleware.identity.outcome import Identified
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.pep.respond import RawHeaders
@@ -34,9 +39,13 @@ Answer = tuple[int, "RawHeaders", bytes]
 OPERATOR: Final = "fence:operator"
 """The scope that makes a caller an operator: every receipt is shown to it."""
 
-_RECEIPT = re.compile(r"receipts/([0-9a-f]{64})")
+COUNTED: Final = "Refusals of callers without a good credential are counted together, not recorded one by one."
+SOON: Final = "No receipt has this decision yet; refusals of callers without a good credential are counted in a moment."
+_RECEIPT = re.compile(r"receipts/([0-9a-f]{64})", re.ASCII)
+_DECISION = re.compile(r"decisions/([0-9a-f]{32})", re.ASCII)
 _SEQ = re.compile(rb"seq=([1-9][0-9]{0,17})")
 _GOOD_FOR: Final = b"public, max-age=300"
+_PRIVATE: Final = b"private, no-store"
 
 
 def wanted(fence: Fence, path: str) -> bool:
@@ -44,21 +53,27 @@ def wanted(fence: Fence, path: str) -> bool:
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
-    return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None
+    if rest == "sessions":
+        return fence.plan.sessions is not None and fence.plan.sessions.mints
+    return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None or _DECISION.fullmatch(rest) is not None
 
 
-def caller(fence: Fence, facts: HttpFacts) -> Flow[Identified | None]:
-    """Who asks; nobody is asked for the keys, which are public."""
+def caller(
+    fence: Fence, facts: HttpFacts, known: Callable[[], AppUser | None] | None = None
+) -> Flow[Identified | None]:
+    """Who asks; nobody is asked for the keys, which are public. `known` asks whom the application has signed in."""
     if facts.path == f"{fence.prefix}keys":
         return None
-    return (yield from identify(fence.plan, facts, fence.clock()))
+    return (yield from identify(fence.plan, facts, fence.clock(), known))
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     """Answer a request for a path that is `wanted`. It reads the ledger, so it may block."""
-    if facts.method not in ("GET", "HEAD"):
+    minting = facts.path == f"{fence.prefix}sessions"
+    allowed = ("POST",) if minting else ("GET", "HEAD")
+    if facts.method not in allowed:
         status, headers, body = _problem(405, "Method Not Allowed")
-        return status, [*headers, (b"allow", b"GET, HEAD")], body
+        return status, [*headers, (b"allow", ", ".join(allowed).encode())], b"" if facts.method == "HEAD" else body
     try:
         status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
     except LedgerUnavailableError as error:
@@ -75,30 +90,68 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
-        return _refusal(fence, facts, "identity.invalid", "The credential is not good.")
-    if not isinstance(found, Ok) or found.actor.anonymous:
+        asked = unrecorded(fence, facts, found.code, "The credential is not good.")
+        return _refused(fence, facts, replace(asked, verdict=replace(asked.verdict, nonce=found.nonce)))
+    asking = found if isinstance(found, Ok) and not found.actor.anonymous else None
+    rest = facts.path[len(fence.prefix) :]
+    decision = _DECISION.fullmatch(rest)
+    if decision is not None:
+        return _decision(fence, facts, asking, decision.group(1))
+    if asking is None:
         return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
-    if facts.path == f"{fence.prefix}budget":
-        return _answer(b"application/json", budget_of(fence, found.actor, facts.peer), b"private, no-store")
-    return _receipt(fence, facts, found)
+    if rest == "sessions":
+        minted = mint(fence, asking)
+        if isinstance(minted, Refused):
+            return _refused(fence, facts, minted)
+        _, headers, body = _answer(b"application/json", minted, _PRIVATE)
+        return 201, headers, body
+    if rest == "budget":
+        return _answer(b"application/json", budget_of(fence, asking.actor, fence.plan.client(facts)), _PRIVATE)
+    leaf, query = _RECEIPT.fullmatch(rest), _SEQ.fullmatch(facts.query)
+    if leaf is None or (facts.query and query is None):
+        return _problem(404, "Not Found")
+    one = fence.receipts.by_leaf(bytes.fromhex(leaf.group(1)), int(query.group(1)) if query else 0)
+    if one is None or not _shown_to(fence, asking, one):
+        return _problem(404, "Not Found")
+    found_with = fence.receipts.decision(str(one.columns["decision"]))
+    return _proof(fence, [other for other in found_with if _owner(other) == _owner(one)] or [one])
 
 
-def _receipt(fence: Fence, facts: HttpFacts, found: Ok) -> Answer:
-    wanted_leaf = _RECEIPT.fullmatch(facts.path[len(fence.prefix) :])
-    query = _SEQ.fullmatch(facts.query)
-    if wanted_leaf is None or (facts.query and query is None):
+def _decision(fence: Fence, facts: HttpFacts, asking: Ok | None, decision: str) -> Answer:
+    """The receipts of a decision, to whom they belong; or that it has none because it was only counted."""
+    stored = fence.receipts.decision(decision)
+    if stored:
+        if asking is None:
+            return _refusal(fence, facts, "identity.required", "A decision's receipts are shown to their owner.")
+        shown = [one for one in stored if _shown_to(fence, asking, one)]
+        return _proof(fence, shown) if shown else _problem(404, "Not Found")
+    told: dict[str, object] = {"decision_id": decision}
+    counted = fence.receipts.counted(decision)
+    if counted:
+        window = parse(counted[0].receipt.body)
+        since, until = instant(window["since"]), instant(window["until"])
+        told |= {"recorded": "counted", "detail": COUNTED, "since": since, "until": until}
+        if asking is not None and OPERATOR in asking.actor.scopes:
+            told["aggregates"] = [{"seq": one.receipt.seq, "leaf": one.receipt.leaf.hex()} for one in counted]
+    elif fence.receipts.is_counted_soon(decision, fence.clock()):
+        told |= {"recorded": "soon", "detail": SOON}
+    elif asking is None:
+        return _refusal(fence, facts, "identity.required", "A decision's receipts are shown to their owner.")
+    else:
         return _problem(404, "Not Found")
-    one = fence.receipts.by_leaf(bytes.fromhex(wanted_leaf.group(1)), int(query.group(1)) if query else 0)
-    owner = fence.receipts.pseudonym(found.actor.id)
-    if one is None or not (OPERATOR in found.actor.scopes or _owner(one) == owner):
-        return _problem(404, "Not Found")
-    decision = str(one.columns["decision"])
-    shown = [other for other in fence.receipts.decision(decision) if _owner(other) == _owner(one)] or [one]
+    return _answer(b"application/json", json.dumps(told).encode(), _PRIVATE)
+
+
+def _shown_to(fence: Fence, asking: Ok, one: StoredReceipt) -> bool:
+    return OPERATOR in asking.actor.scopes or _owner(one) == fence.receipts.pseudonym(asking.actor.id)
+
+
+def _proof(fence: Fence, shown: list[StoredReceipt]) -> Answer:
     try:
         proof = fence.receipts.prove(shown)
     except ReceiptError:
         return _problem(404, "Not Found")
-    return _answer(b"application/json", to_json(proof), b"private, no-store")
+    return _answer(b"application/json", to_json(proof), _PRIVATE)
 
 
 def _owner(stored: StoredReceipt) -> str:
@@ -118,7 +171,8 @@ def _problem(status: int, title: str) -> Answer:
 
 
 def _refusal(fence: Fence, facts: HttpFacts, code: str, said: str, retry_after: int = 0) -> Answer:
-    verdict = refused(code, said, retry_after=retry_after)
-    now = fence.clock()
-    asked = Refused(id=fence.new_id(now), verdict=verdict, actor=anonymous(facts))
-    return refusal(asked, now, fence.vary, cross_origin=facts.first(b"origin") is not None)
+    return _refused(fence, facts, unrecorded(fence, facts, code, said, retry_after=retry_after))
+
+
+def _refused(fence: Fence, facts: HttpFacts, asked: Refused) -> Answer:
+    return refusal(asked, fence.clock(), fence.vary, cross_origin=facts.first(b"origin") is not None)

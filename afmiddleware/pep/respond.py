@@ -41,7 +41,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
 _OK = 200
 _EXPOSED = (
-    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, RateLimit, RateLimit-Policy, Retry-After, "
+    b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, Link, RateLimit, RateLimit-Policy, Retry-After, "
     b"WWW-Authenticate, DPoP-Nonce"
 )
 _REFUSED = -32000
@@ -228,15 +228,25 @@ def _error(told: Told, refused: Refused) -> RpcError:
     return RpcError(code, f"Dry run: {told.verdict.reason}", _preview(told, refused.dry, refused))
 
 
-def admitted(admission: Admission, now: int, *, cross_origin: bool) -> RawHeaders:
-    """The headers that an admitted response carries besides the handler's own."""
+def admitted(admission: Admission, now: int, *, cross_origin: bool, prefix: str = "") -> RawHeaders:
+    """The headers that an admitted response carries besides the handler's own.
+
+    `prefix` is where the fence serves receipts: a caller that may read its own there is told where it stands.
+    """
     headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
     if admission.receipt is not None:
         others = [other.receipt.leaf for other in admission.others if other.receipt is not None]
         headers.append((b"agent-receipt", receipt_field(admission.receipt, others)))
+        if prefix and not admission.actor.anonymous:
+            headers.append((b"link", receipt_link(prefix, admission.receipt)))
     if cross_origin:
         headers.append((b"access-control-expose-headers", _EXPOSED))
     return headers
+
+
+def receipt_link(prefix: str, receipt: ReceiptRef) -> bytes:
+    """`Link` (RFC 8288) to the proof of a receipt, where the fence serves it."""
+    return b'<%breceipts/%b?seq=%d>; rel="receipt"' % (prefix.encode(), receipt.leaf.hex().encode(), receipt.seq)
 
 
 def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:

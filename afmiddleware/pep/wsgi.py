@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.identity.app_user import AppUser
     from afmiddleware.model.http import HttpFacts, Target
+    from afmiddleware.pep.endpoints import Answer
     from afmiddleware.plan import Pass
 
 _NO_BODY: Final = frozenset({204, 304})
@@ -194,7 +195,8 @@ class Exchange:
             )
         if admission is not None:
             crossing = "HTTP_ORIGIN" in self.environ
-            headers = [*headers, *texts(admitted(admission, self.fence.clock(), cross_origin=crossing))]
+            own = admitted(admission, self.fence.clock(), cross_origin=crossing, prefix=self.fence.prefix)
+            headers = [*headers, *texts(own)]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 
     def check(self, status: int) -> None:
@@ -228,13 +230,20 @@ class Exchange:
 
     def served(self) -> Iterable[bytes] | None:
         """Answer a request for one of the fence's own paths, `None` for any other."""
+        own = self.own()
+        if own is None:
+            return None
+        status, headers, content = own
+        self._start(status_line(status), texts(headers))
+        return [content]
+
+    def own(self, known: Callable[[], AppUser | None] | None = None) -> Answer | None:
+        """The answer of one of the fence's own endpoints, `None` for any other request."""
         fence, facts = self.fence, self.facts
         if not wanted(fence, facts.path):
             return None
-        found = run(caller(fence, facts), _Io(fence, self.body or self._look()))
-        status, headers, content = serve(fence, facts, found)
-        self._start(status_line(status), texts(headers))
-        return [content]
+        found = run(caller(fence, facts, known), _Io(fence, self.body or self._look()))
+        return serve(fence, facts, found)
 
     def cut_off(self, _error: ClientGoneError) -> Iterable[bytes]:
         """Answer whoever is no longer there: WSGI has no other way to end a request."""

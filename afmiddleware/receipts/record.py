@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from afmiddleware.model.outcome import Outcome
     from afmiddleware.model.receipt import Value
 
+WINDOW: Final = 10_000_000
+"""Of how many microseconds one aggregate counts the refusals that have no receipt of their own."""
+
 _NONE: Final[Mapping[str, str | None]] = MappingProxyType({})
+_DECISION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_TIME: Final = 14
+_DOUBT: Final = 3600 * 1_000_000
 
 
 def outcome(  # noqa: PLR0913 (one argument a member)
@@ -128,8 +135,42 @@ def policy_change(owner: str, old: tuple[str, str], new: InForce) -> Draft:
     return Draft("policy", owner, body, {"by": new.by or None})
 
 
-def aggregate(owner: str, since: int, until: int, counts: Mapping[tuple[str, str], int]) -> Draft:
-    """How many requests of unproven callers were refused between two times, by reason code and route."""
-    listed: list[Value] = [{"code": code, "route": route, "n": n} for (code, route), n in sorted(counts.items())]
-    body: dict[str, Value] = {"since": since, "until": until, "counts": listed}
-    return Draft("aggregate", owner, body, _NONE)
+def window_of(decision: str, now: int) -> int:
+    """The beginning of the window that a decision without a receipt of its own is counted in, in microseconds.
+
+    A decision's id begins with its time; for any other id, and for a time that is not about `now`, `now` decides.
+    """
+    at = decided_at(decision)
+    return (at if abs(at - now) < _DOUBT else now) // WINDOW * WINDOW
+
+
+def decided_at(decision: str) -> int:
+    """When a decision was made, in microseconds since the epoch, by its id; 0 for an id that does not tell."""
+    return int(decision[:_TIME], 16) if _DECISION.fullmatch(decision) else 0
+
+
+def counted_as(decision: str) -> str:
+    """The id of the aggregates in which a decision is counted when it has no receipt; empty when the id has no time."""
+    at = decided_at(decision)
+    return _counted(at // WINDOW * WINDOW) if at else ""
+
+
+def aggregates(owner: str, counts: Mapping[tuple[int, str, str], int]) -> list[Draft]:
+    """How many requests of unproven callers were refused, by reason code and route: one record for each window."""
+    drafts = []
+    for window in sorted({window for window, _, _ in counts}):
+        listed: list[Value] = [
+            {"code": code, "route": route, "n": n} for (at, code, route), n in sorted(counts.items()) if at == window
+        ]
+        body: dict[str, Value] = {
+            "id": _counted(window),
+            "since": window,
+            "until": window + WINDOW,
+            "counts": listed,
+        }
+        drafts.append(Draft("aggregate", owner, body, _NONE))
+    return drafts
+
+
+def _counted(window: int) -> str:
+    return f"counted:{window:0{_TIME}x}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_EVERY: Final = 1000
 _SHOWN: Final = 80
-_EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4}
+_EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4, "unauthenticated": 5}
 _AUTHENTICITY: Final = frozenset({"mac", "checkpoint", "signer"})
 _COMPLETENESS: Final = frozenset({"seq", "anchor", "head", "owner"})
 _NOT_INTEGRITY: Final = _AUTHENTICITY | _COMPLETENESS
@@ -44,7 +44,8 @@ class StoredReceipt(msgspec.Struct, frozen=True, gc=False):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found.
 
-    `status` is `whole`, `tampered` or `unanchored`. `seq` is the first bad sequence number (0 when there is none),
+    `status` is `whole`, `tampered`, `unanchored`, or `unauthenticated` where neither the log's key nor a public key
+    that is known was at hand. `seq` is the first bad sequence number (0 when there is none),
     `code` the stable name of what is wrong with it and `reason` a sentence. `open` counts intents without an outcome,
     which is no fault: their money is still counted. `signed` is how many receipts
     the last signed checkpoint covers, `evidence` two checkpoints that contradict each other.
@@ -65,7 +66,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """0 whole, 3 tampered, 4 whole as far as can be told, but nothing anchors the tail."""
+        """0 whole, 3 tampered, 4 nothing anchors the tail, 5 nothing tells who wrote it; those two may be whole."""
         return _EXIT[self.status]
 
     def lines(self) -> list[str]:
@@ -169,6 +170,7 @@ class _Check:
         self.size = 0
         self._seals = SealCheck(head.log, seals, had) if seals is not None else None
         self._signed = 0
+        self._known = seals is not None and bool(seals.trusted)
         self._had = {one.seq: one for one in had}
         self._reach = max([one.seq for one in had], default=0)
         self._foreign = any(one.log != head.log for one in had)
@@ -243,11 +245,15 @@ class _Check:
     def report(self, fault: _FaultError | None, evidence: tuple[str, ...] = ()) -> Report:
         """What was found."""
         kept = "ok" if self._keys is not None else "not checked: the key is not at hand"
+        if self._keys is None and self._known and self._signed == self.size:
+            kept = "ok, signed by a key you know"
         if fault is None:
             reach = max(self._anchor.size if self._anchor is not None else 0, self._reach)
             status, completeness = "whole", f"ok, anchored up to receipt {reach}"
             if not reach:
                 status, completeness = "unanchored", "tail unanchored: without an anchor a cut tail cannot be told"
+            if not kept.startswith("ok"):
+                status = "unauthenticated"
             return Report(
                 status=status,
                 log=self._head.log,

@@ -39,7 +39,8 @@ KEY: Final = "_afmiddleware_exchange"
 _SUCCESS: Final = range(200, 300)
 _FAILURE: Final = 500
 _NOT_ALLOWED: Final = 405
-_EXPOSE: Final = "access-control-expose-headers"
+_LISTS: Final = ("access-control-expose-headers", "link")
+"""Headers of ours that the project may have set too: both hold."""
 
 
 class Judged:
@@ -173,7 +174,7 @@ class Exchange:
         """A refusal as Django's own response, so that the project's CORS layer dresses it."""
         crossing = cross_origin(self.facts)
         status, headers, content = refusal(refused, self.fence.clock(), self.fence.vary, cross_origin=crossing)
-        return HttpResponse(b"" if self.request.method == "HEAD" else content, status=status, headers=_texts(headers))
+        return HttpResponse(b"" if self.request.method == "HEAD" else content, status=status, headers=texts(headers))
 
     def answer(self, response: HttpResponseBase, *, watched: bool) -> HttpResponseBase:
         """The way back: the headers of an admitted action, and its end. `watched` when unknown layers are inside."""
@@ -187,8 +188,9 @@ class Exchange:
         if settling is not None:
             settling.start(response.status_code, [(name.encode(), value.encode()) for name, value in response.items()])
         crossing = cross_origin(self.facts)
-        for name, value in _texts(admitted(admission, self.fence.clock(), cross_origin=crossing)).items():
-            stands = response.headers.get(name) if name == _EXPOSE else None
+        own = admitted(admission, self.fence.clock(), cross_origin=crossing, prefix=self.fence.prefix)
+        for name, value in texts(own).items():
+            stands = response.headers.get(name) if name in _LISTS else None
             response.headers[name] = f"{stands}, {value}" if stands else value
         if response.streaming:
             follow(response, self)
@@ -291,7 +293,7 @@ def _with_method(facts: HttpFacts, method: str) -> HttpFacts:
     )
 
 
-def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers as Django keeps them: one line a name."""
     found: dict[str, str] = {}
     for name, value in headers:

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.core.exceptions import BadRequest, ImproperlyConfigured
+from django.http import HttpResponse
 
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.extractors import acall, call
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
+from afmiddleware.pep.asgi_endpoints import aserve
+from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import unusable
 from afmiddleware_django.audit import APP, app_config
 from afmiddleware_django.body import HeldBody, Source, Spooled, lost, too_early
-from afmiddleware_django.exchange import KEY, Exchange
+from afmiddleware_django.exchange import KEY, Exchange, texts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
     from afmiddleware.effects import AsyncIo, Flow, Io
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.model.http import HttpFacts
+    from afmiddleware.pep.endpoints import Answer
 
 Arguments = tuple[object, ...]
 _NOT_UTF8 = re.compile(r"%[89A-F][0-9A-F]")
@@ -68,6 +72,9 @@ class FenceMiddleware:
         if self._async:
             return self._acall(request)
         exchange = self._begin(request)
+        if wanted(self.fence, exchange.facts.path):
+            found = run(caller(self.fence, exchange.facts), _Io(self.fence, exchange))
+            return _own(serve(self.fence, exchange.facts, found))
         refused = self._unfit(exchange) or self._ambiguous(exchange)
         if refused is not None:
             return refused
@@ -84,6 +91,8 @@ class FenceMiddleware:
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         exchange = self._begin(request)
+        if wanted(self.fence, exchange.facts.path):
+            return _own(await aserve(self.fence, exchange.facts, _AsyncIo(self.fence, exchange)))
         refused = self._ambiguous(exchange)
         if refused is not None:
             return refused
@@ -318,6 +327,12 @@ def _path_of(request: HttpRequest) -> str:
     if "%" not in path or "RAW_URI" in meta or "REQUEST_URI" in meta or _NOT_UTF8.search(path) is None:
         return path
     return f"{path}\ufffd"
+
+
+def _own(answer: Answer) -> HttpResponse:
+    """What the fence serves itself, as Django's own response. Who the project has signed in is not known here yet."""
+    status, headers, content = answer
+    return HttpResponse(content, status=status, headers=texts(headers))
 
 
 def _take(exchange: Exchange, cap: int) -> bytes:

@@ -60,6 +60,8 @@ class FencedApp:
             answer: Iterable[bytes] = self.inner(environ, start_response)
             return answer
         exchange = FlaskExchange(fence, environ, start_response, layered=self._layered and not fence.plan.observe)
+        if (served := exchange.served()) is not None:
+            return served
         if exchange.layered:
             # Nobody but Flask may see an ambiguous request before its hook refuses it.
             passage = exchange.decide(lambda: None)
@@ -92,6 +94,10 @@ class FencedApp:
             return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
+        own = exchange.own(known)
+        if own is not None:
+            status, headers, content = own
+            return self.app.response_class(content, status, texts(headers))
         target: Target | None = None
 
         def resolve() -> Target | None:

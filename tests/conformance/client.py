@@ -22,5 +22,5 @@ async def send(client: httpx.AsyncClient, scene: Scene, request: dict[str, Any])
     seen = seen_of(answer.status_code, answer.headers.raw, b"")
     for name in ("code", "rule", "limit"):
         setattr(seen, name, told.get(name, ""))
-    seen.told = told
-    return seen
+    seen.told, seen.content = told, answer.content
+    return scene.note(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import secrets
@@ -21,6 +22,7 @@ from afmiddleware.identity.api_keys import new_key
 from afmiddleware.ledger.base import Filter
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model import Actor
+from afmiddleware.receipts import standalone
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
 
@@ -48,6 +50,7 @@ class Seen(msgspec.Struct, kw_only=True):
     wait: bool = False
     headers: dict[str, str] = {}
     told: dict[str, Any] = {}
+    content: bytes = b""
 
 
 @cache
@@ -108,12 +111,14 @@ class Scene:
             "anon": [],
             "key": [("authorization", f"Bearer {text}")],
             "agent": [("authorization", f"Bearer {issuer.mint(sub='agent', scope='pay')}")],
+            "operator": [("authorization", f"Bearer {issuer.mint(sub='ops', scope='fence:operator')}")],
             "other-agent": [("authorization", f"Bearer {issuer.mint(sub='other', scope='pay')}")],
             "agent-without-scope": [("authorization", f"Bearer {issuer.mint(sub='agent')}")],
             "forged": [("authorization", f"Bearer {text[:-1]}{'0' if text[-1] != '0' else '1'}")],
             "expired": [("authorization", f"Bearer {issuer.mint(sub='agent', iat=past, exp=past + 60)}")],
             "both": [("authorization", f"Bearer {text}"), ("authorization", "Bearer other")],
         }
+        self._last = {"receipt": "", "decision": ""}
         self._actors = {
             "key": "key:shop-key",
             "agent": f"jwt:{issuer.issuer}|agent",
@@ -125,6 +130,8 @@ class Scene:
         """Method, path, query, headers and body of a request of the data, at the time it is sent."""
         self.clock.advance(request.get("after", 0))
         method, target = request["request"]
+        for name, value in self._last.items():
+            target = target.replace(f"<{name}>", value)
         path, _, query = target.partition("?")
         body: Any = request.get("body")
         content = b"x" * request["large"] if "large" in request else b""
@@ -144,8 +151,33 @@ class Scene:
         headers += [(name, value) for name, value in request.get("headers", [])]
         return method, path, query, headers, content
 
+    def note(self, seen: Seen) -> Seen:
+        """Remember what a later request may ask for: where a receipt stands, and the last decision."""
+        link = re.fullmatch(r'<(.*)>; rel="receipt"', seen.headers.get("link", ""))
+        if link is not None:
+            self._last["receipt"] = link.group(1)
+        self._last["decision"] = seen.told.get("decision_id", self._last["decision"])
+        return seen
+
+    def _check_proof(self, expect: dict[str, Any], seen: Seen) -> None:
+        """What the fence has proven is what a stranger finds with the public key alone."""
+        if "proof" in expect:
+            keys = [key.public for key in self.fence.ledger.signing_keys()]
+            assert standalone.verify(io.BytesIO(seen.content), keys)["receipts"] > 0
+            bodies = [json.loads(one["body"]) for one in json.loads(seen.content)["receipts"]]
+            # An outcome is written behind the answer, so it may be there or not.
+            assert bodies[0]["kind"] == expect["proof"]
+            assert {body["id"] for body in bodies} == {bodies[0]["id"]}
+        for name, pattern in expect.get("says", {}).items():
+            found = json.loads(seen.content).get(name)
+            assert (found is None) if pattern is None else re.fullmatch(pattern, json.dumps(found)), (
+                name,
+                seen.content,
+            )
+
     def check(self, case: Case, seen: Seen) -> None:  # noqa: C901 (one question a member)
         """Compare what was seen and what is in the ledger with what the case expects."""
+        self._check_proof(case.expect, seen)
         expect = case.expect
         assert seen.status == expect["status"], seen
         for name in ("code", "rule", "limit"):

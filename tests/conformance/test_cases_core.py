@@ -16,6 +16,7 @@ from afmiddleware.extractors import call
 from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
+from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.respond import admitted, refusal
 from afmiddleware.pep.settle import Settling
 from afmiddleware.plan import Admission, Refused
@@ -52,6 +53,10 @@ def resolve(scene: Scene, method: str, path: str) -> Target | None:
 
 
 def send(scene: Scene, request: dict[str, Any]) -> Seen:
+    return scene.note(_send(scene, request))
+
+
+def _send(scene: Scene, request: dict[str, Any]) -> Seen:
     method, path, query, headers, body = scene.parts(request)
     facts = HttpFacts(
         method=method,
@@ -63,6 +68,8 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
     )
     fence = scene.fence
     now = scene.clock()
+    if wanted(fence, facts.path):
+        return seen_of(*serve(fence, facts, run(caller(fence, facts), Io(scene, body))))
     flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id(now))
     passage = run(flow, Io(scene, body))
     if isinstance(passage, Refused):
@@ -76,7 +83,7 @@ def send(scene: Scene, request: dict[str, Any]) -> Seen:
             settling.feed(bytes([byte]))
         for admission, outcome in settling.outcomes(End.OK):
             fence.conclude(admission, outcome)
-        return seen_of(status, admitted(passage, now, cross_origin=False), b"")
+        return seen_of(status, admitted(passage, now, cross_origin=False, prefix=fence.prefix), b"")
     if passage.target is not None:
         return Seen(status=request.get("answer", 200))
     # What a plain router answers by itself.
@@ -96,6 +103,7 @@ def seen_of(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> See
         wait=fields.get("retry-after", "").isdigit(),
         headers=fields,
         told=told,
+        content=body,
     )
 
 

@@ -85,5 +85,5 @@ def send(app: Any, scene: Scene, request: dict[str, Any]) -> Seen:
     seen = seen_of(status, raw, b"")
     for name in ("code", "rule", "limit"):
         setattr(seen, name, told.get(name, ""))
-    seen.told = told
-    return seen
+    seen.told, seen.content = told, content
+    return scene.note(seen)

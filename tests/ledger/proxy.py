@@ -1,4 +1,4 @@
-"""A network between a ledger and PostgreSQL that breaks when a test wants it to."""
+"""A network between a ledger and its server that breaks when a test wants it to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 class Proxy:
     """Passes bytes on until `cut` is `sent` (a COMMIT comes from the client) or `done` (its answer comes back).
 
-    Then the connection ends on both sides before those bytes are passed on, once.
+    Then the connection ends on both sides before those bytes are passed on, once. With another `mark` than PostgreSQL's
+    the answer is whatever comes after the request that holds it.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, mark: bytes = b"") -> None:
+        self._mark = mark
+        self._due = False
         parts = urlsplit(upstream)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +45,11 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, when: str, pair: tuple[socket.socket, ...]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if self.cut == when and b"COMMIT\0" in data:
+                asked = (self._mark or b"COMMIT\0") in data
+                if self._mark and when == "sent":
+                    self._due = self._due or (asked and self.cut == "done")
+                if self.cut == when and (self._due if self._mark and when == "done" else asked):
+                    self._due = False
                     self.cut = ""
                     self.cuts += 1
                     break

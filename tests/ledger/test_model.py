@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from afmiddleware.ledger.base import Ledger
 from tests.ledger.conftest import sqlite
-from tests.ledger.servers import postgres, schema
+from tests.ledger.servers import postgres, rates, schema, shared
 from tests.properties.test_limits import Limits
 
 
@@ -46,7 +46,17 @@ class OnPostgres(Stored):
         return ledger
 
 
+class OnRedis(Stored):
+    def opened(self) -> Ledger:
+        folder = self.stack.enter_context(tempfile.TemporaryDirectory())
+        ledger = sqlite(Path(folder), self.clock, rates=rates(self.stack.enter_context(shared()), self.clock))
+        self.stack.callback(ledger.close)
+        return ledger
+
+
 OnSqlite.TestCase.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
 OnPostgres.TestCase.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+OnRedis.TestCase.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
 TestSqlite = OnSqlite.TestCase
 TestPostgres = pytest.mark.service("postgresql")(OnPostgres.TestCase)
+TestRedis = pytest.mark.service("redis")(OnRedis.TestCase)

@@ -93,6 +93,22 @@ def test_a_key_is_made_with_a_new_log_and_never_over_an_old_one(tmp_path: Path) 
     opened(tmp_path).close()
 
 
+def test_its_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        ledger = opened(tmp_path)
+        admit(ledger, "d1")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        assert {"fence.db", "fence.db-wal", "fence.db-shm", "fence.db.lock"} <= modes.keys()
+        assert set(modes.values()) == {0o600}
+        ledger.close()
+        (tmp_path / "fence.db").chmod(0o640)
+        opened(tmp_path).close()
+        assert (tmp_path / "fence.db").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
 def test_tables_of_a_newer_release_are_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with sqlite3.connect(tmp_path / "fence.db") as database:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from contextlib import closing
 
 import pytest
 
+from afmiddleware.fence import Fence, system_clock
+from afmiddleware.model import Draft, Entry, Verdict
 from afmiddleware.receipts.merkle import Frontier, extend
+from afmiddleware.testing import FrozenClock
 from tests.unit.cli.conftest import POLICY, SECRET, acted, written
 
 ANCHORED = "receipts:\n  anchor: {file: far/anchor.json, every: 1s}\n"
@@ -83,6 +87,44 @@ def test_one_receipt_and_one_decision_can_be_shown(afm, log):
         both = afm("receipts", "show", name, "--policy", log, "--json").json
         assert [one["kind"] for one in both] == ["intent", "outcome"]
         assert both[1]["ref"] == intent["leaf"]
+
+
+def test_a_receipt_is_shown_as_a_person_reads_it(afm, log):
+    decided, ended = (afm("receipts", "show", one["seq"], "--policy", log).out for one in listed(afm, log)[:2])
+    if "outcome" in decided.splitlines()[0]:
+        decided, ended = ended, decided
+    lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in decided.splitlines()}
+    assert lines["verdict"] == "allowed"
+    assert lines["why"].endswith("(policy.allowed)")
+    assert lines["rule"] == "allow[1]"
+    assert lines["action"].startswith("payments.pay.live, 12.50 USD")
+    assert lines["charged"] == "daily 12.50 USD"
+    assert lines["actor"].endswith(", token")
+    assert re.match(r"receipt \d+, 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z: intent", decided)
+    refused = listed(afm, log, "--kind", "refusal")[0]
+    assert "The amount" in afm("receipts", "show", refused["seq"], "--policy", log).out or refused["limit"] == "daily"
+
+
+def test_a_decision_that_was_only_counted_says_in_which_record(afm, tmp_path):
+    policy = written(tmp_path)
+    clock = FrozenClock()
+    with closing(Fence.from_file(policy, env={}, clock=clock)) as fence:
+        decision = fence.new_id(clock())
+        verdict = Verdict(authorized=False, code="identity.required")
+        draft = Draft("refusal", "anonymous", {"id": decision})
+        item = Entry(
+            id=decision, owner="anonymous", verdict=verdict, record=lambda _: draft, quiet=True, counted="GET /a"
+        )
+        fence.commit(item)
+    ran = afm("receipts", "show", decision, "--policy", policy)
+    assert ran.code == 0
+    assert "counted together, in aggregate record 1\n" in ran.out
+    assert "1  identity.required  GET /a" in ran.out
+    assert afm("receipts", "show", decision, "--policy", policy, "--json").json[0]["kind"] == "aggregate"
+    other = afm("receipts", "show", fence.new_id(clock() + 90_000_000), "--policy", policy)
+    assert (other.code, other.out) == (1, "")
+    fresh = afm("receipts", "show", fence.new_id(system_clock()), "--policy", policy)
+    assert (fresh.code, "look again" in fresh.err) == (1, True)
 
 
 @pytest.mark.parametrize("which", ["0", "7", "999999999999999", "f" * 32, "²", "", "' OR 1=1 --"])
@@ -179,6 +221,12 @@ def test_a_tail_without_an_anchor_is_not_called_whole(afm, tmp_path):
     acted(policy, "1 USD")
     ran = afm("receipts", "verify", "--policy", policy)
     assert (ran.code, ran.out.split(":")[0]) == (4, "unanchored")
+    assert "--anchor none" in ran.err
+    accepted = afm("receipts", "verify", "--policy", policy, "--anchor", "none")
+    assert accepted.code == 0
+    assert "completeness  not checked (no anchor)" in accepted.out
+    changed(policy, "UPDATE receipt SET mac = zeroblob(32) WHERE seq = ?", 1)
+    assert afm("receipts", "verify", "--policy", policy, "--anchor", "none").code == 3
 
 
 def test_an_older_anchor_can_be_named(afm, log):
@@ -258,7 +306,17 @@ def test_an_anchor_that_is_named_and_missing_is_unreadable(afm, log):
 def test_without_the_key_authenticity_is_said_to_be_unchecked(afm, log):
     (log.parent / "fence.db.key").unlink()
     ran = afm("receipts", "verify", "--policy", log, "--json")
-    assert (ran.code, ran.json["authenticity"]) == (0, "not checked: the key is not at hand")
+    assert (ran.code, ran.json["status"]) == (5, "unauthenticated")
+    assert (ran.json["authenticity"], ran.json["integrity"]) == ("not checked: the key is not at hand", "ok")
+    assert "--public-key" in afm("receipts", "verify", "--policy", log).err
+
+
+def test_a_public_key_that_is_known_stands_in_for_the_key(afm, log):
+    public = afm("keys", "public", "--policy", log).out
+    (log.parent / "shop.key").write_text(public)
+    (log.parent / "fence.db.key").unlink()
+    ran = afm("receipts", "verify", "--policy", log, "--json", "--public-key", log.parent / "shop.key")
+    assert (ran.code, ran.json["authenticity"]) == (0, "ok, signed by a key you know")
 
 
 def test_reading_changes_nothing(afm, log):

@@ -15,9 +15,6 @@ ISSUER = "issuer: 'https://a.example', audience: a, algorithms: [ES256], discove
 KEYS = {
     "approvals": '{finance: {approvers: ["role:finance"], required: 1, expires: 1h}}',
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
-    "identity.proxy.trusted_proxies": "[10.0.0.0/8]",
-    "identity.proxy.header": "x-forwarded-for",
-    "identity.proxy.max_hops": "3",
     "identity.limits": "{authorization_bytes: 8192}",
     "identity.on_invalid": "reject",
     "identity.challenge": "{realm: api, resource_metadata: auto}",
@@ -27,11 +24,7 @@ KEYS = {
     "identity.api_keys.pepper_env": "AF_PEPPER",
     "identity.api_keys.cache_s": "5",
     "identity.api_keys.tier": "token",
-    "identity.introspection": "{endpoint: 'https://as.example.com/introspect'}",
-    "identity.web_bot_auth": "{mode: observe, trust: allowlist}",
-    "identity.client_cert": "{source: rfc9440}",
     "identity.anonymous": "{ipv4_prefix: 32}",
-    "identity.sessions": "{sources: [claim, minted]}",
     "identity.agent_detection": "{user_agents: builtin}",
     "rules.deny.*.applies_to": "agents",
     "rules.require_approval.*.applies_to": "agents",
@@ -95,8 +88,8 @@ def test_the_table_holds_every_such_key():
             "receipts.payload: full is not supported yet by this version; use none, hash or fields",
         ),
         (
-            "identity: {proxy: {mode: server}}",
-            "identity.proxy.mode: server is not supported yet by this version; use direct",
+            "identity: {public_origins: ['https://a.example'], web_bot_auth: {trust: open, agents: [{origin: 'https://b'}]}}",
+            "identity.web_bot_auth.trust: open is not supported yet by this version; use allowlist",
         ),
     ],
 )
