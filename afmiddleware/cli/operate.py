@@ -18,7 +18,7 @@ from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.identity.address import block_key
 from afmiddleware.ledger.open import open_for_changes, open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
-from afmiddleware.limits.charge import amount_text
+from afmiddleware.limits.charge import amount_text, cap_text
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
@@ -64,10 +64,10 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
         {
             "limit": one.limit.name,
             "per": one.limit.per,
-            "cap": amount_text(one.limit, one.limit.cap),
+            "cap": cap_text(one.limit),
             "used": amount_text(one.limit, one.used),
             "held": amount_text(one.limit, one.held),
-            "remaining": amount_text(one.limit, one.remaining),
+            "remaining": "" if one.limit.claim else amount_text(one.limit, one.remaining),
             "resets_at": _time(one.resets_at),
             "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
         }
@@ -94,7 +94,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
     """List the limits of the policy."""
     config, _ = policy_at(policy)
     told = [
-        {"limit": one.name, "per": one.per, "cap": amount_text(one, one.cap), "window": one.window.kind}
+        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": one.window.kind}
         for one in limits_of(config)
     ]
     if as_json:

@@ -152,6 +152,11 @@ def amount_text(limit: Limit, amount: int) -> str:
     return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
 
 
+def cap_text(limit: Limit) -> str:
+    """The cap of a limit, or the claim that says it."""
+    return f"claim {limit.claim}" if limit.claim else amount_text(limit, limit.cap)
+
+
 def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
     kind, seconds = limit.window.kind, limit.window.seconds
     window = _SPOKEN.get(kind) or (f"in {seconds} s" if seconds else f"this {kind}")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.capability import pattern_regex
+from afmiddleware.limits.claimed import with_claim
 from afmiddleware.limits.keys import row_key
 from afmiddleware.limits.strangers import widened
 from afmiddleware.model.limit import Charge, Limit, Overlay, Unit
@@ -32,6 +33,7 @@ class Limits:
     def __init__(self, limits: Sequence[Limit], overlays: Sequence[Overlay] = ()) -> None:
         limits = [replace(one, named=True) if _NAMED.intersection(one.per.split("+")) else one for one in limits]
         self._limits = {limit.name: limit for limit in limits}
+        self._claims = any(limit.claim for limit in limits)
         self.named = any(limit.named for limit in limits)
         self._overlays = tuple(overlays)
         self._own: dict[str, Mapping[str, Limit]] = {}
@@ -88,7 +90,7 @@ class Limits:
             Charge(
                 limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), minor
             )
-            for limit in matching
+            for limit in ([with_claim(one, actor) for one in matching] if self._claims else matching)
             if limit.currency == currency
         ]
         if matching and not charged:

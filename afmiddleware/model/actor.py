@@ -12,7 +12,8 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>`,
     `app:<user>` or `local:<name>`. `proof` is `none`, `bearer`, `possession` or `session`.
-    `credential` is the public id of the credential.
+    `credential` is the public id of the credential. `caps` are what its issuer says it may spend, by the names of
+    claims, as texts.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     session: str = ""
     credential: str = ""
     depth: int = 0
+    caps: tuple[tuple[str, str], ...] = ()
 
     @property
     def anonymous(self) -> bool:

@@ -55,8 +55,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     spreads over its window, where `cap` is how many may come at once. `admitted` means that a rate counts only what was
     admitted. A spend with `on_exceed` does not only refuse: `alert` flags and lets pass, `trip` opens a circuit
     breaker, which lets one probe through after `half_open` seconds (0: only a reset closes it) and, with `stops_free`,
-    not even passes what costs nothing. `named` says that it counts by what a caller may choose anew each time, and
-    `wide` that it is a block of addresses that is counted.
+    not even passes what costs nothing. With a `claim` each caller has the cap that this claim of its token says, in
+    minor units where `minor` is set, and never more than `cap`. `named` says that it counts by what a caller may choose
+    anew each time, and `wide` that it is a block of addresses that is counted.
     """
 
     name: str
@@ -74,6 +75,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     on_exceed: str = ""
     half_open: int = 0
     stops_free: bool = False
+    claim: str = ""
+    minor: bool = False
     named: bool = False
     wide: bool = False
 
