@@ -27,6 +27,7 @@ from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
 from afmiddleware.ledger.open import open_for_fence
+from afmiddleware.ledger.steady import HostClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
@@ -53,6 +54,11 @@ _log = logging.getLogger("afmiddleware")
 def system_clock() -> int:
     """The host's clock in microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+def _believed(clock: Callable[[], int]) -> Callable[[], int]:
+    """The clock that the ledger counts by: that of the host only while it can be believed."""
+    return HostClock(clock) if clock is system_clock else clock
 
 
 def new_id(now: int) -> str:
@@ -92,7 +98,7 @@ class Fence:
         self._listing = Listing()
         self.vary = fields_read(config.identity)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
+        self.ledger = ledger or open_for_fence(config, base, _believed(clock), undo, signer)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
         self.prefix = config.endpoints.prefix.removesuffix("/") + "/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,22 @@ class Steady:
             f"{BELIEVED // 1_000_000} s",
             retry_after=max(left // 1_000_000, 1),
         )
+
+
+class HostClock:
+    """This host's clock, in microseconds since the epoch. Raises `LedgerUnavailableError` while it is not believed."""
+
+    def __init__(self, wall: Callable[[], int], steady: Callable[[], int] | None = None) -> None:
+        self._wall = wall
+        self._steady = Steady("this host", steady)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        """The time now."""
+        with self._lock:
+            now = self._wall()
+            self._steady.check(now)
+        return now
 
 
 def _since_boot() -> int:
