@@ -13,46 +13,30 @@ from msgspec.structs import replace
 
 from afmiddleware.callers import check_body
 from afmiddleware.effects import Call, Commit, Flow, ReadBody
+from afmiddleware.entries import entry_of, unrecorded
 from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.grammar.capability import check_capability
+from afmiddleware.lanes import Lane
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
 from afmiddleware.mapping.extract import MAX_TEXT, refuse, text_of
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
-from afmiddleware.mapping.references import refund_of, refunded_in
+from afmiddleware.mapping.references import refunded_in
 from afmiddleware.model.action import ActionEvent
-from afmiddleware.model.codes import (
-    AMOUNT_UNRESOLVABLE,
-    POLICY_ALLOWED,
-    REQUEST_AMBIGUOUS,
-    REQUEST_BATCH_REFUSED,
-)
-from afmiddleware.model.entry import Entry, Held
+from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, POLICY_ALLOWED, REQUEST_AMBIGUOUS, REQUEST_BATCH_REFUSED
+from afmiddleware.model.entry import Held
 from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import (
-    Admission,
-    Asked,
-    DryRun,
-    Pass,
-    Plan,
-    Refused,
-    Reply,
-    Told,
-    decision_draft,
-    owner_of,
-    rates_of,
-    unjudged,
-    unrecorded,
-)
+from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, Reply, Told, unjudged
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.model.entry import Entry
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.model.limit import Charge
 
-Decide = Callable[[Plan, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
+Decide = Callable[[Plan, Lane, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
 
 _TEXTS: Final = ("resource", "recipient", "category", "network", "refunds")
 MAX_ACTS: Final = 1000
@@ -100,13 +84,21 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
     if key and unproven is None:
         asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
-        (act, *decide(plan, asked, act.event, verdict)) for act in found.acts
+        (act, *decide(plan, _lane(plan, asked, act.event.capability), asked, act.event, verdict)) for act in found.acts
     ]
     if not judged:
         judged = [(None, verdict or Verdict(authorized=False, code=AMOUNT_UNRESOLVABLE, reason=_NOTHING), ())]
     asks = [_asked(asked, act, place) for place, (act, _, _) in enumerate(judged)]
     entries = [
-        _entry(plan, ask, act, verdict, spends, binding)
+        entry_of(
+            plan,
+            _lane(plan, ask, ask.capability),
+            ask,
+            act.event if act is not None else None,
+            verdict,
+            spends,
+            binding=binding,
+        )
         for ask, (act, verdict, spends) in zip(asks, judged, strict=True)
     ]
     held = yield from _commit(_one_crowd(entries), asked)
@@ -192,6 +184,10 @@ def _unreadable(error: MappingError, capability: str) -> Verdict:
     return Verdict(authorized=False, code=error.code, reason=error.detail, capability=capability)
 
 
+def _lane(plan: Plan, asked: Asked, capability: str) -> Lane:
+    return plan.lanes.of(plan, asked.route, capability, asked.actor)
+
+
 def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
     """Who asks for one of the actions. Ids beside the first follow from it, each as hard to guess."""
     capability = act.event.capability if act is not None else asked.capability
@@ -199,40 +195,6 @@ def _asked(asked: Asked, act: Act | None, place: int) -> Asked:
         return replace(asked, capability=capability)
     random = sha256(f"{asked.id}:{place}".encode("ascii")).hexdigest()
     return replace(asked, capability=capability, id=asked.id[:14] + random[: len(asked.id) - 14])
-
-
-def _entry(  # noqa: PLR0913 (what the entry is made of)
-    plan: Plan,
-    asked: Asked,
-    act: Act | None,
-    verdict: Verdict,
-    spends: tuple[Charge, ...],
-    binding: Binding,
-) -> Entry:
-    event, actor = act.event if act is not None else None, asked.actor
-    rates = rates_of(plan, asked, event)
-    return Entry(
-        id=asked.id,
-        owner=owner_of(actor),
-        verdict=verdict,
-        record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
-        rates=rates,
-        spends=spends,
-        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
-        guarded=plan.limits.guarded,
-        claim=asked.claim,
-        on_unknown=binding.on_unknown,
-        on_expiry=binding.on_expiry,
-        money=event.amount if event is not None and event.refunds is None else None,
-        refund=refund_of(event, binding.refunds),
-        capability=asked.capability,
-        quiet=actor.anonymous,
-        counted=asked.route,
-        observe=plan.observe,
-        actor=actor.id if actor.anonymous else "",
-        named=plan.limits.named,
-        trial=asked.dry,
-    )
 
 
 def _one_crowd(entries: list[Entry]) -> list[Entry]:

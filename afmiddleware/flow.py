@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from afmiddleware.acts import judge_acts
 from afmiddleware.callers import check_body, identify, identity_verdict
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
+from afmiddleware.entries import entry_of, rates_of, turned_away, unrecorded
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.identity.address import stranger
 from afmiddleware.identity.agents import is_person
@@ -20,28 +21,17 @@ from afmiddleware.identity.outcome import Invalid, Ok
 from afmiddleware.identity.together import flags_of
 from afmiddleware.mapping.event import reads_body, request_digest, to_event
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
-from afmiddleware.mapping.references import reference_key, refund_of, refunded_in
+from afmiddleware.mapping.references import reference_key, refunded_in
 from afmiddleware.mapping.screen import screen
-from afmiddleware.model.entry import Conclusion, Entry, Held
+from afmiddleware.model.entry import Conclusion, Held
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.plan import (
-    Admission,
-    Asked,
-    DryRun,
-    Pass,
-    Plan,
-    Refused,
-    decision_draft,
-    owner_of,
-    rates_of,
-    unjudged,
-    unrecorded,
-)
+from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from afmiddleware.identity.app_user import AppUser
+    from afmiddleware.lanes import Lane
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.http import HttpFacts, Target
@@ -113,8 +103,9 @@ def admit_event(
 ) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
     asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
-    verdict, spends = _decide(plan, asked, event, None)
-    return (yield from _settle_on(plan, asked, event, verdict, spends, dry=dry))
+    lane = plan.lanes.of(plan, "", event.capability, event.actor)
+    verdict, spends = _decide(plan, lane, asked, event, None)
+    return (yield from _settle_on(plan, lane, asked, event, verdict, spends, dry=dry))
 
 
 def conclusion(admission: Admission, outcome: Outcome) -> Conclusion | None:
@@ -141,18 +132,15 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     unproven: Verdict | None,
 ) -> Flow[Refused | Admission]:
     """Read, extract and decide a request whose binding is known."""
-    # What may pass although it is refused has to be read all the same, or it could not be charged.
-    verdict = unproven or (None if plan.observe else plan.policy.may_refuse_early(binding.capability, asked.actor))
+    lane = plan.lanes.of(plan, asked.route, asked.capability, asked.actor)
+    verdict = unproven or lane.early
     body: bytes | None = None
     event: ActionEvent | None = None
     spends: tuple[Charge, ...] = ()
     key = ""
-    if verdict is None and not plan.observe:
-        rates = plan.limits.rates(binding.capability, asked.actor, None, asked.address)
-        if plan.full.holds(rates, asked.now):
-            # The commit says which and until when; to be refused by it, nothing has to be read.
-            why = "A rate limit is reached."
-            verdict = refused("rate.exceeded", why, capability=binding.capability, retry_after=1)
+    if verdict is None and not plan.observe and plan.full.holds(lane.rates(None, asked.address), asked.now):
+        # The commit says which and until when; to be refused by it, nothing has to be read.
+        verdict = refused("rate.exceeded", "A rate limit is reached.", capability=binding.capability, retry_after=1)
     if verdict is None or plan.observe:
         try:
             if binding.idempotency:
@@ -164,15 +152,16 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
         else:
-            verdict, spends = _decide(plan, asked, event, verdict)
+            verdict, spends = _decide(plan, lane, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None and not asked.dry:
         asked.claim = claim_of(asked.actor, target.key, key, asked.request)
-    return (yield from _settle_on(plan, asked, event, verdict, spends, target=target, body=body, binding=binding))
+    return (yield from _settle_on(plan, lane, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
 def _decide(
     plan: Plan,
+    lane: Lane,
     asked: Asked,
     event: ActionEvent,
     verdict: Verdict | None,
@@ -182,13 +171,14 @@ def _decide(
     if not verdict.authorized and not plan.observe:
         return verdict, ()
     try:
-        return verdict, plan.limits.spends(event, asked.address)
+        return verdict, lane.spends(event, asked.address)
     except MappingError as error:
         return (refused(error.code, error.detail, capability=event.capability) if verdict.authorized else verdict), ()
 
 
 def _settle_on(  # noqa: PLR0913 (what the entry is made of)
     plan: Plan,
+    lane: Lane,
     asked: Asked,
     event: ActionEvent | None,
     verdict: Verdict,
@@ -201,35 +191,12 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 ) -> Flow[Refused | Admission]:
     """Make the one commit, and answer what it decided. A commit that cannot be made refuses."""
     actor = asked.actor
-    rates = rates_of(plan, asked, event)
-    entry = Entry(
-        id=asked.id,
-        owner=owner_of(actor),
-        verdict=verdict,
-        record=lambda final: decision_draft(plan, asked, event, final, rates + spends),
-        rates=rates,
-        spends=spends,
-        slots=plan.limits.slots(asked.capability, actor, event, asked.address),
-        guarded=plan.limits.guarded,
-        claim=asked.claim,
-        on_unknown=binding.on_unknown if binding is not None else None,
-        on_expiry=binding.on_expiry if binding is not None else None,
-        money=event.amount if event is not None and event.refunds is None else None,
-        refund=refund_of(event, binding.refunds if binding is not None else None),
-        capability=asked.capability,
-        quiet=actor.anonymous,
-        counted=asked.route,
-        observe=plan.observe,
-        actor=actor.id if actor.anonymous else "",
-        named=plan.limits.named,
-        dry=dry,
-        trial=asked.dry,
-    )
+    rates = rates_of(plan, lane, asked, event)
+    entry = entry_of(plan, lane, asked, event, verdict, spends, rates=rates, binding=binding, dry=dry)
     try:
         held = yield from Commit(entry)
     except (LedgerUnavailableError, ReceiptError) as error:
-        verdict = unrecorded(error, asked.capability)
-        held = Held(verdict=verdict)
+        held = Held(verdict=unrecorded(error, asked.capability))
     if not held.verdict.authorized:
         plan.full.note(rates, held.verdict, asked.now)
     if asked.dry:
@@ -261,18 +228,9 @@ def _settle_on(  # noqa: PLR0913 (what the entry is made of)
 
 def _turn_away(plan: Plan, asked: Asked, verdict: Verdict, target: Target | None = None) -> Flow[Pass | Refused]:
     """Refuse what falls under no binding: nothing is charged, and nobody waits for the record."""
-    entry = Entry(
-        id=asked.id,
-        owner=owner_of(asked.actor),
-        verdict=verdict,
-        record=lambda final: decision_draft(plan, asked, None, final, ()),
-        quiet=asked.actor.anonymous,
-        counted=asked.route,
-        trial=asked.dry,
-    )
     # Without a ledger it is refused all the same, and nothing is charged.
     with suppress(LedgerUnavailableError, ReceiptError):
-        yield from Post(entry)
+        yield from Post(turned_away(plan, asked, verdict))
     if asked.dry:
         return Refused(id=asked.id, verdict=verdict, actor=asked.actor, dry=DryRun(observe=plan.observe))
     return Pass(target=target) if plan.observe else Refused(id=asked.id, verdict=verdict, actor=asked.actor)

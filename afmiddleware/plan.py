@@ -6,26 +6,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from afmiddleware.errors import LedgerFullError, LedgerUnavailableError
 from afmiddleware.identity.address import address_key, peer_of
+from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
-from afmiddleware.model.codes import LEDGER_UNAVAILABLE, POLICY_ALLOWED
+from afmiddleware.model.codes import POLICY_ALLOWED
 from afmiddleware.model.entry import Claim
 from afmiddleware.model.http import Target
-from afmiddleware.model.limit import Balance, Charge, Limit
+from afmiddleware.model.limit import NO_BALANCES, Balances, Charge, Limit
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
-from afmiddleware.model.receipt import ANONYMOUS, DecisionBody, Draft, ReceiptRef
-from afmiddleware.model.tier import Tier
+from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from afmiddleware.errors import AFError
     from afmiddleware.identity.app_user import FromApp
     from afmiddleware.identity.certificates import Certificates
     from afmiddleware.identity.needs import Need
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from afmiddleware.policy.compiled import Policy
 
 _NOBODY: Final = Actor(id="address:unknown")
-_TIERS: Final = tuple(tier.label for tier in Tier)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +76,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What receipts keep of the body, if anything."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
+    lanes: Lanes = msgspec.field(default_factory=Lanes)
+    """What is the same for many requests, as far as it was asked for."""
+
+    def __post_init__(self) -> None:
+        # A plan that is made from another one must not believe what was worked out for that.
+        msgspec.structs.force_setattr(self, "lanes", Lanes())
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):
@@ -107,12 +110,6 @@ class Asked(msgspec.Struct, kw_only=True, gc=False):
     def address(self) -> str:
         """The prefix that stands for where the caller is; empty outside of HTTP."""
         return address_key(self.peer) if self.peer else ""
-
-
-def rates_of(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:
-    """What a judged request is charged under the rate limits, and under the one on guessing when it was a guess."""
-    rates = plan.limits.rates(asked.capability, asked.actor, event, asked.address)
-    return (*rates, *guess_charge(plan, asked.peer)) if asked.guess else rates
 
 
 def guess_charge(plan: Plan, peer: str) -> tuple[Charge, ...]:
@@ -165,7 +162,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     verdict: Verdict
     actor: Actor
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     reply: Reply | None = None
     answer: Answer | None = None
     dry: DryRun | None = None
@@ -188,7 +185,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     event: ActionEvent | None = None
     receipt: ReceiptRef | None = None
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     body: bytes | None = None
     observed: bool = False
     settles: Mapping[int, Settlement] | None = None
@@ -206,82 +203,3 @@ def unjudged(plan: Plan, decision: str, actor: Actor, reply: Reply | None = None
     """What is told of a dry run of something that is not the fence's to judge, and would run."""
     verdict = Verdict(authorized=True, code=POLICY_ALLOWED, reason="Nothing in this request is judged.")
     return Refused(id=decision, verdict=verdict, actor=actor, reply=reply, dry=DryRun(observe=plan.observe))
-
-
-def unrecorded(error: AFError, capability: str) -> Verdict:
-    """The refusal of an action that cannot be recorded."""
-    full = isinstance(error, LedgerFullError)
-    why = "There is no room for another counter." if full else "The action cannot be recorded now, so it does not run."
-    code = error.code if isinstance(error, LedgerUnavailableError) else LEDGER_UNAVAILABLE
-    wait = error.retry_after if isinstance(error, LedgerUnavailableError) else 0
-    return Verdict(authorized=False, code=code, reason=why, capability=capability, retry_after=wait)
-
-
-def decision_draft(
-    plan: Plan,
-    asked: Asked,
-    event: ActionEvent | None,
-    final: Verdict,
-    charges: tuple[Charge, ...],
-) -> Draft:
-    """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal` or a `dry_run`."""
-    actor, observe = asked.actor, plan.observe
-    passes = (final.authorized or observe) and not asked.dry
-    amount: Money | None = None
-    recipient = resource = payload = None
-    category = network = ""
-    if event is not None:
-        amount = event.amount
-        if plan.keeps_fields:
-            recipient, resource = event.recipient, event.resource
-            category, network = event.category or "", event.network or ""
-        if plan.payload_hash is not None:
-            payload = plan.payload_hash(event)
-    body = DecisionBody(
-        amount="" if amount is None else str(amount.minor),
-        capability=asked.capability,
-        category=category,
-        charges=[
-            {
-                "limit": charge.limit.name,
-                "n": str(charge.amount),
-                "unit": "spend" if charge.limit.currency else "rate",
-            }
-            for charge in charges
-            if not charge.limit.wide
-        ]
-        if passes
-        else [],
-        code=final.code,
-        currency="" if amount is None else amount.currency,
-        environment=plan.environment,
-        exponent=0 if amount is None else amount.exponent,
-        flags=(*final.flags, *asked.flags) if asked.flags else final.flags,
-        id=asked.id,
-        limit=final.limit,
-        mode="observe" if observe else "enforce",
-        network=network,
-        policy=plan.digest,
-        proof=actor.proof,
-        route=asked.route,
-        rule=final.rule,
-        tier=_TIERS[actor.tier],
-        verdict="allow" if final.authorized else "refuse",
-    )
-    private = {
-        "actor": actor.id,
-        "credential": actor.credential or None,
-        "on_behalf_of": actor.on_behalf_of or None,
-        "payload": payload,
-        "peer": asked.peer or None,
-        "recipient": recipient,
-        "request": asked.request or None,
-        "resource": resource,
-    }
-    kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
-    return Draft(kind, owner_of(actor), body, private)
-
-
-def owner_of(actor: Actor) -> str:
-    """Whose receipts an actor's join: its own, or those that nobody has proven to be theirs."""
-    return ANONYMOUS if actor.anonymous else actor.id

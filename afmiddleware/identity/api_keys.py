@@ -13,7 +13,7 @@ from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from afmiddleware.identity.jose import is_name
 from afmiddleware.identity.needs import Need, NeedKey
@@ -108,10 +108,14 @@ def check_record(record: ApiKeyRecord) -> None:
 
 
 class _Known(NamedTuple):
-    """A key that was good a moment ago, and when it `ends` (microseconds since the epoch)."""
+    """A key that was good a moment ago.
+
+    It is believed `until` then, by the timer, and `ends` (microseconds since the epoch) whatever the timer says.
+    """
 
     digest: bytes
     ok: Ok
+    until: float
     ends: int
     networks: tuple[str, ...]
 
@@ -119,7 +123,9 @@ class _Known(NamedTuple):
 class ApiKeys:
     """Checks API keys. Records are remembered for five seconds, so that a revoked key falls within that time.
 
-    `timer` counts seconds, `lock` guards what is remembered. With `imported` keys of another make are looked up too.
+    `timer` counts seconds, `lock` guards what was seen. What is remembered stands in a plain dictionary that starts
+    afresh when it is full; its reads and writes are single atomic steps, so threads share it without a lock. With
+    `imported` keys of another make are looked up too.
     """
 
     def __init__(
@@ -132,18 +138,21 @@ class ApiKeys:
         self._imported = imported
         # Whose id has once led to a good key is looked up however much is guessed from where it comes.
         self._seen: LRUCache[str, bool] = LRUCache(_REMEMBERED)
-        self._known: TTLCache[str, _Known] = TTLCache(_REMEMBERED, FRESH_SECONDS, timer)
+        self._known: dict[str, _Known] = {}
+        self._timer = timer
         self._lock = lock
 
     def recall(self, text: str, now: int, peer: str = "") -> Ok | None:
         """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
-        with self._lock:
-            known = self._known.get(text[_ID])
-        if known is None or len(text) != _LENGTH or not text.isascii() or now >= known.ends:
+        known = self._known.get(text[_ID])
+        if known is None or len(text) != _LENGTH or not text.isascii():
             return None
-        if known.networks and not within(peer, known.networks):
+        digest, ok, until, ends, networks = known
+        if now >= ends or self._timer() >= until:
             return None
-        return known.ok if hmac.compare_digest(known.digest, _digest(text)) else None
+        if networks and not within(peer, networks):
+            return None
+        return ok if hmac.compare_digest(digest, _digest(text)) else None
 
     def takes(self, text: str) -> bool:
         """Whether a text is looked at as an API key: one of ours, or where they are accepted one of another make."""
@@ -187,8 +196,11 @@ class ApiKeys:
         )
         with self._lock:
             self._seen[key_id] = True
-            if own:
-                self._known[key_id] = _Known(record.digest, ok, record.expires or _NEVER, record.networks)
+        if own:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            until, ends = self._timer() + FRESH_SECONDS, record.expires or _NEVER
+            self._known[key_id] = _Known(record.digest, ok, until, ends, record.networks)
         return ok
 
 

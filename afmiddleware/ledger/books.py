@@ -28,19 +28,20 @@ from afmiddleware.limits.stops import CONTROL, names_of, stopped
 from afmiddleware.limits.strangers import EVERYBODY
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
 from afmiddleware.model.outcome import Answer
-from afmiddleware.model.receipt import ANONYMOUS, Draft, Receipt, ReceiptRef, Seal
-from afmiddleware.receipts.chain import OwnerHead, append
+from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
+from afmiddleware.receipts.chain import Head, append
 from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.limits.breaker import Guard
     from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.together import Weighed
+    from afmiddleware.model.receipt import Body, Draft, Value
     from afmiddleware.model.verdict import Verdict
-    from afmiddleware.receipts.chain import Head
+    from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.keys import ReceiptKeys
 
 FLUSH_AFTER: Final = WINDOW
@@ -50,56 +51,13 @@ _COUNTED_APART: Final = 500
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
-    """A receipt of this batch, with the plain members it was made of. `ts` is its time in the log."""
-
-    draft: Draft
-    receipt: Receipt
-    ts: int
-
-    def columns(self) -> tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]:
-        """The row an SQL ledger stores: the receipt, and what it can be found by."""
-        receipt, text = self.receipt, self._text
-        return (
-            receipt.seq,
-            receipt.body,
-            receipt.leaf,
-            receipt.mac,
-            self.draft.kind,
-            text("id"),
-            text("capability"),
-            text("verdict"),
-            text("code"),
-            self.ts,
-            _pack(receipt.disclosed) if receipt.disclosed else None,
-        )
-
-    def stored(self) -> StoredReceipt:
-        """The same as it is read back."""
-        text = self._text
-        return StoredReceipt(
-            receipt=self.receipt,
-            columns={
-                "kind": self.draft.kind,
-                "decision": text("id"),
-                "capability": text("capability"),
-                "verdict": text("verdict"),
-                "code": text("code"),
-                "ts": self.ts,
-            },
-        )
-
-    def _text(self, name: str) -> str:
-        body = self.draft.body
-        return str(getattr(body, name, "") if isinstance(body, msgspec.Struct) else body.get(name, ""))
-
-
 class Books:
     """The state one batch works on, and what it has changed.
 
     `now` is in microseconds since the epoch; `draw` gives random bytes for salts. `leases` tells until when the
     processes that run requests are trusted to live, `holder` which of them this is, and `renewed` its lease when
-    that has to be written.
+    that has to be written. With `waits` outcomes are collected in `waiting`, to be put into the log many at once by
+    `catch_up`: at any time, but before anybody looks.
     """
 
     def __init__(self, head: Head, keys: ReceiptKeys, draw: Callable[[int], bytes]) -> None:
@@ -119,6 +77,8 @@ class Books:
         self.holder = 0
         self.renewed = 0
         self.room = Room()
+        self.waits = False
+        self.waiting: list[Draft] = []
         self._keys = keys
         self._draw = draw
 
@@ -148,6 +108,37 @@ class Books:
             self.renewed = until = self.now + LEASE
         leases[holder] = until
 
+    def columns(self) -> list[tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]]:
+        """The rows an SQL ledger stores of this batch's receipts: each, and what it can be found by."""
+        return [
+            (
+                (receipt := written.receipt(self._keys)).seq,
+                receipt.body,
+                receipt.leaf,
+                receipt.mac,
+                written.draft.kind,
+                *_found_by(written.draft.body),
+                written.ts,
+                _pack(receipt.disclosed) if receipt.disclosed else None,
+            )
+            for written in self.written
+        ]
+
+    def stored(self, written: Written) -> StoredReceipt:
+        """A receipt as it is read back."""
+        decision, capability, verdict, code = _found_by(written.draft.body)
+        return StoredReceipt(
+            receipt=written.receipt(self._keys),
+            columns={
+                "kind": written.draft.kind,
+                "decision": decision,
+                "capability": capability,
+                "verdict": verdict,
+                "code": code,
+                "ts": written.ts,
+            },
+        )
+
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
         for draft in aggregates(ANONYMOUS, self.turned_away):
@@ -174,10 +165,7 @@ class Books:
             count_rates(entry, rates[0], passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
-        standing = balances(entry.rates, rates[0])
-        if entry.spends:
-            standing += balances(entry.spends, spends[0])
-        return Held(verdict, receipt, standing)
+        return Held(verdict, receipt, balances(entry.rates + entry.spends, rates[0] + spends[0]))
 
     def _is_heard(self, entry: Entry) -> bool:
         return entry.observe or stopped(entry.verdict, entry, self.rows).authorized
@@ -198,7 +186,7 @@ class Books:
 
     def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
         if passes or not entry.quiet:
-            return self.append(entry.record(verdict), entry.owner)
+            return self._put(entry.record(verdict), entry.owner)
         self._turn_away(entry, verdict)
         return None
 
@@ -248,23 +236,36 @@ class Books:
         return hold
 
     def append(self, draft: Draft, owner: str) -> ReceiptRef:
-        """Put a receipt of `owner` at the end of the log."""
-        key = f"actor:{owner}"
+        """Put a receipt of `owner` at the end of the log, after those that wait."""
+        if self.waiting:
+            self.catch_up()
+        return self._put(draft, owner)
+
+    def append_end(self, draft: Draft) -> ReceiptRef | None:
+        """Put the outcome of an intent into the log, or let it wait where outcomes are written in batches."""
+        if not self.waits:
+            return self._put(draft, draft.owner)
+        self.waiting.append(draft)
+        return None
+
+    def catch_up(self) -> None:
+        """Put what waits into the log."""
+        waiting, self.waiting = self.waiting, []
+        for draft in waiting:
+            self._put(draft, draft.owner)
+
+    def _put(self, draft: Draft, owner: str) -> ReceiptRef:
+        key, head = f"actor:{owner}", self.head
         row = self.rows.get(key)
         if row is None:
             row = self.rows[key] = Row({})
-        receipt, self.head, mine = append(
-            draft,
-            self.head,
-            OwnerHead(row.oseq, row.oprev),
-            self._keys,
-            self.now,
-            self._draw,
-        )
-        row.oseq, row.oprev = mine.seq, mine.leaf
+        made = append(draft, head, row, self._keys, self.now, self._draw)
+        leaf = made.leaf
+        self.head = Head(head.log, made.seq, leaf, made.ts)
+        row.oseq, row.oprev = made.oseq, leaf
         self.changed.add(key)
-        self.written.append(Written(draft, receipt, self.head.ts))
-        return ReceiptRef(self.head.log, receipt.seq, receipt.leaf, self.seal)
+        self.written.append(made)
+        return ReceiptRef(head.log, made.seq, leaf, self.seal)
 
     def _turn_away(self, entry: Entry, verdict: Verdict) -> None:
         if not self.turned_away:
@@ -275,6 +276,15 @@ class Books:
             # A caller may invent methods; what it invents is counted together.
             what = (window, verdict.code, "")
         self.turned_away[what] = self.turned_away.get(what, 0) + 1
+
+
+def _found_by(body: Body | Filled | Mapping[str, Value]) -> tuple[str, str, str, str]:
+    """The decision, capability, verdict and reason code of a receipt, empty where it has none."""
+    if isinstance(body, Filled):
+        return body.id, body.capability, body.verdict, body.code
+    plain = msgspec.structs.asdict(body) if isinstance(body, msgspec.Struct) else body
+    decision, capability, verdict, code = (str(plain.get(name, "")) for name in ("id", "capability", "verdict", "code"))
+    return decision, capability, verdict, code
 
 
 def _passes(entry: Entry, verdict: Verdict) -> bool:

@@ -101,7 +101,8 @@ class ReceiptLog:
             frontier: Frontier | None = ledger.frontier()
         except ReceiptError:
             frontier = None
-        seals = Seals(ledger.signing_keys(), ledger.checkpoints(), frontier, ledger.nodes, trusted)
+        # Also one that says it covers nothing, which no commit has made.
+        seals = Seals(ledger.signing_keys(), ledger.checkpoints(-1), frontier, ledger.nodes, trusted)
         stored = ledger.receipts(Filter())
         return verify(stored, head, self._keys, anchor, progress, head_now=ledger.head, seals=seals, had=had)
 

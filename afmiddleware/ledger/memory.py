@@ -7,11 +7,9 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
-
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, Written
+from afmiddleware.ledger.books import FLUSH_AFTER, Books
 from afmiddleware.ledger.claims import REFERENCE, USED
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.room import SPARE, Room, is_strangers
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.model.revocation import Revocation
+    from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Frontier
@@ -38,6 +37,8 @@ KEPT_RECEIPTS: Final = 10_000
 MAX_CLAIMS: Final = 10_000
 MAX_USED: Final = 200_000
 KEPT_DOUBTS: Final = 10_000
+_BATCH: Final = 64
+_WRITE_AFTER: Final = 100_000
 _SWEEP_EVERY: Final = 1_000_000
 _ALWAYS: Final = 2**62
 
@@ -67,6 +68,8 @@ class MemoryLedger:
         # The only process there is: what it runs ends with it.
         self._books.leases = {self._books.holder: _ALWAYS}
         self._books.room = Room(most=max_rows)
+        self._books.waits = True
+        self._since = 0
         self._swept_at = 0
         self._used = 0
         self._references: dict[str, str] = {}
@@ -82,30 +85,21 @@ class MemoryLedger:
         """Decide and book one item. Raises `LedgerUnavailableError` when there is no room for its keys."""
         with self._lock:
             books = self._books
-            books.now = self._clock()
-            if books.now - books.turned_away_since > FLUSH_AFTER:
+            now = books.now = self._clock()
+            if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
                 books.flush_turned_away()
             books.room.rows = len(books.rows)
             self._make_room()
-            claims = type(item) is Entry and item.claim is not None and self._keys_claimed() >= MAX_CLAIMS
-            if claims or (type(item) is Once and self._used >= MAX_USED):
-                self._forget_claims()
-            while self._due and self._due[0][0] <= books.now:
+            while self._due and self._due[0][0] <= now:
                 books.perform(Expire(heappop(self._due)[1]))
-            answer = books.perform(item)
-            if type(item) is Once and item.key in books.changed_claims:
-                self._used += 1
-            if type(item) is Entry and item.on_expiry is not None and item.id in books.holds:
-                heappush(self._due, (books.holds[item.id].due, item.id))
-            self._keep()
-            if type(item) is Record and type(answer) is Closed:
-                self._carry_out(item)
-            books.changed.clear()
+            answer = self._admit(item) if type(item) is Entry else self._perform(item)
             if books.changed_claims:
                 self._keep_references(books)
                 books.changed_claims.clear()
-            if type(answer) is Closed:
-                self._forget(books)
+            if len(books.waiting) >= _BATCH or (books.waiting and now - self._since >= _WRITE_AFTER):
+                books.catch_up()
+            if len(books.written) >= _BATCH:
+                self._keep()
         if isinstance(answer, AFError):
             raise answer
         return answer
@@ -121,31 +115,32 @@ class MemoryLedger:
     def head(self) -> Head:
         """The end of the receipt log."""
         with self._lock:
-            self._count()
-            return self._books.head
+            return self._whole().head
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """The receipts that are kept, in order."""
         with self._lock:
-            self._count()
-            kept = [written.stored() for written in self._kept]
+            books = self._whole()
+            kept = [books.stored(written) for written in self._kept]
         return (stored for stored in kept if matches(stored, wanted))
 
     def nodes(self, level: int, first: int, count: int) -> list[bytes]:
         """Hashes of the log's tree: those of the receipts that are kept."""
         with self._lock:
+            self._whole()
             return self._tree.nodes(level, first, count)
 
     def checkpoint(self) -> str:
         """A checkpoint of the whole log, signed now."""
         with self._lock:
-            return self._tree.sign(self._books.head.log)
+            return self._tree.sign(self._whole().head.log)
 
     def checkpoints(self, after: int = 0) -> Iterator[tuple[int, str]]:
         """The one checkpoint."""
         with self._lock:
-            size, note = self._books.head.size, self._tree.sign(self._books.head.log)
-        return iter([(size, note)] if size > after else [])
+            head = self._whole().head
+            size, note = head.size, self._tree.sign(head.log)
+        return iter([(size, note)] if note and size > after else [])
 
     def signing_keys(self) -> list[SigningKey]:
         """The public key of this process."""
@@ -154,12 +149,14 @@ class MemoryLedger:
     def frontier(self) -> Frontier:
         """The tree at the end of the log."""
         with self._lock:
+            self._whole()
             return self._tree.grown()
 
     def rows(self, keys: list[str]) -> dict[str, Row]:
         """Copies of the counters of `keys`."""
         with self._lock:
-            return {key: unpack_row(pack(self._books.rows[key])) for key in keys if key in self._books.rows}
+            rows = self._whole().rows
+            return {key: unpack_row(pack(rows[key])) for key in keys if key in rows}
 
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state."""
@@ -185,31 +182,61 @@ class MemoryLedger:
     def close(self) -> None:
         """Nothing outlives the process."""
 
-    def _carry_out(self, record: Record) -> None:
-        """Do what a record says was done."""
-        if record.api_key is not None:
-            self.put_api_key(record.api_key)
-        if record.revocation is not None:
-            kept = {key: one for key, one in self._revocations.items() if one.until >= self._books.now}
-            self._revocations = {**kept, record.revocation.key: record.revocation}
-        if record.erase:
-            self._kept = deque((_erased(one, record) for one in self._kept), self._kept.maxlen)
+    def _admit(self, entry: Entry) -> Held | Closed | AFError:
+        books = self._books
+        if entry.claim is not None and self._keys_claimed() >= MAX_CLAIMS:
+            self._forget_claims()
+        answer = books.perform(entry)
+        if entry.on_expiry is not None and entry.id in books.holds:
+            heappush(self._due, (books.holds[entry.id].due, entry.id))
+        # What begins cannot be forgotten yet.
+        books.changed_holds.clear()
+        return answer
 
-    def _keep(self) -> None:
-        """Keep the receipts of a commit to be read."""
-        written = self._books.written
-        if written:
-            self._kept += written
-            self._tree.add([one.receipt.leaf for one in written])
-            written.clear()
+    def _perform(self, item: Item) -> Held | Closed | AFError:
+        """Book an item that is no entry, do what it says was done, and forget what it has ended."""
+        books = self._books
+        if not books.waiting:
+            self._since = books.now
+        if type(item) is Once and self._used >= MAX_USED:
+            self._forget_claims()
+        answer = books.perform(item)
+        if type(item) is Once and item.key in books.changed_claims:
+            self._used += 1
+        if type(answer) is not Closed:
+            return answer
+        if type(item) is Record:
+            if item.api_key is not None:
+                self.put_api_key(item.api_key)
+            if item.revocation is not None:
+                kept = {key: one for key, one in self._revocations.items() if one.until >= books.now}
+                self._revocations = {**kept, item.revocation.key: item.revocation}
+            if item.erase:
+                self._keep()
+                self._kept = deque(
+                    (one.without(item.erase) if one.seq in item.erase_in else one for one in self._kept),
+                    self._kept.maxlen,
+                )
+        self._forget(books)
+        return answer
 
-    def _count(self) -> None:
-        """Record what was only counted, when its time has come and nothing was committed since."""
+    def _whole(self) -> Books:
+        """The books with all in the log that is to be in it, for whoever looks: what waits, and what was counted."""
         books, now = self._books, self._clock()
         if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
             books.now = now
             books.flush_turned_away()
-            self._keep()
+        books.catch_up()
+        self._keep()
+        return books
+
+    def _keep(self) -> None:
+        """Keep the receipts that were written, to be read."""
+        books = self._books
+        self._kept += books.written
+        self._tree.add([written.leaf for written in books.written])
+        books.written.clear()
+        books.changed.clear()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
@@ -262,16 +289,6 @@ class MemoryLedger:
                 del rows[key]
             room.rows = len(rows)
             room.strangers = sum(is_strangers(key) for key in rows)
-
-
-def _erased(written: Written, record: Record) -> Written:
-    """A receipt without the values that a redaction deletes of it."""
-    receipt = written.receipt
-    if receipt.seq not in record.erase_in:
-        return written
-    left = {name: value for name, value in receipt.disclosed.items() if name not in record.erase}
-    draft = replace(written.draft, private={name: written.draft.private[name] for name in left})
-    return replace(written, draft=draft, receipt=replace(receipt, disclosed=left))
 
 
 def matches(stored: StoredReceipt, wanted: Filter) -> bool:

@@ -282,8 +282,8 @@ class PostgresWriter:
             connection.execute(statements.put_lease, (books.holder, books.renewed))
         if books.written:
             head = books.head
-            connection.execute(statements.put_receipts, _columns([written.columns() for written in books.written]))
-            leaves = [written.receipt.leaf for written in books.written]
+            connection.execute(statements.put_receipts, _columns(books.columns()))
+            leaves = [written.leaf for written in books.written]
             sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
             connection.execute(statements.put_head, (head.size, head.leaf, head.ts, sealed.frontier.pack()))
             if sealed.nodes:

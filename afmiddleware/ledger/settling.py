@@ -42,13 +42,14 @@ def conclude(books: Books, item: Conclusion) -> Closed:
         hold.slots = []
         books.changed_holds.add(item.id)
     told = item.outcome
-    answered(books, item.id, hold, told.settlement, told.end, told.answer)
+    if hold.claim is not None:
+        answered(books, item.id, hold, told.settlement, told.end, told.answer)
     if hold.state == EXPIRED and item.outcome.settlement is not Settlement.RELEASE:
         # It was believed lost; what it says it spent counts after all.
         return _resolve(books, item.id, hold, item.outcome, "late", item.reference)
     if hold.state != "held":
         return Closed(booked=False, state=hold.state)
-    return _end(books, item.id, hold, item.outcome, reference=item.reference)
+    return _end(books, item.id, hold, item.outcome, reference=item.reference, later=True)
 
 
 def settle(books: Books, item: Settle) -> Closed:
@@ -97,6 +98,8 @@ def _end(  # noqa: PLR0913 (what is known of an end)
     told: Outcome,
     by: str = "",
     reference: str = "",
+    *,
+    later: bool = False,
 ) -> Closed:
     """Write the one outcome of an intent, and book it."""
     booked = _whole(hold, told)
@@ -105,7 +108,7 @@ def _end(  # noqa: PLR0913 (what is known of an end)
     draft = outcome_draft(
         name, hold.owner, hold.capability, hold.leaf, hold.currency, hold.exponent, booked, beyond, by
     )
-    receipt = books.append(draft, hold.owner)
+    receipt = books.append_end(draft) if later else books.append(draft, hold.owner)
     _book(books, name, hold, booked)
     follow(books, name, hold, told.captured, reference)
     hold.due, hold.then = 0, ""
@@ -154,6 +157,7 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
         books.changed.update([line.key for line in hold.lines])
         hold.amount = captured
     good = booked.settlement is Settlement.CAPTURE
-    books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
+    if hold.lines:
+        books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
     hold.state = booked.settlement
     books.changed_holds.add(name)

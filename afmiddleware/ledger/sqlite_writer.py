@@ -259,10 +259,10 @@ class SqliteWriter:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if not books.written:
             return
-        connection.executemany(_RECEIPT, [written.columns() for written in books.written])
+        connection.executemany(_RECEIPT, books.columns())
         head = books.head
         before = head.size - len(books.written)
-        leaves = [written.receipt.leaf for written in books.written]
+        leaves = [written.leaf for written in books.written]
         sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
         done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
         if done.rowcount != 1:

@@ -10,6 +10,7 @@ from afmiddleware.limits.charge import balances
 from afmiddleware.limits.rows import pack, unpack_row
 from afmiddleware.limits.together import weigh_together
 from afmiddleware.model.entry import Held
+from afmiddleware.model.limit import Balances
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
@@ -51,14 +52,14 @@ def admit_together(books: Books, entry: Entry) -> Held:
     return Held(verdict=held[0].verdict, receipt=held[0].receipt, balances=standing, others=tuple(held[1:]))
 
 
-def _standing(entries: tuple[Entry, ...], found: list[Weighed]) -> tuple[Balance, ...]:
+def _standing(entries: tuple[Entry, ...], found: list[Weighed]) -> Balances:
     """How each limit stands after all of them, once."""
     standing: dict[tuple[str, str], Balance] = {}
     for entry, one in zip(entries, found, strict=True):
         charges = (*entry.rates, *entry.spends)
         for charge, balance in zip(charges, balances(charges, [*one.rates, *one.spends]), strict=True):
             standing[charge.limit.name, charge.key] = balance
-    return tuple(standing.values())
+    return Balances.of(standing.values())
 
 
 def _restore(books: Books, keys: set[str], before: dict[str, bytes]) -> None:

@@ -84,7 +84,8 @@ def probed(lines: Sequence[Line], rows: Mapping[str, Row], decision: str, now: i
     """
     changed: set[str] = set()
     for line in lines:
-        found = _trip(rows, line.key, line.cell)
+        # Only what can trip is ever probed.
+        found = _trip(rows, line.key, line.cell) if line.trips_over >= 0 else None
         if found is None or found.probe != decision:
             continue
         if good:

@@ -83,15 +83,14 @@ def roll(cell: Cell, now: int, window: Window) -> None:
 
 def add(cell: Cell, amount: int) -> int:
     """Count `amount` now (after `roll`). Returns the mark under which `credit` gives it back."""
-    total = cell.total
+    total = cell.total + amount
     # Beyond the largest stored number it saturates: that is above any cap, and stays there.
-    if total + amount > _MOST:
-        amount = _MOST - total
-    cell.total = total + amount
-    slots = cell.slots
+    if total > _MOST:
+        amount, total = amount - total + _MOST, _MOST
+    cell.total, until, slots = total, cell.until, cell.slots
     if slots:
-        slots[cell.until // cell.span % len(slots)] += amount
-    return cell.until
+        slots[until // cell.span % len(slots)] += amount
+    return until
 
 
 def credit(cell: Cell, mark: int, amount: int) -> None:
@@ -106,6 +105,20 @@ def credit(cell: Cell, mark: int, amount: int) -> None:
     elif mark != cell.until:
         return
     cell.total = max(cell.total - amount, 0)
+
+
+def frees_at(cell: Cell, cap: int) -> int:
+    """When some of what is counted under `cap` comes back (after `roll`); 0 for never. The soonest `resets_at`."""
+    span, slots, total = cell.span, cell.slots, cell.total
+    if slots and 0 < total <= cap:
+        newest, size = cell.until // span, len(slots)
+        if total == slots[newest % size]:
+            # All of it stands in the newest sub-window.
+            return (newest + size - 1) * span
+    elif span > 0 and not slots:
+        return cell.until if cap else 0
+    # What frees the first unit again: room for one more than there is, or for one at all.
+    return resets_at(cell, cap - total + 1 if 0 < total <= cap else 1, cap) if span else 0
 
 
 def resets_at(cell: Cell, room: int, cap: int) -> int:

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.limits.breaker import trip
-from afmiddleware.limits.cells import add, credit, new_cell, resets_at, roll, spend_cell
+from afmiddleware.limits.cells import add, credit, frees_at, new_cell, resets_at, roll, spend_cell
 from afmiddleware.limits.rows import Line, Row
-from afmiddleware.model.limit import Balance, Charge, Limit, Unit
+from afmiddleware.model.limit import Balances, Charge, Limit, Unit
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -115,16 +115,17 @@ def overrun(lines: Sequence[Line], rows: dict[str, Row], extra: int, now: int) -
     return counted
 
 
-def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> tuple[Balance, ...]:
+def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
     """How the limits stand, and when some of what is used of each comes back."""
-    found = []
+    limits: list[Limit] = []
+    used: list[int] = []
+    resets: list[int] = []
     for charge, cell in zip(charges, cells, strict=True):
-        limit, used = charge.limit, cell.total
-        cap = limit.cap
-        # What frees the first unit again: room for one more than there is, or for one at all.
-        room = cap - used + 1 if 0 < used <= cap else 1
-        found.append(Balance(limit, used, resets_at(cell, room, cap)))
-    return tuple(found)
+        limit = charge.limit
+        limits.append(limit)
+        used.append(cell.total)
+        resets.append(frees_at(cell, limit.cap))
+    return Balances(tuple(limits), tuple(used), tuple(resets))
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:

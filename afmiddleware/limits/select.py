@@ -24,6 +24,7 @@ _REMEMBERED: Final = 4096
 _NAMED: Final = frozenset({"recipient", "category", "network", "address"})
 """What a caller may choose anew each time."""
 
+_OF_ACTOR: Final = frozenset({"actor", "principal", "tenant", "session", "capability", "global"})
 _NONE: Final[Mapping[str, Limit]] = MappingProxyType({})
 
 
@@ -127,6 +128,21 @@ class Limits:
             limits = tuple([own.get(limit.name, limit) for limit in limits])
         taken = tuple([Charge(limit, row_key(limit.per, actor, capability, event, address), 1) for limit in limits])
         return widened(taken, actor, capability, event) if actor.anonymous and taken else taken
+
+    def rates_are_fixed(self, capability: str) -> bool:
+        """Whether the actor alone says what `rates` are, without the event or where it comes from."""
+        return self._fixed(capability, 0)
+
+    def spends_are_fixed(self, capability: str) -> bool:
+        """The same of `spends` but for their amounts."""
+        return self._fixed(capability, 1)
+
+    def slots_are_fixed(self, capability: str) -> bool:
+        """The same of `slots`."""
+        return self._fixed(capability, 2)
+
+    def _fixed(self, capability: str, unit: int) -> bool:
+        return all(_OF_ACTOR.issuperset(limit.per.split("+")) for limit in self._of(capability)[unit])
 
     def _of(self, capability: str) -> tuple[tuple[Limit, ...], tuple[Limit, ...], tuple[Limit, ...]]:
         found = self._found.get(capability)

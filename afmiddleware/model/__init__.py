@@ -4,7 +4,7 @@ from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Record
 from afmiddleware.model.http import Header, HttpFacts, Target
-from afmiddleware.model.limit import Balance, Charge, Limit, Unit, Window
+from afmiddleware.model.limit import Balance, Balances, Charge, Limit, Unit, Window
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import End, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, Receipt, ReceiptRef, Seal
@@ -15,6 +15,7 @@ __all__ = [
     "ActionEvent",
     "Actor",
     "Balance",
+    "Balances",
     "Charge",
     "Closed",
     "Conclusion",

@@ -7,7 +7,7 @@ import msgspec
 from afmiddleware.model.tier import Tier
 
 
-class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True):
     """A caller as proven, never its credential.
 
     `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>`,

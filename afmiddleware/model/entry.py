@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from afmiddleware.model.api_key import ApiKeyRecord
-from afmiddleware.model.limit import Balance, Charge
+from afmiddleware.model.limit import NO_BALANCES, Balances, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
 from afmiddleware.model.receipt import Draft, ReceiptRef
@@ -168,7 +168,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
     verdict: Verdict
     receipt: ReceiptRef | None = None
-    balances: tuple[Balance, ...] = ()
+    balances: Balances = NO_BALANCES
     others: tuple[Held, ...] = ()
     replay: Answer | None = None
 

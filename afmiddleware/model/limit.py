@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 KEYS: Final = (
     "actor",
@@ -21,6 +24,7 @@ KEYS: Final = (
 )
 """What a limit may count by."""
 
+_ENDLESS: Final = frozenset({"session", "total"})
 _PERSONAL: Final = frozenset({"actor", "principal", "session"})
 
 
@@ -81,6 +85,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     wide: bool = False
 
     @property
+    def resets(self) -> bool:
+        """Whether what is counted ever comes back by time alone."""
+        return bool(self.cap) and self.window.kind not in _ENDLESS
+
+    @property
     def own(self) -> bool:
         """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
         return not _PERSONAL.isdisjoint(self.per.split("+"))
@@ -109,6 +118,30 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     def remaining(self) -> int:
         """What is left under the cap, never below zero."""
         return max(self.limit.cap - self.used, 0)
+
+
+class Balances(msgspec.Struct, frozen=True, gc=False):
+    """How several limits stand after a commit: what a `Balance` holds of each, in their order."""
+
+    limits: tuple[Limit, ...] = ()
+    used: tuple[int, ...] = ()
+    resets: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, found: Iterable[Balance]) -> Self:
+        """Those of a list."""
+        several = [*found]
+        return cls(
+            tuple([one.limit for one in several]),
+            tuple([one.used for one in several]),
+            tuple([one.resets_at for one in several]),
+        )
+
+    def __iter__(self) -> Iterator[Balance]:
+        return map(Balance, self.limits, self.used, self.resets)
+
+
+NO_BALANCES: Final = Balances()
 
 
 class Overlay(msgspec.Struct, frozen=True, gc=False):

@@ -90,17 +90,62 @@ Body = DecisionBody | OutcomeBody
 """The bodies that every request makes; those of the rarer kinds are mappings."""
 
 
+class Form(msgspec.Struct, frozen=True, gc=False):
+    """The canonical text of a body, cut where what differs from receipt to receipt goes in (`receipts.forms`).
+
+    `text` has every second place blank; `back` is the same for a clock that ran backwards. `private` are the names of
+    the members stored as commitments. The rest is what the receipt is found by.
+    """
+
+    text: tuple[str, ...]
+    back: tuple[str, ...]
+    private: tuple[str, ...]
+    capability: str
+    verdict: str
+    code: str
+
+
+class Filled(msgspec.Struct, frozen=True, gc=False):
+    """A body as a form with its blanks filled in, in canonical order, but for those that the chain knows.
+
+    `values` are the private members, in the order of the form's. `first` comes before their commitments, `then` after
+    them, `last` between what the chain says of the receipt before and of this one.
+    """
+
+    form: Form
+    id: str
+    values: tuple[str | None, ...] = ()
+    first: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+
+    @property
+    def capability(self) -> str:
+        """What was asked for."""
+        return self.form.capability
+
+    @property
+    def verdict(self) -> str:
+        """`allow` or `refuse`; empty for an outcome."""
+        return self.form.verdict
+
+    @property
+    def code(self) -> str:
+        """The reason code; empty for an outcome."""
+        return self.form.code
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """A receipt before it has a place in the log.
 
     `owner` is the actor it belongs to. `body` holds the plain members (those that are never redacted); `private` the
     members stored only as salted commitments, `None` for an absent one: all members of a kind are always listed, so
-    that presence does not leak.
+    that presence does not leak. A body that is `Filled` brings its own.
     """
 
     kind: str
     owner: str
-    body: Body | Mapping[str, Value]
+    body: Body | Filled | Mapping[str, Value]
     private: Mapping[str, str | None] = MappingProxyType({})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True):
     """A decision on one action event.
 
     `code` is one of the stable reason codes (`afmiddleware.codes`), `reason` is one sentence for a person, safe to

@@ -64,7 +64,9 @@ def caller(
     """Who asks; nobody is asked for the keys, which are public. `known` asks whom the application has signed in."""
     if facts.path == f"{fence.prefix}keys":
         return None
-    return (yield from identify(fence.plan, facts, fence.clock(), known))
+    plan, now = fence.plan, fence.clock()
+    found = yield from identify(plan, facts, now, known)
+    return found if plan.sessions is None else plan.sessions.within(found, facts, now)
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:

@@ -10,7 +10,7 @@ import binascii
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -27,18 +27,19 @@ from afmiddleware.model.codes import (
     REQUEST_TOO_LARGE,
     REQUEST_UNKNOWN_METHOD,
 )
-from afmiddleware.model.limit import Balance, Unit
+from afmiddleware.model.limit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from afmiddleware.model.limit import Limit
+    from afmiddleware.model.limit import Balance, Balances, Limit
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.plan import Admission, DryRun, Refused, Reply, Told
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
+_ROUNDS_UP = _SECOND - 1
 _OK = 200
 _EXPOSED = (
     b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, Link, RateLimit, RateLimit-Policy, Retry-After, "
@@ -181,7 +182,7 @@ def _preview(told: Refused | Told, dry: DryRun, refused: Refused) -> Preview:
     )
 
 
-def _left(balances: Sequence[Balance]) -> Iterator[Left]:
+def _left(balances: Iterable[Balance]) -> Iterator[Left]:
     """How the limits stand, but for money that others spend too."""
     for balance in balances:
         limit = balance.limit
@@ -268,49 +269,75 @@ def receipt_field(receipt: ReceiptRef, others: Sequence[bytes] = ()) -> bytes:
     return b"%b, batch=(%b)" % (field, listed)
 
 
-def limit_headers(balances: Sequence[Balance], now: int, *, shown: bool) -> RawHeaders:
+def limit_headers(balances: Balances, now: int, *, shown: bool) -> RawHeaders:
     """`RateLimit` and `RateLimit-Policy` for the rates; `Agent-Budget` for the caller's own spends when `shown`."""
-    policies, rates, budgets = [], [], []
-    for balance in balances:
-        limit, at = balance.limit, balance.resets_at
-        policy, scale, said, reset = _words(limit)
-        if not policy and not (shown and said):
-            continue
-        left = max(limit.cap - balance.used, 0)
-        text = said % (divmod(left, scale) if scale else left)
-        if at:
-            text += reset % max(-((now - at) // _SECOND), 0)
-        if policy:
-            policies.append(policy)
-            rates.append(text)
-        else:
-            budgets.append(text)
+    layout = _layout(balances.limits, shown)
     headers: RawHeaders = []
-    if rates:
-        headers.append((b"ratelimit-policy", ", ".join(policies).encode("ascii")))
-        headers.append((b"ratelimit", ", ".join(rates).encode("ascii")))
-    if budgets:
-        headers.append((b"agent-budget", ", ".join(budgets).encode("ascii")))
+    if layout.policy:
+        headers.append((b"ratelimit-policy", layout.policy))
+        headers.append((b"ratelimit", layout.rates % _numbers(layout.of_rates, balances, now)))
+    if layout.budget:
+        headers.append((b"agent-budget", layout.budget % _numbers(layout.of_budget, balances, now)))
     return headers
 
 
-@lru_cache(maxsize=4096)
-def _words(limit: Limit) -> tuple[str, int, str, str]:
-    """What of a limit's header items never changes: what is left goes into the third, the seconds into the last.
+class _Said(NamedTuple):
+    """Which numbers a header says of the limit at a `place`.
 
-    The first is a rate's policy. The second splits what is left of a spend before and after the decimal point; for one
-    that counts other callers too nothing is said.
+    What is left under its `cap`, split by `scale` before and after the decimal point unless that is 0, and with
+    `resets` in how many seconds some comes back.
     """
-    if limit.wide:
-        return "", 0, "", ""
-    if limit.unit is Unit.RATE:
-        policy = f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}'
-        return policy, 0, f'"{limit.name}";r=%d', ";t=%d"
-    if not limit.own:
-        return "", 0, "", ""
-    digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
-    said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'
-    return "", 10**limit.exponent if limit.exponent else 0, said, ";reset=%d"
+
+    place: int
+    cap: int
+    scale: int
+    resets: bool
+
+
+class _Layout(NamedTuple):
+    """The limit headers without their numbers. Empty is what is not sent."""
+
+    policy: bytes
+    rates: bytes
+    of_rates: tuple[_Said, ...]
+    budget: bytes
+    of_budget: tuple[_Said, ...]
+
+
+@lru_cache(maxsize=1024)
+def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 (a part of the key)
+    """What never changes in the limit headers. For a spend that counts other callers too nothing is said."""
+    policies, rates, budgets = [], [], []
+    of_rates, of_budget = [], []
+    for place, limit in enumerate(limits):
+        if limit.wide:
+            continue
+        if limit.unit is Unit.RATE:
+            policies.append(f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}')
+            rates.append(f'"{limit.name}";r=%d' + (";t=%d" if limit.resets else ""))
+            of_rates.append(_Said(place, limit.cap, 0, limit.resets))
+        elif shown and limit.own:
+            digits = f"%d.%0{limit.exponent}d" if limit.exponent else "%d"
+            said = f'"{limit.name}";remaining="{digits}";currency="{limit.currency}"'
+            budgets.append(said + (";reset=%d" if limit.resets else ""))
+            scale = 10**limit.exponent if limit.exponent else 0
+            of_budget.append(_Said(place, limit.cap, scale, limit.resets))
+    policy, rate, budget = (", ".join(items).encode("ascii") for items in (policies, rates, budgets))
+    return _Layout(policy, rate, tuple(of_rates), budget, tuple(of_budget))
+
+
+def _numbers(said: tuple[_Said, ...], balances: Balances, now: int) -> tuple[int, ...]:
+    used, resets = balances.used, balances.resets
+    numbers: list[int] = []
+    for place, cap, scale, ends in said:
+        left = max(cap - used[place], 0)
+        if scale:
+            numbers += divmod(left, scale)
+        else:
+            numbers.append(left)
+        if ends:
+            numbers.append(max((resets[place] - now + _ROUNDS_UP) // _SECOND, 0))
+    return tuple(numbers)
 
 
 def instant(at: int) -> str:

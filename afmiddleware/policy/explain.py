@@ -18,7 +18,7 @@ from afmiddleware.policy.conditions import UnjudgedError, compile_test, seen
 from afmiddleware.policy.rules import Rule, amount_failure, only_observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.policy.compiled import Policy
@@ -179,7 +179,7 @@ def _demands(rule: Rule, event: ActionEvent) -> tuple[Demand, ...]:
     return tuple(found)
 
 
-def stands(balances: Sequence[Balance], event: ActionEvent, refused_by: str = "") -> tuple[Stand, ...]:
+def stands(balances: Iterable[Balance], event: ActionEvent, refused_by: str = "") -> tuple[Stand, ...]:
     """How limits stand to an event that was not charged. `refused_by` names the limit that refuses it."""
     minor = event.amount.minor if event.amount is not None else 0
     found = []

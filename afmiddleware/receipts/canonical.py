@@ -83,13 +83,13 @@ def _check_keys(body: dict[str, Any]) -> None:
         values = one
         if type(one) is dict:
             values = one.values()
-            if not _plain(tuple(one)):
+            if not is_plain(tuple(one)):
                 msg = "not a receipt body: a key is not made of a-z, 0-9 and the underscore"
                 raise ReceiptError(msg)
         inside += [value for value in values if type(value) in _NESTING]
 
 
 @lru_cache(maxsize=1024)
-def _plain(names: tuple[str, ...]) -> bool:
+def is_plain(names: tuple[str, ...]) -> bool:
     """Whether names are made as they must be. The same few sets of names come again and again."""
     return not "".join(names).encode().translate(None, _KEY_BYTES) and "" not in names

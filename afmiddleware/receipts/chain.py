@@ -10,18 +10,19 @@ from functools import lru_cache
 from hashlib import sha256
 from struct import unpack
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.model.receipt import Body, Receipt
+from afmiddleware.model.receipt import Body, Draft, Filled, Receipt
 from afmiddleware.receipts.canonical import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from afmiddleware.model.receipt import Draft, Value
+    from afmiddleware.model.receipt import Value
     from afmiddleware.receipts.keys import ReceiptKeys
 
 VERSION: Final = 1
@@ -45,26 +46,81 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 class OwnerHead(msgspec.Struct, frozen=True, gc=False):
     """The end of one owner's receipts: how many there are, and the last leaf (empty before the first)."""
 
+    oseq: int = 0
+    oprev: bytes = b""
+
+
+class OwnerEnd(Protocol):
+    """Whatever knows the end of an owner's receipts, as an `OwnerHead` does."""
+
+    @property
+    def oseq(self) -> int: ...
+    @property
+    def oprev(self) -> bytes: ...
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """A receipt at its place in the log. `ts` is its time there, `salts` are those of its private members.
+
+    The values of the members `gone` were deleted.
+    """
+
+    draft: Draft
     seq: int
+    oseq: int
+    ts: int
+    body: bytes
     leaf: bytes
+    salts: bytes = b""
+    gone: frozenset[str] = frozenset()
+
+    def without(self, names: Collection[str]) -> Written:
+        """The same without the values and salts of some private members."""
+        private = {name: None if name in names else value for name, value in self._private().items()}
+        kept = [
+            bytes(SALT_BYTES) if name in names else salt for name, salt in zip(private, _salts(self.salts), strict=True)
+        ]
+        told = self.draft.body
+        if type(told) is Filled:
+            draft = replace(self.draft, body=replace(told, values=tuple(private.values())))
+        else:
+            draft = replace(self.draft, private=private)
+        return replace(self, draft=draft, salts=b"".join(kept), gone=self.gone.union(names))
+
+    def receipt(self, keys: ReceiptKeys) -> Receipt:
+        """The receipt as it is stored, authenticated."""
+        disclosed = {
+            name: (salt, value)
+            for salt, (name, value) in zip(_salts(self.salts), self._private().items(), strict=True)
+            if name not in self.gone
+        }
+        return Receipt(seq=self.seq, body=self.body, leaf=self.leaf, mac=keys.mac(self.leaf), disclosed=disclosed)
+
+    def _private(self) -> Mapping[str, str | None]:
+        told = self.draft.body
+        if type(told) is Filled:
+            return dict(zip(told.form.private, told.values, strict=True))
+        return self.draft.private
 
 
 def append(  # noqa: PLR0913 (what a receipt is made of)
     draft: Draft,
     head: Head,
-    owner: OwnerHead,
+    owner: OwnerEnd,
     keys: ReceiptKeys,
     now: int,
     draw: Callable[[int], bytes],
-) -> tuple[Receipt, Head, OwnerHead]:
+) -> Written:
     """Make the next receipt of a log. `now` is in microseconds; `draw` gives random bytes for the salts.
 
     Time never runs backwards in a log: a clock that did is recorded as `clock_back`, with the last time kept. Raises
     `ReceiptError` when the draft has no canonical form, or a member that only the chain may write.
     """
-    seq, oseq, last = head.size + 1, owner.seq + 1, head.ts
-    ts = max(now, last)
     told: Any = draft.body
+    if type(told) is Filled:
+        return _fill(draft, told, head, owner, keys, now, draw)
+    seq, oseq, last = head.size + 1, owner.oseq + 1, head.ts
+    ts = max(now, last)
     typed = isinstance(told, Body)
     body: Any = told if typed else _members(told)
     body.v = VERSION
@@ -75,24 +131,51 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     body.prev = head.leaf.hex()
     body.owner = keys.pseudonym(draft.owner)
     body.oseq = oseq
-    body.oprev = (owner.leaf or NO_LEAF).hex()
+    body.oprev = (owner.oprev or NO_LEAF).hex()
     body.kid = keys.kid
     if now < last:
         body.clock_back = True
-    disclosed: dict[str, tuple[bytes, str | None]] = {}
-    private = draft.private
+    private, salts = draft.private, b""
     if private:
-        drawn = draw(SALT_BYTES * len(private))
-        if len(drawn) != SALT_BYTES * len(private):
-            msg = f"{SALT_BYTES * len(private)} random bytes were asked for, {len(drawn)} came"
-            raise ReceiptError(msg)
-        salts = unpack(f"{SALT_BYTES}s" * len(private), drawn)
-        body.c = _commit(private, salts)
-        disclosed = dict(zip(private, zip(salts, private.values(), strict=True), strict=True))
+        salts = _drawn(draw, len(private))
+        body.c = dict(zip(private, _commitments(tuple(private), salts, tuple(private.values())), strict=True))
     data = encode(body if typed else vars(body))
-    leaf = sha256(b"\0" + data).digest()
-    receipt = Receipt(seq=seq, body=data, leaf=leaf, mac=keys.mac(leaf), disclosed=disclosed)
-    return receipt, Head(head.log, seq, leaf, ts), OwnerHead(oseq, leaf)
+    return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
+
+
+def _fill(  # noqa: PLR0913 (as of `append`)
+    draft: Draft,
+    told: Filled,
+    head: Head,
+    owner: OwnerEnd,
+    keys: ReceiptKeys,
+    now: int,
+    draw: Callable[[int], bytes],
+) -> Written:
+    """`append` for a body whose text is there but for its blanks."""
+    form, last, seq, oseq = told.form, head.ts, head.size + 1, owner.oseq + 1
+    text, ts = ([*form.text], now) if now >= last else ([*form.back], last)
+    salts = b""
+    commitments: Sequence[str] = ()
+    if form.private:
+        salts = _drawn(draw, len(form.private))
+        commitments = _commitments(form.private, salts, told.values)
+    text[1::2] = (
+        *told.first,
+        *commitments,
+        *told.then,
+        keys.kid,
+        head.log,
+        (owner.oprev or NO_LEAF).hex(),
+        str(oseq),
+        keys.pseudonym(draft.owner),
+        head.leaf.hex(),
+        *told.last,
+        str(seq),
+        str(ts),
+    )
+    data = "".join(text).encode()
+    return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
 
 
 def leaf_hash(body: bytes) -> bytes:
@@ -107,23 +190,39 @@ def commitment(name: str, salt: bytes, value: str | None) -> str:
     one. With the salt it can be checked, without it not even guessed. Raises `ReceiptError` for a lone surrogate.
     """
     try:
-        absent, present = _labels(name)
+        absent, present = labels(name)
         said = absent if value is None else present + value.encode()
     except (UnicodeEncodeError, OverflowError) as error:
         raise ReceiptError(_NO_TEXT) from error
     return sha256(b"afm/c1" + salt + said).hexdigest()
 
 
-def _commit(private: Mapping[str, str | None], salts: Sequence[bytes]) -> dict[str, str]:
-    made = {}
+def _drawn(draw: Callable[[int], bytes], count: int) -> bytes:
+    drawn = draw(SALT_BYTES * count)
+    if len(drawn) != SALT_BYTES * count:
+        msg = f"{SALT_BYTES * count} random bytes were asked for, {len(drawn)} came"
+        raise ReceiptError(msg)
+    return drawn
+
+
+def _salts(drawn: bytes) -> tuple[bytes, ...]:
+    return unpack(f"{SALT_BYTES}s" * (len(drawn) // SALT_BYTES), drawn)
+
+
+def _commitments(names: tuple[str, ...], drawn: bytes, values: Sequence[str | None]) -> list[str]:
+    """`commitment` of each, with its part of the salts that were drawn."""
     try:
-        for (name, value), salt in zip(private.items(), salts, strict=True):
-            absent, present = _labels(name)
-            said = absent if value is None else present + value.encode()
-            made[name] = sha256(b"afm/c1" + salt + said).hexdigest()
+        return [
+            sha256(b"afm/c1" + salt + (absent if value is None else present + value.encode())).hexdigest()
+            for (absent, present), salt, value in zip(_all_labels(names), _salts(drawn), values, strict=True)
+        ]
     except (UnicodeEncodeError, OverflowError) as error:
         raise ReceiptError(_NO_TEXT) from error
-    return made
+
+
+@lru_cache(maxsize=256)
+def _all_labels(names: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(labels(name) for name in names)
 
 
 def _members(body: Mapping[str, Value]) -> SimpleNamespace:
@@ -134,7 +233,7 @@ def _members(body: Mapping[str, Value]) -> SimpleNamespace:
 
 
 @lru_cache(maxsize=256)
-def _labels(name: str) -> tuple[bytes, bytes]:
+def labels(name: str) -> tuple[bytes, bytes]:
     """What stands between salt and value, for an absent value and for a present one."""
     label = name.encode()
     framed = len(label).to_bytes(2, "big") + label

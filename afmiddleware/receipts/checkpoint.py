@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -176,10 +177,15 @@ def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
     if len(signature) != _SIGNATURE:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+        _public_key(public).verify(signature, data)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=16)
+def _public_key(public: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 def rotation_text(log: str, old: bytes, new: bytes) -> bytes:

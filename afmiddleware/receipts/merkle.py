@@ -68,20 +68,27 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def extend(frontier: Frontier, leaves: Iterable[bytes]) -> tuple[Frontier, list[Node]]:
-    """Append leaves; with the nodes that became complete and are to be stored."""
-    hashes, size = list(frontier.hashes), frontier.size
+    """Append leaves; with the nodes that became complete and are to be stored.
+
+    It goes level by level: what became complete on one, after the node that waited there for its right sibling, is
+    taken in pairs; the one that is left over waits.
+    """
+    row = [*leaves]
+    old, size = frontier.size, frontier.size + len(row)
+    waiting = [*frontier.hashes]
+    kept: list[bytes] = []
     stored: list[Node] = []
-    for leaf in leaves:
-        node, index, level = leaf, size, 0
-        while index & 1:
-            node = sha256(b"\1" + hashes.pop() + node).digest()
-            index >>= 1
-            level += 1
-            if level % TILE == 0:
-                stored.append(Node(level, index, node))
-        hashes.append(node)
-        size += 1
-    return Frontier(size, tuple(hashes)), stored
+    level = 0
+    while row:
+        if old >> level & 1:
+            row.insert(0, waiting.pop())
+        if len(row) & 1:
+            kept.append(row.pop())
+        row = [sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
+        level += 1
+        if level % TILE == 0:
+            stored += [Node(level, index, node) for index, node in enumerate(row, old >> level)]
+    return Frontier(size, (*waiting, *reversed(kept))), stored
 
 
 class Tiles:

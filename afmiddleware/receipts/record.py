@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from afmiddleware.model.receipt import Draft, OutcomeBody
+from afmiddleware.model.receipt import Draft, Filled, Form, OutcomeBody
+from afmiddleware.receipts.forms import form_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from afmiddleware.model.entry import InForce, Order
-    from afmiddleware.model.outcome import Outcome
+    from afmiddleware.model.outcome import End, Outcome, Settlement
     from afmiddleware.model.receipt import Value
 
 WINDOW: Final = 10_000_000
@@ -42,20 +44,60 @@ def outcome(  # noqa: PLR0913 (one argument a member)
     `booked.captured` is what stays counted, in minor units of `currency`, which is empty where no money was asked for;
     `overrun` is the part of it that was not reserved, `by` who said so where it was not the handler.
     """
-    body = OutcomeBody(
+    captured = "" if not currency or booked.captured is None else str(booked.captured)
+    said = (capability, currency, exponent, booked.end, booked.settlement, booked.status, by)
+    if overrun:
+        body = _outcome(*said, captured=captured, id=id, overrun=str(overrun), ref=intent.hex())
+        return Draft("outcome", owner, body, _NONE)
+    if not captured:
+        return Draft("outcome", owner, Filled(_form(*said, free=True), id, then=(quoted(id),), last=(intent.hex(),)))
+    return Draft("outcome", owner, Filled(_form(*said), id, then=(captured, quoted(id)), last=(intent.hex(),)))
+
+
+@lru_cache(maxsize=1024)
+def _form(  # noqa: PLR0913 (one argument a member)
+    capability: str,
+    currency: str,
+    exponent: int,
+    end: End,
+    settlement: Settlement,
+    status: int,
+    by: str,
+    *,
+    free: bool = False,
+) -> Form:
+    """What the outcomes of many actions have in common; `free` where no amount is said."""
+    body = _outcome(capability, currency, exponent, end, settlement, status, by)
+    return form_of("outcome", body, ("id", "ref") if free else ("captured", "id", "ref"))
+
+
+def _outcome(  # noqa: PLR0913 (one argument a member)
+    capability: str,
+    currency: str,
+    exponent: int,
+    end: End,
+    settlement: Settlement,
+    status: int,
+    by: str,
+    *,
+    captured: str = "",
+    id: str = "",  # noqa: A002 (the member's name)
+    overrun: str | UnsetType = UNSET,
+    ref: str = "",
+) -> OutcomeBody:
+    return OutcomeBody(
         by=by or UNSET,
         capability=capability,
-        captured="" if not currency or booked.captured is None else str(booked.captured),
+        captured=captured,
         currency=currency,
-        end=booked.end,
+        end=end,
         exponent=exponent,
         id=id,
-        overrun=str(overrun) if overrun else UNSET,
-        ref=intent.hex(),
-        settlement=booked.settlement,
-        status=booked.status,
+        overrun=overrun,
+        ref=ref,
+        settlement=settlement,
+        status=status,
     )
-    return Draft("outcome", owner, body, _NONE)
 
 
 def resolution(  # noqa: PLR0913 (one argument a member)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.receipts.canonical import encode, parse
-from afmiddleware.receipts.chain import NO_LEAF, SALT_BYTES, VERSION, Head, commitment, leaf_hash
+from afmiddleware.model.receipt import DecisionBody, OutcomeBody
+from afmiddleware.receipts.bodies import FaultError, Plain, Read, missing_of, read_body, shown
+from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.seals import SealCheck, SealFaultError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.seals import Had, Seals
 
 _PROGRESS_EVERY: Final = 1000
-_SHOWN: Final = 80
 _EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4, "unauthenticated": 5}
 _AUTHENTICITY: Final = frozenset({"mac", "checkpoint", "signer"})
 _COMPLETENESS: Final = frozenset({"seq", "anchor", "head", "owner"})
@@ -84,40 +84,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-class _Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The members that a check reads, with their types: `true` is no number and an absent member no text."""
-
-    log: str
-    seq: int
-    ts: int
-    kind: str
-    prev: str
-    owner: str
-    oseq: int
-    oprev: str
-    kid: str
-    c: dict[str, str] = {}
-    clock_back: bool = False
-    id: str = ""
-    capability: str = ""
-    verdict: str = ""
-    code: str = ""
-    ref: str = ""
-    new_key: str = ""
-    fields: list[str] = []
-    seqs: list[int] = []
-
-
-class _FaultError(Exception):
-    """What is wrong; with the receipt under check unless another `seq` is named."""
-
-    def __init__(self, code: str, reason: str, seq: int = 0) -> None:
-        self.code = code
-        self.reason = reason
-        self.seq = seq
-        super().__init__(reason)
-
-
 def verify(  # noqa: PLR0913 (what a log is checked against)
     stored: Iterable[StoredReceipt],
     head: Head,
@@ -148,10 +114,10 @@ def verify(  # noqa: PLR0913 (what a log is checked against)
                 progress(check.size, head.size)
         check.end(head_now)
     except ReceiptError as error:
-        return check.report(_FaultError("row.unreadable", str(error)))
+        return check.report(FaultError("row.unreadable", str(error)))
     except SealFaultError as fault:
-        return check.report(_FaultError(fault.code, fault.reason, fault.seq), fault.evidence)
-    except _FaultError as fault:
+        return check.report(FaultError(fault.code, fault.reason, fault.seq), fault.evidence)
+    except FaultError as fault:
         return check.report(fault)
     return check.report(None)
 
@@ -187,33 +153,33 @@ class _Check:
         """Check that the anchor and the keys are those of this log."""
         anchor = self._anchor
         if self._foreign:
-            raise _FaultError("anchor.foreign", "a receipt that was brought along belongs to another log")
+            raise FaultError("anchor.foreign", "a receipt that was brought along belongs to another log")
         if self._seals is not None:
             self._seals.begin()
         if anchor is not None and anchor.log != self._head.log:
-            raise _FaultError("anchor.foreign", f"the anchor belongs to the log {_shown(anchor.log)}")
+            raise FaultError("anchor.foreign", f"the anchor belongs to the log {shown(anchor.log)}")
 
     def receipt(self, one: StoredReceipt) -> None:
         """Check one receipt against those before it."""
         receipt = one.receipt
         seq = self.size + 1
         if receipt.seq > seq:
-            raise _FaultError("seq.gap", f"receipt {seq} is missing")
+            raise FaultError("seq.gap", f"receipt {seq} is missing")
         if receipt.seq < seq:
-            raise _FaultError("seq.duplicate", f"{receipt.seq} stands there again")
+            raise FaultError("seq.duplicate", f"{receipt.seq} stands there again")
         leaf = leaf_hash(receipt.body)
         if leaf != receipt.leaf:
-            raise _FaultError("leaf.mismatch", "the body is not the one that was hashed")
+            raise FaultError("leaf.mismatch", "the body is not the one that was hashed")
         self._mac(receipt)
-        body = _body(receipt.body)
+        body = read_body(receipt.body, str(one.columns.get("kind")))
         self._links(body, seq)
         self._owner(body, leaf)
         _columns(body, one.columns)
-        self._redacted(body, seq, _disclosures(body, receipt))
+        self._redacted(body, seq, missing_of(body, receipt))
         self._pair(body, leaf)
         self._marks(seq, leaf, body.ts)
         if self._seals is not None:
-            if body.kind == "rotation":
+            if body.kind == "rotation" and isinstance(body, Plain):
                 self._seals.rotation(seq, body.new_key)
             self._seals.leaf(seq, leaf)
         self.size, self._leaf, self._ts = seq, leaf, body.ts
@@ -223,26 +189,26 @@ class _Check:
         head, anchor = self._head, self._anchor
         if self._missing:
             seq, names = min(self._missing.items())
-            told = f"the value of {_shown(min(names))} was removed without a record of it"
-            raise _FaultError("disclosure.missing", told, seq)
+            told = f"the value of {shown(min(names))} was removed without a record of it"
+            raise FaultError("disclosure.missing", told, seq)
         if anchor is not None and anchor.size > max(self.size, head.size):
-            raise _FaultError("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
+            raise FaultError("anchor.behind", f"the anchor has seen {anchor.size} receipts, the log has {self.size}")
         if self._reach > max(self.size, head.size):
-            raise _FaultError("anchor.behind", f"a receipt {self._reach} was given out, the log has {self.size}")
+            raise FaultError("anchor.behind", f"a receipt {self._reach} was given out, the log has {self.size}")
         if self.size < head.size:
-            raise _FaultError("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
+            raise FaultError("head.mismatch", f"the log's head counts {head.size} receipts, {self.size} are there")
         if not head.size and head.leaf != NO_LEAF:
-            raise _FaultError("head.mismatch", "the log's head names a receipt, and counts none")
+            raise FaultError("head.mismatch", "the log's head names a receipt, and counts none")
         if head.ts != self._ts_at_head:
-            raise _FaultError("head.mismatch", "the log's head has another time than its last receipt", head.size)
+            raise FaultError("head.mismatch", "the log's head has another time than its last receipt", head.size)
         now = head_now() if head_now is not None else head
         if self._seals is not None:
             self._signed = self._seals.end(self.size, head.size, max(now.size, self.size))
         if self.size > head.size and (now.log != head.log or now.size < self.size):
             told = f"it stands after the end of the log: its head counts {now.size} receipts"
-            raise _FaultError("head.mismatch", told, now.size + 1)
+            raise FaultError("head.mismatch", told, now.size + 1)
 
-    def report(self, fault: _FaultError | None, evidence: tuple[str, ...] = ()) -> Report:
+    def report(self, fault: FaultError | None, evidence: tuple[str, ...] = ()) -> Report:
         """What was found."""
         kept = "ok" if self._keys is not None else "not checked: the key is not at hand"
         if self._keys is None and self._known and self._signed == self.size:
@@ -280,120 +246,78 @@ class _Check:
 
     def _mac(self, receipt: Receipt) -> None:
         if not receipt.mac:
-            raise _FaultError("mac.missing", "its HMAC was stripped")
+            raise FaultError("mac.missing", "its HMAC was stripped")
         if self._keys is not None and not hmac.compare_digest(receipt.mac, self._keys.mac(receipt.leaf)):
-            raise _FaultError("mac.mismatch", "its HMAC was not made with the log's key")
+            raise FaultError("mac.mismatch", "its HMAC was not made with the log's key")
 
-    def _links(self, body: _Plain, seq: int) -> None:
+    def _links(self, body: Read, seq: int) -> None:
         if body.log != self._head.log:
-            raise _FaultError("log.foreign", f"it belongs to the log {_shown(body.log)}")
+            raise FaultError("log.foreign", f"it belongs to the log {shown(body.log)}")
         if body.seq != seq:
-            raise _FaultError("seq.mismatch", f"its body says it is receipt {body.seq}")
+            raise FaultError("seq.mismatch", f"its body says it is receipt {body.seq}")
         if body.prev != self._leaf.hex():
-            raise _FaultError("prev.mismatch", "it does not follow the receipt before it")
+            raise FaultError("prev.mismatch", "it does not follow the receipt before it")
         if body.ts < self._ts:
-            raise _FaultError("ts.backwards", "its time is before that of the receipt before it")
+            raise FaultError("ts.backwards", "its time is before that of the receipt before it")
         if self._keys is not None and body.kid != self._keys.kid:
-            raise _FaultError("mac.foreign", f"it names the key {_shown(body.kid)}")
+            raise FaultError("mac.foreign", f"it names the key {shown(body.kid)}")
 
-    def _owner(self, body: _Plain, leaf: bytes) -> None:
+    def _owner(self, body: Read, leaf: bytes) -> None:
         oseq, previous = self._owners.get(body.owner, _FIRST)
         if body.oseq != oseq + 1:
-            raise _FaultError("owner.gap", f"its owner's receipt {oseq + 1} is missing")
+            raise FaultError("owner.gap", f"its owner's receipt {oseq + 1} is missing")
         if body.oprev != previous:
-            raise _FaultError("owner.prev", "it does not follow its owner's receipt before it")
+            raise FaultError("owner.prev", "it does not follow its owner's receipt before it")
         self._owners[body.owner] = (oseq + 1, leaf.hex())
 
-    def _redacted(self, body: _Plain, seq: int, missing: set[str]) -> None:
+    def _redacted(self, body: Read, seq: int, missing: set[str]) -> None:
         """Values that are missing were redacted when a later record says so."""
         if missing:
             self._missing[seq] = missing
-        if body.kind == "redaction":
+        if body.kind == "redaction" and isinstance(body, Plain):
             for one in body.seqs:
                 left = self._missing.pop(one, set()) - set(body.fields)
                 if left:
                     self._missing[one] = left
 
-    def _pair(self, body: _Plain, leaf: bytes) -> None:
+    def _pair(self, body: Read, leaf: bytes) -> None:
         if body.kind == "intent":
             self._open.add(leaf.hex())
-        elif body.kind == "outcome":
+        elif body.kind == "outcome" and not isinstance(body, DecisionBody):
             if body.ref not in self._open:
-                raise _FaultError("outcome.orphan", "it ends an intent that is not there, or that has ended before")
+                raise FaultError("outcome.orphan", "it ends an intent that is not there, or that has ended before")
             self._open.remove(body.ref)
 
     def _marks(self, seq: int, leaf: bytes, ts: int) -> None:
         """Compare what the anchor and the head say of this receipt."""
         head, anchor = self._head, self._anchor
         if anchor is not None and anchor.size == seq and anchor.leaf != leaf:
-            raise _FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
+            raise FaultError("anchor.mismatch", "the anchor has seen another receipt here: the log was rewritten")
         seen = self._had.get(seq)
         if seen is not None and seen.leaf != leaf:
-            raise _FaultError("anchor.mismatch", "another receipt was given out here: the log was rewritten")
+            raise FaultError("anchor.mismatch", "another receipt was given out here: the log was rewritten")
         if head.size == seq:
             if head.leaf != leaf:
-                raise _FaultError("head.mismatch", "the log's head names another receipt as the last")
+                raise FaultError("head.mismatch", "the log's head names another receipt as the last")
             self._ts_at_head = ts
 
 
-def _body(data: bytes) -> _Plain:
-    try:
-        body = parse(data)
-        if encode(body) != data:
-            raise _FaultError("body.not_canonical", "its bytes are not the canonical ones of what they say")
-        if body.get("v") != VERSION:
-            raise _FaultError("body.version", f"version {_shown(body.get('v'))} is not known")
-        return msgspec.convert(body, _Plain)
-    except (ReceiptError, msgspec.ValidationError) as error:
-        raise _FaultError("body.malformed", str(error)) from error
-
-
-def _columns(body: _Plain, columns: Mapping[str, str | int]) -> None:
-    if columns == {
+def _columns(body: Read, columns: Mapping[str, str | int]) -> None:
+    verdict, code = ("", "") if isinstance(body, OutcomeBody) else (body.verdict, body.code)
+    said: dict[str, str | int] = {
         "kind": body.kind,
         "decision": body.id,
         "capability": body.capability,
-        "verdict": body.verdict,
-        "code": body.code,
+        "verdict": verdict,
+        "code": code,
         "ts": body.ts,
-    }:
+    }
+    if columns == said:
         return
-    for column, member in _COLUMNS:
-        if columns.get(column) != getattr(body, member):
-            found = _shown(columns.get(column))
-            raise _FaultError("column.mismatch", f"the ledger's column {column} says {found}, its body does not")
+    for column, value in said.items():
+        if columns.get(column) != value:
+            found = shown(columns.get(column))
+            raise FaultError("column.mismatch", f"the ledger's column {column} says {found}, its body does not")
 
 
 _FIRST: Final = (0, NO_LEAF.hex())
-_COLUMNS: Final = (
-    ("kind", "kind"),
-    ("decision", "id"),
-    ("capability", "capability"),
-    ("verdict", "verdict"),
-    ("code", "code"),
-    ("ts", "ts"),
-)
-
-
-def _disclosures(body: _Plain, receipt: Receipt) -> set[str]:
-    """Every value beside a receipt is the one committed to. Answers which commitments have none."""
-    commitments, disclosed = body.c, receipt.disclosed
-    for name, (salt, value) in disclosed.items():
-        # A salt of another length could take in part of a value, and so make another value fit.
-        if name not in commitments or len(salt) != SALT_BYTES or commitments[name] != _made_of(name, salt, value):
-            told = f"the value of {_shown(name)} beside it is not the one that was recorded"
-            raise _FaultError("disclosure.mismatch", told)
-    return commitments.keys() - disclosed.keys() if len(commitments) != len(disclosed) else set()
-
-
-def _made_of(name: str, salt: bytes, value: str | None) -> str:
-    try:
-        return commitment(name, salt, value)
-    except ReceiptError:
-        return ""
-
-
-def _shown(value: object) -> str:
-    """A value of somebody else's making, short and without what a terminal would obey."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

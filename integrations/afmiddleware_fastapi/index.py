@@ -35,6 +35,11 @@ class Shape:
         self.segments = tuple(segments)
         self.open_ended = open_ended
 
+    @property
+    def literal(self) -> bool:
+        """Whether it is the shape of one path alone."""
+        return not self.open_ended and None not in self.segments
+
 
 ANYTHING = Shape((), open_ended=True)
 

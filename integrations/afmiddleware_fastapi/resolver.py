@@ -83,7 +83,12 @@ class Resolver:
 
     def resolve_in(self, tree: Tree, scope: MutableMapping[str, Any]) -> Routed | Unrouted:
         """`resolve` in a tree that was just looked up."""
+        known: Routed | None = tree.literal.get((scope["type"], scope.get("method"), scope["path"]))
+        if known is not None and not scope.get("root_path") and not scope.get("path_params"):
+            return known
         found = _search(tree.root, scope, ())
+        if isinstance(found, Routed) and _is_literal(tree.root, scope, found):
+            tree.literal[scope["type"], scope["method"], scope["path"]] = found
         if isinstance(found, Unrouted) and tree.stale_anywhere():
             return _search(self._read_again().root, scope, ())
         return found
@@ -92,6 +97,25 @@ class Resolver:
         tree = self._tree = Tree(self._app)
         self._changed()
         return tree
+
+
+def _is_literal(table: Table, scope: MutableMapping[str, Any], found: Routed) -> bool:
+    """Whether every request with this method and path is routed alike, so that it need not be asked again.
+
+    So it is when the first route that may match is the outermost router's own, listed with the method, and has no
+    parameters. There are no more of them than routes and methods.
+    """
+    if scope["type"] != "http" or scope.get("root_path") or scope.get("path_params"):
+        return False
+    places = table.index.places(scope["path"])
+    node = table.nodes[places[0]] if places else None
+    return (
+        node is not None
+        and node.kind == "http"
+        and node.shape.literal
+        and scope["method"] in node.keys
+        and found.steps == (node.endpoint,)
+    )
 
 
 def _search(table: Table, scope: MutableMapping[str, Any], steps: Steps) -> Routed | Unrouted:

@@ -84,6 +84,8 @@ class Tree:
     def __init__(self, app: Any) -> None:
         self._watched: list[tuple[Router | None, Any, int]] = []
         self._turn = 0
+        self.literal: dict[tuple[str, str | None, str], Any] = {}
+        """What was found for a method and a path that no parameter, host or header has a say in."""
         router = router_of(app)
         self.root = self._table(router, "", (), first_declared((router, app)))
 
@@ -93,8 +95,13 @@ class Tree:
         Hundreds of included routers would cost more than the decision, so each has its turn.
         """
         watched = self._watched
+        router, routes, count = watched[0]
+        if len(routes) != count or (router is not None and router.routes is not routes):
+            return True
+        if len(watched) == 1:
+            return False
         turn = self._turn = (self._turn + 1) % len(watched)
-        return _changed(*watched[0]) or _changed(*watched[turn])
+        return _changed(*watched[turn])
 
     def stale_anywhere(self) -> bool:
         """The same of every list of routes."""

@@ -281,7 +281,7 @@ def test_threads_together_admit_exactly_the_cap(ledger: Ledger) -> None:
         thread.join()
     assert len(admitted) == 100
     assert used(ledger, budget.cell, "global") == 10_000
-    report = verify(ledger.receipts(Filter()), ledger.head(), None, None)
+    report = verify(ledger.receipts(Filter()), ledger.head(), ledger.keys, None)
     assert (report.status, report.checked, report.open) == ("unanchored", 200, 100)
 
 

@@ -241,7 +241,7 @@ def test_memory_is_bounded():
         digest = sha256(text.encode()).digest()
         assert isinstance(ask(text, ApiKeyRecord(id=f"{number:010}", digest=digest, account="a"), keys=keys)[0], Ok)
     assert ask(text, keys=keys)[1] == []
-    assert len(keys._known) == 10_000
+    assert len(keys._known) <= 10_000
 
 
 # Where and when a key is good, and whose it is

@@ -55,6 +55,13 @@ def test_a_host_selects_among_several(host, origin):
     assert several.of(request((b"host", host))) == origin
 
 
+def test_what_a_client_says_of_forwarding_is_not_read():  # 54
+    several = Origins(["https://a.example", "https://b.example"])
+    for name in (b"x-forwarded-host", b"forwarded", b"x-original-host"):
+        assert several.of(request((b"host", b"a.example"), (name, b"host=b.example"))) == "https://a.example"
+        assert several.of(request((name, b"b.example"))) is None
+
+
 def test_no_origin_is_none():
     assert not Origins([])
     assert Origins([]).of(request((b"host", b"a.example"))) is None

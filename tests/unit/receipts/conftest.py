@@ -40,9 +40,9 @@ def write(drafts: list[Draft], keys: ReceiptKeys = KEYS, head: Head = START, ste
         if draft.kind == "outcome":
             body["ref"] = leaves[name]
         draft = replace(draft, body=body)  # noqa: PLW2901 (with its reference)
-        receipt, head, owners[draft.owner] = append(
-            draft, head, owners.get(draft.owner, OwnerHead(0, b"")), keys, now, draw
-        )
+        made = append(draft, head, owners.get(draft.owner, OwnerHead()), keys, now, draw)
+        receipt, head = made.receipt(keys), Head(head.log, made.seq, made.leaf, made.ts)
+        owners[draft.owner] = OwnerHead(made.oseq, made.leaf)
         leaves.setdefault(name, receipt.leaf.hex())
         names = ("capability", "verdict", "code")
         columns: dict[str, str | int] = {"kind": draft.kind, "decision": name, "ts": head.ts}
