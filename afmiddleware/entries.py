@@ -127,7 +127,7 @@ def draft_of(  # noqa: PLR0913 (what a receipt says)
         return _plain(plan, asked, event, final, rates + spends)
     money = event.amount
     currency, exponent = (money.currency, money.exponent) if money is not None else ("", 0)
-    said = (final, currency, exponent, event.category, event.network)
+    said = (final, currency, exponent, event.category, event.network, len(spends))
     form = lane.forms.get(said)
     if form is None:
         form = lane.remember(said, _form(plan, asked, event, final, rates, spends))
