@@ -127,7 +127,8 @@ def _new(books: Books, entry: Entry) -> set[str]:
     charges = (*entry.spends, *entry.slots) if type(entry) is Counted else (*entry.rates, *entry.spends, *entry.slots)
     new = {charge.key for charge in charges}
     new.add(f"actor:{entry.owner}")
-    return new.difference(books.rows)
+    rows = books.rows
+    return {key for key in new if key not in rows}
 
 
 def _folded(books: Books, entry: Entry, new: set[str]) -> Entry:
