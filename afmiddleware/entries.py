@@ -114,18 +114,14 @@ def draft_of(  # noqa: PLR0913 (what a receipt says)
 ) -> Draft:
     """The receipt of a decision: an `intent` when the handler is about to run, else a `refusal` or a `dry_run`.
 
-    Refusals differ in what they say, so each is written whole; intents of one lane differ in a few blanks.
+    Refusals differ in what they say, so each is written whole; intents differ in a few blanks.
     """
     unusual = asked.dry or asked.flags or plan.redaction is not None
     if event is None or unusual or not (final.authorized or plan.observe):
         return _plain(plan, asked, event, final, rates + spends)
     money = event.amount
-    currency, exponent = (money.currency, money.exponent) if money is not None else ("", 0)
-    said = (final, currency, exponent, event.category, event.network, len(spends))
-    form = lane.forms.get(said)
-    if form is None:
-        form = lane.remember(said, _form(plan, asked, event, final, rates, spends))
     amount = (str(money.minor),) if money is not None else ()
+    form = _form(plan, asked, event, final, rates, spends)
     body = Filled(form, asked.id, _private(plan, asked, event), amount, (*amount * len(spends), quoted(asked.id)))
     return Draft("intent", lane.owner, body)
 
@@ -138,19 +134,21 @@ def _form(  # noqa: PLR0913 (what a receipt says)
     rates: tuple[Charge, ...],
     spends: tuple[Charge, ...],
 ) -> Form:
-    """The form of intents like this one, shared by all actors of a tier and a proof."""
-    limits = tuple(charge.limit.name for charge in (*rates, *spends))
+    """The form of intents that say the same, whoever's they are: which limits charge is a matter of the capability."""
     money, actor, lanes = event.amount, asked.actor, plan.lanes
+    currency, exponent = (money.currency, money.exponent) if money is not None else ("", 0)
     said = (
         asked.route,
         asked.capability,
         final,
         actor.tier,
         actor.proof,
-        None if money is None else (money.currency, money.exponent),
+        currency,
+        exponent,
         event.category,
         event.network,
-        limits,
+        len(rates),
+        len(spends),
     )
     form = lanes.forms.get(said)
     if form is None:
@@ -158,7 +156,7 @@ def _form(  # noqa: PLR0913 (what a receipt says)
         if money is None:
             form = form_of("intent", body, ("id",), PRIVATE)
         else:
-            form = form_of("intent", body, ("amount", "id"), PRIVATE, range(len(rates), len(limits)))
+            form = form_of("intent", body, ("amount", "id"), PRIVATE, range(len(rates), len(rates) + len(spends)))
         lanes.remember(said, form)
     return form
 
@@ -169,7 +167,7 @@ def _plain(plan: Plan, asked: Asked, event: ActionEvent | None, final: Verdict, 
     taken: dict[str, Any] = {}
     if plan.redaction is not None and event is not None:
         event, taken = _clean(plan.redaction, event)
-    private = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
+    private: dict[str, str | None] = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
     body = _body(plan, asked, event, final, charges)
     if plan.redaction is None:
         return Draft(kind, owner_of(asked.actor), body, private)

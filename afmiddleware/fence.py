@@ -23,14 +23,16 @@ from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.steady import HostClock
+from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.outside import AsyncIo, Io
+from afmiddleware.offers import challenges, protected_resource
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -58,11 +60,6 @@ _log = logging.getLogger("afmiddleware")
 def system_clock() -> int:
     """The host's clock in microseconds since the epoch."""
     return time.time_ns() // 1000
-
-
-def _believed(clock: Callable[[], int]) -> Callable[[], int]:
-    """The clock that the ledger counts by: that of the host only while it can be believed."""
-    return HostClock(clock) if clock is system_clock else clock
 
 
 def new_id(now: int) -> str:
@@ -108,16 +105,16 @@ class Fence:
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._listing: Listing | None = None
-        self.vary = fields_read(config.identity)
+        self._face(config)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_anchored(config, base, _believed(clock), undo, signer, mac_key)
+        believed = SteadyClock(clock) if clock is system_clock else clock
+        self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.prefix = _prefix(config)
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = Io(self)
-        self.aio = AsyncIo(self)
+        self.io = FenceIo(self)
+        self.aio = AsyncFenceIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
@@ -179,7 +176,7 @@ class Fence:
                 raise
             changed = found.plan.digest != self.plan.digest
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
-            self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
+            self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
@@ -281,6 +278,14 @@ class Fence:
         """Look up what identity needs without blocking the event loop."""
         return await self._resolver.aresolve(need)
 
+    def _face(self, config: Config) -> None:
+        """What callers see besides decisions: the fence's own paths, and what is told to whom is refused."""
+        self.vary = fields_read(config.identity)
+        self.resource = protected_resource(config)
+        self.challenges = challenges(config.identity, self.resource)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.own_paths = (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
+
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
         item = conclusion(admission, outcome)
@@ -362,7 +367,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _prefix(config: Config) -> str:
-    return config.endpoints.prefix.removesuffix("/") + "/"

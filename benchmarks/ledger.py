@@ -125,7 +125,7 @@ def _durable(name: str, ledger: Ledger, seconds: float, table: Table) -> float:
     return many / one
 
 
-def _bytes_per_actor(actors: int, *, active: bool) -> float:
+def bytes_per_actor(actors: int, *, active: bool) -> float:
     """Bytes that one actor costs in memory: charged by one request long ago, or with a reservation that runs."""
     ledger = MemoryLedger(ReceiptKeys.derive(_SECRET), system_clock, os.urandom, kept=1, max_rows=10**7)
     ledger.commit(entry_of("key:first"))
@@ -147,7 +147,7 @@ def _resident() -> int:
 
 def _alone(actors: int, *, active: bool) -> float:
     """The same, in a process of its own."""
-    code = f"from benchmarks.ledger import _bytes_per_actor as b; print(b({actors}, active={active}))"
+    code = f"from benchmarks.ledger import bytes_per_actor as b; print(b({actors}, active={active}))"
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.assemble import assemble
+from afmiddleware.callers import identify
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.cli.dev_issuer import dev_issuer, issuer_at
+from afmiddleware.drivers import run
 from afmiddleware.errors import IdentityUnavailableError, ReceiptError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.effects import Io
     from afmiddleware.identity.needs import Need
     from afmiddleware.identity.outcome import Identified
     from afmiddleware.ledger.base import Reader
@@ -187,40 +190,39 @@ def _identified(config: Config, base: Path, text: str) -> Identified:
     """What the policy makes of a credential."""
     plan, keys = assemble(config, base)
     header = (b"authorization", f"Bearer {text}".encode("utf-8", "surrogateescape"))
-    flow = plan.identify(HttpFacts(method="GET", path="/", headers=[header]), system_clock())
+    facts = HttpFacts(method="GET", path="/", headers=[header])
     ledger: Reader | None = None
     # Where none was made yet, no key and no revocation is in it.
     with suppress(ReceiptError):
         ledger = open_for_reading(config, base)
     try:
-        need = next(flow)
-        while True:
-            try:
-                answer = _answer(need, keys, ledger)
-            except IdentityUnavailableError as error:
-                need = flow.throw(error)
-            else:
-                need = flow.send(answer)
-    except StopIteration as stop:
-        found: Identified = stop.value
-        return found
+        return run(identify(plan, facts, system_clock()), cast("Io", _Looks(keys, ledger)))
     finally:
         keys.close()
         if ledger is not None:
             ledger.close()
 
 
-def _answer(need: Need, keys: KeySources, ledger: Reader | None) -> Any:
-    if isinstance(need, NeedKeySet):
-        return keys.wait(need)
-    if isinstance(need, NeedIntrospection):
-        msg = "it is an opaque token, which only its issuer can read"
-        raise IdentityUnavailableError(msg)
-    if isinstance(need, NeedOnce):
-        return True
-    if isinstance(need, NeedKey):
-        return ledger.api_key(need.key_id) if ledger is not None else None
-    return ledger.revocations() if ledger is not None else []
+class _Looks:
+    """Looks up what identity asks for, and changes nothing by it."""
+
+    def __init__(self, keys: KeySources, ledger: Reader | None) -> None:
+        self._keys = keys
+        self._ledger = ledger
+
+    def resolve(self, need: Need) -> Any:
+        """What is there. Raises `IdentityUnavailableError`."""
+        ledger = self._ledger
+        if isinstance(need, NeedKeySet):
+            return self._keys.wait(need)
+        if isinstance(need, NeedIntrospection):
+            msg = "it is an opaque token, which only its issuer can read"
+            raise IdentityUnavailableError(msg)
+        if isinstance(need, NeedOnce):
+            return True
+        if isinstance(need, NeedKey):
+            return ledger.api_key(need.key_id) if ledger is not None else None
+        return ledger.revocations() if ledger is not None else []
 
 
 def _told(found: Ok) -> dict[str, Any]:

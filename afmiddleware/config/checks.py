@@ -30,6 +30,7 @@ _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry"
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _MAX_DIGITS: Final = 18
+_NOBODY: Final = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
 
 
 def check(tree: Tree) -> None:
@@ -144,8 +145,7 @@ class _Checks:
         if fault:
             self._say((*path, "media"), fault)
         if route.get("applies_to", "all") != "all" and not self._knows_people():
-            text = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
-            self._say((*path, "applies_to"), text)
+            self._say((*path, "applies_to"), _NOBODY)
         for where, said in protocol_faults(route, self._exponents):
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
@@ -188,6 +188,9 @@ class _Checks:
                     alike = "of levels of risk, risk.high" if "[" not in name else f"of rules without one, {kind}[1]"
                     text = f"{name[:60]!r} is like the ids {alike}; write another one"
                     self._say((*path, "id"), text)
+                proven = kind == "allow" and rule.get("applies_to") == "proven_agents"
+                if not proven and rule.get("applies_to", "all") != "all" and not self._knows_people():
+                    self._say((*path, "applies_to"), _NOBODY)
                 if kind == "allow":
                     self._money((*path, "max_amount"), rule.get("max_amount"))
                     self._codes((*path, "currency"), rule)

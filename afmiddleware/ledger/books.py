@@ -7,6 +7,7 @@ no charge behind.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.epoch import begin
-from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.orders import perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
@@ -41,7 +42,7 @@ from afmiddleware.model.entry import (
     Settle,
 )
 from afmiddleware.model.outcome import Answer
-from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
+from afmiddleware.model.receipt import ANONYMOUS, OPERATOR, Filled, ReceiptRef, Seal
 from afmiddleware.receipts.chain import Head, append
 from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
@@ -61,6 +62,7 @@ FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
+_KEY: Final = attrgetter("key")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -216,14 +218,13 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates if type(entry) is not Counted else ():
-            changed.add(charge.key)
+        if type(entry) is not Counted:
+            changed.update(map(_KEY, entry.rates))
         if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
-        for charge in entry.spends:
-            changed.add(charge.key)
+        changed.update(map(_KEY, entry.spends))
         hold = self._hold(entry, lines, receipt)
         if entry.claim is not None:
             claim(self, entry, hold)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afmiddleware.ledger.orders import OPERATOR
 from afmiddleware.model.entry import Closed
+from afmiddleware.model.receipt import OPERATOR
 from afmiddleware.receipts.record import carried, epoch
 
 if TYPE_CHECKING:

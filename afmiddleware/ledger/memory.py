@@ -105,6 +105,7 @@ class MemoryLedger:
                 books.catch_up()
             if len(books.written) >= _BATCH:
                 self._keep()
+            books.changed.clear()
         if isinstance(answer, AFError):
             raise answer
         return answer
@@ -241,7 +242,6 @@ class MemoryLedger:
         self._kept += books.written
         self._tree.add([written.leaf for written in books.written])
         books.written.clear()
-        books.changed.clear()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""

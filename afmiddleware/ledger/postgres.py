@@ -20,6 +20,7 @@ from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
+from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.model.revocation import Revocation
@@ -234,7 +235,7 @@ class PostgresLedger(PostgresReader):
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)
-        seen, keys = Seen(), self.keys
+        seen, keys = Seen(steady=Steady(url.name) if clock is None else None), self.keys
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)

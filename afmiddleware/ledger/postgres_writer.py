@@ -208,6 +208,8 @@ class PostgresWriter:
         if self._signs(public):
             books.seal = Seal()
         books.now = self._clock() if self._clock is not None else told[0]
+        if self._seen.steady is not None:
+            self._seen.steady.check(books.now)
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
         self._take(books, names, held, rows, claimed)

@@ -190,7 +190,7 @@ class SqliteLedger(SqliteReader):
         deadline: float = 2.0,
         max_rows: int = MOST_ROWS,
     ) -> None:
-        self.keys = prepare(location, secret, signer)
+        self.keys = prepare(location, secret, signer, 5 * deadline)
         super().__init__(location)
         self.anchors = anchors
         if anchors is not None:

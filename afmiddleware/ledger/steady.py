@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -56,21 +55,18 @@ class Steady:
         )
 
 
-class HostClock:
-    """This host's clock, in microseconds since the epoch. Raises `LedgerUnavailableError` while it is not believed."""
-
-    def __init__(self, wall: Callable[[], int], steady: Callable[[], int] | None = None) -> None:
-        self._wall = wall
-        self._steady = Steady("this host", steady)
-        self._lock = threading.Lock()
-
-    def __call__(self) -> int:
-        """The time now."""
-        with self._lock:
-            now = self._wall()
-            self._steady.check(now)
-        return now
-
-
 def _since_boot() -> int:
     return time.clock_gettime_ns(_CLOCK) // 1000
+
+
+class SteadyClock:
+    """A clock of day that is not believed for a while when it jumps ahead: it raises `LedgerUnavailableError` then."""
+
+    def __init__(self, clock: Callable[[], int], steady: Callable[[], int] | None = None) -> None:
+        self._clock = clock
+        self._held = Steady("this host", steady)
+
+    def __call__(self) -> int:
+        now = self._clock()
+        self._held.check(now)
+        return now

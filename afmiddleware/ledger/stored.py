@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
+from afmiddleware.ledger.steady import Steady
 from afmiddleware.model.receipt import Receipt
 from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.verify import StoredReceipt
@@ -26,7 +27,8 @@ _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 class Seen(msgspec.Struct):
     """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted.
 
-    `holder` is the name of this process, and `lease` until when the slots it holds are its own, 0 before it had any.
+    `holder` is the name of this process, and `lease` until when the slots it holds are its own, 0 before it had any;
+    `steady` is what a server's clock is held against.
     """
 
     head: Head | None = None
@@ -35,6 +37,7 @@ class Seen(msgspec.Struct):
     holder: int = 0
     lease: int = 0
     pid: int = 0
+    steady: Steady | None = None
 
     def hold(self, draw: Callable[[int], bytes]) -> None:
         """Give this process a name of its own to hold slots under. A forked child is another process."""

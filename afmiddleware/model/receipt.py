@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 ANONYMOUS = "anonymous"
 """The owner of receipts that nobody has proven to be theirs."""
 
-PRIVATE = ("actor", "credential", "on_behalf_of", "payload", "peer", "recipient", "request", "resource")
+OPERATOR = "operator"
+"""The owner of what is recorded about the log and the fence themselves, and of orders."""
+
+PRIVATE: tuple[str, ...] = (
+    "actor",
+    "credential",
+    "on_behalf_of",
+    "payload",
+    "peer",
+    "recipient",
+    "request",
+    "resource",
+)
 """The members of a decision's receipt that are stored as commitments."""
 
 Value = str | int | bool | list["Value"] | dict[str, "Value"]

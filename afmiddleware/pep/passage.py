@@ -11,6 +11,7 @@ from afmiddleware.flow import refused
 from afmiddleware.identity.address import anonymous
 from afmiddleware.model.entry import Entry
 from afmiddleware.model.receipt import ANONYMOUS, Draft
+from afmiddleware.pep.respond import RawHeaders, refusal
 from afmiddleware.plan import Refused, guess_charge
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def unrecorded(fence: Fence, facts: HttpFacts, code: str, said: str, *, retry_af
     with suppress(LedgerUnavailableError):
         fence.post(entry)
     return Refused(id=decision, verdict=verdict, actor=anonymous(facts))
+
+
+def refused_by(fence: Fence, facts: HttpFacts, passage: Refused) -> tuple[int, RawHeaders, bytes]:
+    """Status, headers and body of a refusal, with what would help its caller."""
+    asks = fence.challenges.of(passage.verdict, facts)
+    return refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts), asks=asks)
 
 
 def guessed(fence: Fence, facts: HttpFacts, code: str, said: str) -> Refused:

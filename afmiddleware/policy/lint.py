@@ -8,6 +8,7 @@ import msgspec
 
 from afmiddleware.grammar.capability import matches, pattern_regex
 from afmiddleware.model.tier import Tier
+from afmiddleware.policy.agents import PROVEN_AGENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -219,7 +220,8 @@ def _proves(field: str, operators: Any) -> bool:
 
 
 def _for_anybody(rule: Rule) -> bool:
-    return rule.tier is Tier.ANONYMOUS and not (rule.scopes or rule.roles or _asks_tier(rule))
+    demands = rule.scopes or rule.roles or _asks_tier(rule) or rule.applies_to == PROVEN_AGENTS
+    return rule.tier is Tier.ANONYMOUS and not demands
 
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:

@@ -79,6 +79,8 @@ def test_guessing_is_limited_where_it_comes_from(stack: str, server: Authorizati
         site.checks()._api_keys._known.clear()
         assert site.bearer(known.text).status == 200
         assert site.send().status == 200
+        # A key that was never seen here is not even looked up, so that nobody learns that it is one.
+        assert site.bearer(site.fence.keys.create("unseen").text).status == 429
         # An opaque token may be a guess too.
         assert site.bearer("opaque-guess").status == 429
     finally:

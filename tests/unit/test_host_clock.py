@@ -9,7 +9,7 @@ import pytest
 
 from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.ledger.memory import MemoryLedger
-from afmiddleware.ledger.steady import BELIEVED, HostClock
+from afmiddleware.ledger.steady import BELIEVED, SteadyClock
 from afmiddleware.model import Held, Window
 from afmiddleware.receipts.keys import ReceiptKeys
 from tests.ledger.conftest import entry, spend, sqlite
@@ -25,7 +25,7 @@ class Host:
     def __init__(self) -> None:
         self.up = 7 * SECOND
         self.set = NOON
-        self.clock = HostClock(lambda: self.set + self.up, lambda: self.up)
+        self.clock = SteadyClock(lambda: self.set + self.up, lambda: self.up)
 
     def wait(self, seconds: float) -> None:
         self.up += int(seconds * SECOND)

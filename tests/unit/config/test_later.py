@@ -17,7 +17,6 @@ KEYS = {
     "webhooks": '[{url: "https://ops.example.com", events: ["approval.*"]}]',
     "identity.limits": "{authorization_bytes: 8192}",
     "identity.on_invalid": "reject",
-    "identity.challenge": "{realm: api, resource_metadata: auto}",
     "identity.order": "[client_cert, api_key, jwt, web_bot_auth]",
     "identity.api_keys.prefix": "afk",
     "identity.api_keys.path": "keys.db",
@@ -26,9 +25,6 @@ KEYS = {
     "identity.api_keys.tier": "token",
     "identity.anonymous": "{ipv4_prefix: 32}",
     "identity.agent_detection": "{user_agents: builtin}",
-    "rules.deny.*.applies_to": "agents",
-    "rules.require_approval.*.applies_to": "agents",
-    "rules.allow.*.applies_to": "agents",
 }
 """Every such key by its path, `*` for an entry of a list, with a value that it will take."""
 

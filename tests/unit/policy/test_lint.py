@@ -109,6 +109,10 @@ CASES = {
         "rules: {deny: [{capability: a.b, when: [{payload.force: true}, {payload.force: {exists: false}}]}]}",
         [],
     ),
+    "proven agents may more": (
+        "rules: {deny: [{capability: pay.*, when: {actor.id: 'key:a'}}], allow: [{capability: '**', applies_to: proven_agents}]}",
+        [],
+    ),
     "a route that nothing allows": (
         "routes: [{route: GET /look, capability: shop.look}]\nrules: {allow: [pay.out]}",
         [("route.never_allowed", 4)],
