@@ -212,7 +212,9 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     limits = limits_of(config)
     whence = proxies(config.identity)
     known = certificates(config.identity, whence.believes)
-    checks = authenticators(config.identity, keys, sign, whence, known)
+    checks = authenticators(
+        config.identity, keys, sign, whence, known, tuple(sorted({one.claim for one in limits if one.claim}))
+    )
     return Plan(
         digest=digest,
         environment=config.environment,

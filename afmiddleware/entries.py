@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from afmiddleware.errors import LedgerUnavailableError, ReceiptError
+from afmiddleware.errors import LedgerFullError, LedgerUnavailableError, ReceiptError
 from afmiddleware.lanes import owner_of
 from afmiddleware.mapping.references import refund_of
 from afmiddleware.model.codes import LEDGER_UNAVAILABLE
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from afmiddleware.plan import Asked, Plan
     from afmiddleware.receipts.redact import Redaction
 
+_UNRECORDED: Final = "The action cannot be recorded now, so it does not run."
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
 
@@ -65,6 +66,8 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
         observe=plan.observe,
         dry=dry,
         trial=asked.dry,
+        actor=actor.id if actor.anonymous else "",
+        named=plan.limits.named,
     )
 
 
@@ -90,10 +93,11 @@ def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
 
 def unrecorded(error: LedgerUnavailableError | ReceiptError, capability: str) -> Verdict:
     """The refusal of what cannot be recorded."""
+    full = isinstance(error, LedgerFullError)
     return Verdict(
         authorized=False,
-        code=LEDGER_UNAVAILABLE,
-        reason="The action cannot be recorded now, so it does not run.",
+        code=error.code if isinstance(error, LedgerUnavailableError) else LEDGER_UNAVAILABLE,
+        reason="There is no room for another counter." if full else _UNRECORDED,
         capability=capability,
         retry_after=error.retry_after if isinstance(error, LedgerUnavailableError) else 0,
     )

@@ -159,7 +159,7 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             verdict, spends = _decide(plan, lane, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None and not asked.dry:
-        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
+        asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 

@@ -42,7 +42,7 @@ class Lane:
         self._limits = limits
         self._rates = limits.rates(capability, actor) if limits.rates_are_fixed(capability) else None
         self._slots = limits.slots(capability, actor) if limits.slots_are_fixed(capability) else None
-        self._spends: dict[str, tuple[tuple[Limit, str], ...]] = {}
+        self._spends: dict[str, tuple[tuple[Limit, str, tuple[str, ...]], ...]] = {}
 
     def rates(self, event: ActionEvent | None, address: Callable[[], str]) -> tuple[Charge, ...]:
         """`Limits.rates` for a request in this lane."""
@@ -57,14 +57,14 @@ class Lane:
     def spends(self, event: ActionEvent, address: Callable[[], str]) -> tuple[Charge, ...]:
         """`Limits.spends` for a request in this lane. Raises `MappingError` as that does."""
         money = event.amount
-        if money is None:
+        if money is None or event.refunds is not None:
             return self._limits.spends(event, address)
         minor, found = money.minor, self._spends.get(money.currency)
         if found is not None:
-            return tuple([Charge(limit, key, minor) for limit, key in found])
+            return tuple([Charge(limit, key, minor, wider) for limit, key, wider in found])
         charges = self._limits.spends(event, address)
         if self._limits.spends_are_fixed(self.capability):
-            self._spends[money.currency] = tuple([(charge.limit, charge.key) for charge in charges])
+            self._spends[money.currency] = tuple([(one.limit, one.key, one.wider) for one in charges])
         return charges
 
 

@@ -231,6 +231,7 @@ class _Checks:
             rate, spend, window = "rate" in limit, "spend" in limit, "window" in limit
             crowd = "concurrent" in limit
             self._money((*path, "spend"), limit.get("spend"))
+            self._claimed(path, limit)
             if rate and spend:
                 self._say_key((*path, "spend"), "a limit has a rate or a spend, not both; write two limits")
             elif crowd and (rate or spend):
@@ -244,6 +245,18 @@ class _Checks:
             elif spend and not window:
                 self._say(path, "a spend needs a window; write day, total or rolling 60m")
             self._limit_words(path, limit)
+
+    def _claimed(self, path: Path, limit: dict[str, Any]) -> None:
+        """A cap that each caller's token says."""
+        spend = limit.get("spend")
+        if not isinstance(spend, dict):
+            return
+        self._code((*path, "spend", "currency"), spend.get("currency"))
+        per, identity = limit.get("per", "actor"), self._tree.value.get("identity")
+        if {"actor", "principal", "session"}.isdisjoint(per if isinstance(per, list) else [per]):
+            self._say_key((*path, "spend"), "a cap of each caller's own is counted for each; write per: actor")
+        if not isinstance(identity, dict) or {"jwt", "introspection"}.isdisjoint(identity):
+            self._say_key((*path, "spend"), "without tokens there are no claims; add identity.jwt")
 
     def _limit_words(self, path: Path, limit: dict[str, Any]) -> None:
         """What stands beside a limit that is of another kind."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, check_rates
@@ -25,6 +25,7 @@ from afmiddleware.config.mapped import (
     Settle,
     Value,
     check_route_capability,
+    shape_of,
 )
 from afmiddleware.config.policy_schema import (
     MODES,
@@ -158,6 +159,27 @@ _PER_SCHEMA: Final = {
 }
 
 
+CLAIM: Final = "claim."
+_CLAIM = re.compile(r"claim(?:\.[^\s.{}\[\]]{1,64}){1,8}")
+
+
+def _check_claim(value: str) -> None:
+    if _CLAIM.fullmatch(value) is None or not value.isprintable():
+        msg = f"{value[:60]!r} is not a claim of a token; write claim.<name>, such as claim.daily_max"
+        raise ValueError(msg)
+
+
+class ClaimedSpend(Model):
+    """A cap that each caller's own token says: an amount in `currency`, the file's unless said."""
+
+    from_: Annotated[Word, Checked(_check_claim, examples=["claim.daily_max"]), Field(alias="from")]
+    unit: Annotated[Word, one_of("major", "minor")] = "major"
+    currency: Annotated[Word, Checked(check_currency)] | None = None
+
+
+Spend = Annotated[Annotated[Price, Tag("text")] | Annotated[ClaimedSpend, Tag("map")], Discriminator(shape_of)]
+
+
 class LimitEntry(Model):
     """How often (`rate`), how many at once (`concurrent`), or how much (`spend`) in which `window`, for whom.
 
@@ -171,7 +193,7 @@ class LimitEntry(Model):
     line: Line = 0
     name: Annotated[Word, Checked(check_name)]
     rate: Annotated[Word, Checked(parse_rate, examples=["30/minute"])] | None = None
-    spend: Price | None = None
+    spend: Spend | None = None
     window: Annotated[Word, Checked(check_window, examples=["day", "total", "rolling 60m"])] | None = None
     per: Annotated[str, BeforeValidator(_per), WithJsonSchema(_PER_SCHEMA)] = "actor"
     capability: Annotated[Word, Checked(_pattern_or_empty)] = ""

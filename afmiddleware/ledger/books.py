@@ -18,6 +18,7 @@ from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.epoch import begin
 from afmiddleware.ledger.orders import perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
+from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_spends, weigh
@@ -25,7 +26,8 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
-from afmiddleware.limits.stops import CONTROL, stopped
+from afmiddleware.limits.stops import CONTROL, names_of, stopped
+from afmiddleware.limits.strangers import EVERYBODY
 from afmiddleware.model.entry import (
     Closed,
     Conclusion,
@@ -89,6 +91,7 @@ class Books:
         self.leases: dict[int, int] = {}
         self.holder = 0
         self.renewed = 0
+        self.room = Room()
         self.waits = False
         self.waiting: list[Draft] = []
         self._keys = keys
@@ -160,7 +163,7 @@ class Books:
         self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        entry = capped(entry, self.rows)
+        entry = capped(fit(self, entry), self.rows)
         rates = weigh_rates(entry, self.rows, self.now)
         # What is denied or frozen now is not told again what it was told when it was not.
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
@@ -349,4 +352,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             rows.update(charge.key for charge in one.rates if type(one) is not Counted)
             rows.update(charge.key for charge in one.spends)
             rows.update(charge.key for charge in one.slots)
+            if one.actor:
+                rows.update(f"actor:{name}" for name in (*names_of(one), EVERYBODY))
+                rows.update(key for charge in (*one.rates, *one.spends, *one.slots) for key in charge.wider)
     return rows, holds

@@ -19,6 +19,7 @@ from afmiddleware.ledger.postgres_server import connection_string, prepare, row_
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
+from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
@@ -226,6 +227,7 @@ class PostgresLedger(PostgresReader):
         anchors: Anchors | None = None,
         rates: Rates | None = None,
         deadline: float | None = None,
+        max_rows: int = MOST_ROWS,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
         self.keys = prepare(url, key, secret, place, signer)
@@ -242,7 +244,7 @@ class PostgresLedger(PostgresReader):
         read = super().rows
 
         def open_writer() -> Writer:
-            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer)
+            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer, max_rows)
             return writer if rates is None else rates.around(writer, read)
 
         self._committer = Committer(

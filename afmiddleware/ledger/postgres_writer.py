@@ -17,6 +17,7 @@ from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
+from afmiddleware.ledger.room import MOST_ROWS, count_rows, tally
 from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -63,6 +64,7 @@ class PostgresWriter:
         seen: Seen,
         clock: Callable[[], int] | None = None,
         read_signer: Callable[[], Signer | None] = lambda: None,
+        most: int = MOST_ROWS,
     ) -> None:
         self._url = url
         self._keys = keys
@@ -70,6 +72,7 @@ class PostgresWriter:
         self._anchors = anchors
         self._note = ""
         self._seen = seen
+        self._most = most
         self._clock = clock
         self._sql = Statements(url.schema)
         self._read_signer = read_signer
@@ -219,6 +222,7 @@ class PostgresWriter:
             self._take(books, names, held, rows, claimed)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
+        count_rows(books, self._most)
         return books
 
     @staticmethod
@@ -274,6 +278,7 @@ class PostgresWriter:
 
     def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection, statements = self._connection, self._sql
+        tally(books)
         changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
         if changed:
             connection.execute(statements.put_rows, _columns(changed))

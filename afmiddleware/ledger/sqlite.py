@@ -14,6 +14,7 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
+from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
@@ -187,6 +188,7 @@ class SqliteLedger(SqliteReader):
         anchors: Anchors | None = None,
         rates: Rates | None = None,
         deadline: float = 2.0,
+        max_rows: int = MOST_ROWS,
     ) -> None:
         self.keys = prepare(location, secret, signer, 5 * deadline)
         super().__init__(location)
@@ -203,7 +205,7 @@ class SqliteLedger(SqliteReader):
         read = super().rows
 
         def open_writer() -> Writer:
-            writer = SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer)
+            writer = SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer, max_rows)
             return writer if rates is None else rates.around(writer, read)
 
         self._committer = Committer(

@@ -11,11 +11,13 @@ from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, key
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.reach import keys_of_hold, lacks
+from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Expire, Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
@@ -52,6 +54,7 @@ _CLAIM = (
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
+_ROWS_AT = "SELECT key, data FROM counter WHERE key IN"
 _PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
 _STALE = (
     (
@@ -93,6 +96,7 @@ class SqliteWriter:
         anchors: Anchors | None,
         seen: Seen,
         read_signer: Callable[[], Signer | None],
+        most: int = MOST_ROWS,
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
@@ -105,6 +109,7 @@ class SqliteWriter:
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
+        self._most = most
         self._swept = ""
         self._read_signer = read_signer
         self._signer = read_signer()
@@ -146,10 +151,13 @@ class SqliteWriter:
             return
         with self._queue.turn(), transaction(connection):
             # What was seen without the lock may have been used since.
-            again = _select(connection, "SELECT key, data FROM counter WHERE key IN", [key for key, _ in page])
+            again = _select(connection, _ROWS_AT, [key for key, _ in page])
             found = Swept(again, now)
             connection.executemany("UPDATE counter SET data = ? WHERE key = ?", [(row, key) for key, row in found.kept])
             connection.executemany("DELETE FROM counter WHERE key = ?", [(key,) for key in found.dropped])
+            for _, data in _select(connection, _ROWS_AT, [CONTROL]) if found.dropped else ():
+                row = fewer(unpack_row(data), found.dropped)
+                connection.execute("UPDATE counter SET data = ? WHERE key = ?", (pack(row), CONTROL))
             for at, _, drop in _STALE:
                 connection.execute(drop, (over[at], PAGE))
 
@@ -219,7 +227,7 @@ class SqliteWriter:
             wanted, more = lacks(books.holds, holds, claims)
             holds.update(wanted)
             claims += more
-        for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
+        for name, data in _select(connection, _ROWS_AT, keys):
             books.rows[name] = unpack_row(data)
         if claims:
             for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
@@ -227,6 +235,7 @@ class SqliteWriter:
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
+        count_rows(books, self._most)
         return books
 
     def _signs(self, public: bytes) -> bool:
@@ -240,6 +249,7 @@ class SqliteWriter:
 
     def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection = self._connection
+        tally(books)
         if books.changed:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
         if books.changed_holds:

@@ -150,6 +150,11 @@ def amount_text(limit: Limit, amount: int) -> str:
     return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
 
 
+def cap_text(limit: Limit) -> str:
+    """The cap of a limit, or the claim that says it."""
+    return f"claim {limit.claim}" if limit.claim else amount_text(limit, limit.cap)
+
+
 def _requests(count: int) -> str:
     return "1 request" if count == 1 else f"{count} requests"
 

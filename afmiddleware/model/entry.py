@@ -23,6 +23,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `owner` is the actor whose receipts this one joins; `money` is what an admission reserves, for
     `capability`.
+    `actor` is who acts where that is not the owner: an address that nobody knows. `named` says that some limit counts
+    by what payloads name.
     `slots` are the limits on how many run at once; `guarded` means that a spend has an `on_exceed` of its own.
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
@@ -50,6 +52,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     observe: bool = False
     dry: bool = False
     trial: bool = False
+    actor: str = ""
+    named: bool = False
     others: tuple[Entry, ...] = ()
 
 

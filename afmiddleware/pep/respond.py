@@ -314,6 +314,8 @@ def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 
     policies, rates, budgets = [], [], []
     of_rates, of_budget = [], []
     for place, limit in enumerate(limits):
+        if limit.wide:
+            continue
         if limit.unit is Unit.RATE:
             policies.append(f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}')
             rates.append(f'"{limit.name}";r=%d' + (";t=%d" if limit.resets else ""))
