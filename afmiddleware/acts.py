@@ -19,6 +19,7 @@ from afmiddleware.grammar.capability import check_capability
 from afmiddleware.lanes import Lane
 from afmiddleware.limits.together import stand_down
 from afmiddleware.mapping.event import request_digest, to_event, view_of
+from afmiddleware.mapping.extract import MAX_TEXT, refuse, text_of
 from afmiddleware.mapping.idempotency import claim_of, idempotency_key
 from afmiddleware.mapping.protocols import Act, Acts, CallError, to_acts
 from afmiddleware.mapping.references import refunded_in
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 Decide = Callable[[Plan, Lane, Asked, ActionEvent, Verdict | None], tuple[Verdict, tuple["Charge", ...]]]
 
+_TEXTS: Final = ("resource", "recipient", "category", "network", "refunds")
 MAX_ACTS: Final = 1000
 """The most actions that a function of the service may make of one request."""
 
@@ -80,7 +82,7 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
                 return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None:
-        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
+        asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, _lane(plan, asked, act.event.capability), asked, act.event, verdict)) for act in found.acts
     ]
@@ -131,8 +133,10 @@ def _acts(  # noqa: PLR0913 (what is known of a request)
         value = yield from Call(function, view)
         if field == "amount" and type(value) is list:
             many = value
-        elif isinstance(value, Money if field == "amount" else str):
-            event = replace(event, **{field: value})
+        elif field != "amount":
+            event = replace(event, **{field: _text(value, field)})
+        elif isinstance(value, Money):
+            event = replace(event, amount=value)
         else:
             raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
     if many is None:
@@ -163,7 +167,17 @@ def _proven(made: Any, event: ActionEvent) -> ActionEvent:
     except GrammarError:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING) from None
     known = {name: getattr(event, name) for name in ("actor", "environment", "method", "route")}
-    return replace(made, **known, payload=made.payload or event.payload)
+    texts = {name: _text(value, name) for name in _TEXTS if (value := getattr(made, name)) is not None}
+    return replace(made, **known, **texts, payload=made.payload or event.payload)
+
+
+def _text(value: Any, field: str) -> str:
+    """A text that a function of the service found, held to what is held a text of the request to."""
+    label = f"the {field} of an extractor"
+    if not isinstance(value, str):
+        raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
+    text = text_of(str(value), label)
+    return text if len(text) <= MAX_TEXT else refuse(label, f"is longer than {MAX_TEXT} characters")
 
 
 def _unreadable(error: MappingError, capability: str) -> Verdict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -43,6 +44,7 @@ from afmiddleware.mapping.coverage import (
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
+from afmiddleware.receipts.redact import Redaction, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
-    from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.http import HttpFacts
 
 _LINE = re.compile(r"line (\d+): ")
@@ -211,7 +212,9 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     limits = limits_of(config)
     whence = proxies(config.identity)
     known = certificates(config.identity, whence.believes)
-    checks = authenticators(config.identity, keys, sign, whence, known)
+    checks = authenticators(
+        config.identity, keys, sign, whence, known, tuple(sorted({one.claim for one in limits if one.claim}))
+    )
     return Plan(
         digest=digest,
         environment=config.environment,
@@ -227,8 +230,9 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
         sessions=sessions_of(config.identity, sign, limits),
-        keeps_fields=config.receipts.payload == "fields",
-        payload_hash=_hashed if config.receipts.payload == "hash" else None,
+        keeps_fields=config.receipts.payload in ("fields", "full"),
+        keep_payload=_KEEPS.get(config.receipts.payload),
+        redaction=_redaction(config),
     )
 
 
@@ -260,8 +264,15 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\")
 
 
-def _hashed(event: ActionEvent) -> str | None:
+def _hashed(payload: Mapping[str, Any]) -> str:
     """The hex SHA-256 of the body's values, enough to tell later whether a body at hand is the one that was judged."""
-    if not event.payload:
-        return None
-    return hashlib.sha256(msgspec.json.encode(dict(event.payload), order="sorted")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(dict(payload), order="sorted")).hexdigest()
+
+
+_KEEPS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = MappingProxyType({"hash": _hashed, "full": text_of})
+
+
+def _redaction(config: Config) -> Redaction | None:
+    """What receipts never keep. Where they keep only what was extracted and the policy names nothing, nobody looks."""
+    receipts = config.receipts
+    return Redaction(receipts.redact) if receipts.redact or receipts.payload in _KEEPS else None

@@ -89,14 +89,18 @@ def certificates(identity: Identity, believes: Callable[[HttpFacts], bool]) -> C
     )
 
 
-def authenticators(
+def authenticators(  # noqa: PLR0913 (what credentials are checked by)
     identity: Identity,
     keys: KeySources,
     sign: Callable[[bytes], bytes],
     whence: Proxies,
     known: Certificates | None,
+    caps: tuple[str, ...] = (),
 ) -> Authenticators:
-    """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's."""
+    """What checks the credentials of requests. `sign` authenticates bytes with a key of the ledger's.
+
+    `caps` are the claims that limits take their caps from.
+    """
     origins = Origins(identity.public_origins)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
     api_keys = None
@@ -104,12 +108,12 @@ def authenticators(
         api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
     tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
-        issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        issuers = [_issuer(entry, keys, caps) for entry in identity.jwt.issuers]
+        tokens = Tokens(issuers, time.monotonic, revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     asking = identity.introspection
     introspection = (
-        Introspection(_asking(asking), time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        Introspection(_asking(asking, caps), time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
         if asking is not None
         else None
     )
@@ -162,11 +166,11 @@ def _mints(name: str, cap: int, seconds: int) -> Limit:
     return Limit(name=name, unit=Unit.RATE, cap=cap, window=Window("rolling", seconds), cell=f"~{name}/r{seconds}")
 
 
-def _asking(entry: IntrospectionEntry) -> Asking:
+def _asking(entry: IntrospectionEntry, caps: tuple[str, ...]) -> Asking:
     return Asking(
         issuer=entry.issuer,
         audience=entry.audience or "",
-        claims=_claim_names(entry.claims),
+        claims=_claim_names(entry.claims, caps),
         tier=Tier.parse(entry.tier),
         fresh=entry.positive_ttl_s,
         leeway=entry.leeway_s,
@@ -225,7 +229,7 @@ def key_sources(config: Config, base: Path, before: KeySources | None = None) ->
     return KeySources(sources)
 
 
-def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
+def _issuer(entry: IssuerEntry, keys: KeySources, caps: tuple[str, ...]) -> Issuer:
     typ = tuple(media_type(typ) for typ in entry.typ)
     required = _AT_JWT if typ == ("at+jwt",) else _USUAL
     return Issuer(
@@ -237,7 +241,7 @@ def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
         require=entry.require if entry.require is not None else required,
         leeway=entry.leeway_s,
         max_lifetime=entry.max_lifetime_s,
-        claims=_claim_names(entry.claims),
+        claims=_claim_names(entry.claims, caps),
         tier=Tier.parse(entry.tier),
         binding=entry.require_binding,
         strict_audience=entry.strict_audience,
@@ -245,7 +249,7 @@ def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
     )
 
 
-def _claim_names(entry: ClaimsEntry) -> ClaimNames:
+def _claim_names(entry: ClaimsEntry, caps: tuple[str, ...]) -> ClaimNames:
     return ClaimNames(
         account=entry.account,
         agent=entry.agent or "",
@@ -253,6 +257,7 @@ def _claim_names(entry: ClaimsEntry) -> ClaimNames:
         scopes=entry.scopes,
         roles=entry.roles,
         tenant=entry.tenant or "",
+        caps=caps,
     )
 
 

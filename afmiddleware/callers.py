@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from afmiddleware.effects import Flow, Resolve
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError, MappingError
 from afmiddleware.identity.address import stranger
+from afmiddleware.identity.agents import marked
 from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
@@ -64,7 +65,7 @@ def identify(
         found = flagged((yield from asked(plan.plugins, facts, found)), flags)
     if known is None or plan.from_app is None:
         return found
-    user = acquainted(plan.from_app, found, known)
+    user = marked(acquainted(plan.from_app, found, known), facts)
     return user if user is found else flagged(user, flags_of(found))
 
 

@@ -53,12 +53,20 @@ class LedgerError(AFError):
 class LedgerUnavailableError(LedgerError):
     """The commit could not be made, or its outcome is not known. The handler must not run.
 
-    `retry_after` is in whole seconds.
+    `retry_after` is in whole seconds; `code` is the reason code that a caller is told.
     """
+
+    code = "ledger.unavailable"
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class LedgerFullError(LedgerUnavailableError):
+    """The ledger has no room for the counters of an entry. What it counts already goes on."""
+
+    code = "ledger.full"
 
 
 class ReceiptError(AFError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
+from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
@@ -22,14 +23,16 @@ from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_for_fence
+from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
-from afmiddleware.outside import AsyncIo, Io
+from afmiddleware.offers import challenges, protected_resource
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
@@ -68,9 +71,10 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
-    makes a request by a credential that the policy does not know (docs/identity.md).
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
+    of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
+    `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
+    credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -82,6 +86,7 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        mac_key: Callable[[], bytes] | None = None,
         authenticators: Sequence[Callable[[RequestView], Any]] = (),
         file: PolicyFile | None = None,
     ) -> None:
@@ -93,23 +98,23 @@ class Fence:
         plan, keys = assemble(config, base, self.sign)
         self.plan = replace(plan, plugins=tuple(authenticators))
         self.mint_limits = mint_limits(config.identity)
-        self.standing = Standing(digest=self.plan.digest, since=clock())
+        self.standing = Standing(digest=plan.digest, since=clock())
         self.fits: list[Callable[[Plan, str], object]] = []
         self._assembled = self.plan
         self._changing = threading.Lock()
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._listing: Listing | None = None
-        self.vary = fields_read(config.identity)
+        self._face(config)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
+        believed = SteadyClock(clock) if clock is system_clock else clock
+        self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.prefix = _prefix(config)
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = Io(self)
-        self.aio = AsyncIo(self)
+        self.io = FenceIo(self)
+        self.aio = AsyncFenceIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
@@ -171,7 +176,7 @@ class Fence:
                 raise
             changed = found.plan.digest != self.plan.digest
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
-            self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
+            self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
@@ -242,13 +247,13 @@ class Fence:
 
     def commit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it without blocking the event loop."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", await self.ledger.acommit(entry))
 
@@ -272,6 +277,14 @@ class Fence:
     async def aresolve(self, need: Need) -> Any:
         """Look up what identity needs without blocking the event loop."""
         return await self._resolver.aresolve(need)
+
+    def _face(self, config: Config) -> None:
+        """What callers see besides decisions: the fence's own paths, and what is told to whom is refused."""
+        self.vary = fields_read(config.identity)
+        self.resource = protected_resource(config)
+        self.challenges = challenges(config.identity, self.resource)
+        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.own_paths = (self.prefix, WELL_KNOWN) if self.resource is not None else (self.prefix,)
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
@@ -354,7 +367,3 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
-
-
-def _prefix(config: Config) -> str:
-    return config.endpoints.prefix.removesuffix("/") + "/"

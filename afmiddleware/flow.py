@@ -44,7 +44,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     facts: HttpFacts,
     resolve: Callable[[], Target | None],
     now: int,
-    decision: str,
+    new_id: Callable[[int], str],
     known: Callable[[], AppUser | None] | None = None,
     *,
     screened: bool = False,
@@ -53,7 +53,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
 
     `resolve` asks the framework's router, only for an unambiguous request (`screened`: found so before); `None` means
     that no endpoint will run. A dry run is never admitted: it ends in what is told of it. `now` is in microseconds
-    since the epoch, `decision` the new decision's id. `known` asks whom the application has signed in, for a policy
+    since the epoch, `new_id` makes the decision's id. `known` asks whom the application has signed in, for a policy
     that takes its word.
     """
     # Screened already: it is ?1 or ?0, but where a policy that observes lets anything pass.
@@ -61,14 +61,14 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     fault = None if screened else screen(facts)
     if fault is not None:
         client = plan.client(facts)
-        nobody = Asked(id=decision, actor=stranger(client), peer=client, now=now, dry=dry)
+        nobody = Asked(id=new_id(now), actor=stranger(client), peer=client, now=now, dry=dry)
         return (yield from _turn_away(plan, nobody, refused(fault.code, fault.detail)))
     target = resolve()
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
     if binding is not None and binding.public:
-        return Pass(target=target) if not dry else unjudged(plan, decision, stranger(plan.client(facts)))
+        return Pass(target=target) if not dry else unjudged(plan, new_id(now), stranger(plan.client(facts)))
     spends = binding is not None and binding.spends
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
     if plan.sessions is not None:
@@ -77,15 +77,15 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         return Pass(target=target)
     client = plan.client(facts)
     actor = found.actor if isinstance(found, Ok) else stranger(client)
-    asked = Asked(id=decision, actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
+    asked = Asked(id=new_id(now), actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None
     plan = plan.facing(actor)
+    asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
-    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if dry and unproven is None and actor.anonymous:
         unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
@@ -153,11 +153,13 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
+            # It may have turned out that the request is not this actor's.
+            lane = plan.lanes.of(plan, asked.route, asked.capability, asked.actor)
         else:
             verdict, spends = _decide(plan, lane, asked, event, verdict)
     asked.request = request_digest(facts, target, body)
     if key and unproven is None and not asked.dry:
-        asked.claim = claim_of(asked.actor.id, target.key, key, asked.request)
+        asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 

@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     from afmiddleware.plan import Plan
 
 _REMEMBERED: Final = 4096
-_OF_ONE: Final = 16
+_FORMS: Final = 1024
 
 
 class Lane:
     """One actor at one endpoint, for one capability.
 
-    `owner` is whose receipts join; `early` is the refusal that is certain before anything is read. `forms` are those of
-    its receipts, by what they say.
+    `owner` is whose receipts join; `early` is the refusal that is certain before anything is read.
     """
 
-    __slots__ = ("_limits", "_rates", "_slots", "_spends", "actor", "capability", "early", "forms", "owner")
+    __slots__ = ("_limits", "_rates", "_slots", "_spends", "actor", "capability", "early", "owner")
 
     def __init__(self, plan: Plan, capability: str, actor: Actor) -> None:
         limits = plan.limits
@@ -40,11 +39,10 @@ class Lane:
         self.owner = owner_of(actor)
         # What may pass although it is refused has to be read all the same, or it could not be charged.
         self.early = None if plan.observe else plan.policy.may_refuse_early(capability, actor)
-        self.forms: dict[tuple[object, ...], Form] = {}
         self._limits = limits
         self._rates = limits.rates(capability, actor) if limits.rates_are_fixed(capability) else None
         self._slots = limits.slots(capability, actor) if limits.slots_are_fixed(capability) else None
-        self._spends: dict[str, tuple[tuple[Limit, str], ...]] = {}
+        self._spends: dict[str, tuple[tuple[Limit, str, tuple[str, ...]], ...]] = {}
 
     def rates(self, event: ActionEvent | None, address: Callable[[], str]) -> tuple[Charge, ...]:
         """`Limits.rates` for a request in this lane."""
@@ -59,26 +57,19 @@ class Lane:
     def spends(self, event: ActionEvent, address: Callable[[], str]) -> tuple[Charge, ...]:
         """`Limits.spends` for a request in this lane. Raises `MappingError` as that does."""
         money = event.amount
-        if money is None:
+        if money is None or event.refunds is not None:
             return self._limits.spends(event, address)
         minor, found = money.minor, self._spends.get(money.currency)
         if found is not None:
-            return tuple([Charge(limit, key, minor) for limit, key in found])
+            return tuple([Charge(limit, key, minor, wider) for limit, key, wider in found])
         charges = self._limits.spends(event, address)
         if self._limits.spends_are_fixed(self.capability):
-            self._spends[money.currency] = tuple([(charge.limit, charge.key) for charge in charges])
+            self._spends[money.currency] = tuple([(one.limit, one.key, one.wider) for one in charges])
         return charges
-
-    def remember(self, said: tuple[object, ...], form: Form) -> Form:
-        """Keep the form of receipts that say this."""
-        if len(self.forms) >= _OF_ONE:
-            self.forms = {}
-        self.forms[said] = form
-        return form
 
 
 class Lanes:
-    """The lanes of one plan, as far as they were asked for lately, and the forms that they share."""
+    """The lanes of one plan, as far as they were asked for lately, and the forms of receipts, by what they say."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, Actor], Lane] = {}
@@ -97,7 +88,7 @@ class Lanes:
 
     def remember(self, said: tuple[object, ...], form: Form) -> Form:
         """Keep a form for all who need it."""
-        if len(self.forms) >= _REMEMBERED:
+        if len(self.forms) >= _FORMS:
             self.forms = {}
         self.forms[said] = form
         return form

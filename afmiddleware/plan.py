@@ -22,6 +22,7 @@ from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.policy.rules import falls_on
+from afmiddleware.receipts.redact import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -74,8 +75,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The service's own authenticators, asked in turn where the credentials that the policy knows say nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
-    payload_hash: Callable[[ActionEvent], str | None] | None = None
-    """What receipts keep of the body, if anything."""
+    keep_payload: Callable[[Mapping[str, Any]], str | None] | None = None
+    """What receipts keep of the values of a body, if anything."""
+    redaction: Redaction | None = None
+    """What receipts never keep; `None` where there is nothing to look for."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
     lanes: Lanes = msgspec.field(default_factory=Lanes)

@@ -23,6 +23,7 @@ from afmiddleware.cli.operate import (
     unfreeze_command,
 )
 from afmiddleware.cli.receipts import receipts_group
+from afmiddleware.cli.token import token_group
 from afmiddleware.errors import AFError, ConfigError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ cli.add_command(diff_command)
 cli.add_command(replay_command)
 cli.add_command(import_group)
 cli.add_command(keys_group)
+cli.add_command(token_group)
 cli.add_command(receipts_group)
 cli.add_command(budget_command)
 cli.add_command(limits_group)

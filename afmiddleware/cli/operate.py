@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
-from afmiddleware.ledger.open import open_for_changes, open_for_reading, open_rates, with_shared
+from afmiddleware.identity.address import block_key
+from afmiddleware.ledger.open import open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
-from afmiddleware.limits.charge import amount_text
+from afmiddleware.limits.charge import amount_text, cap_text
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
@@ -38,6 +40,11 @@ def _known_as(_context: click.Context, _parameter: click.Parameter, actor: str) 
         name = actor[:64]
         msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
         raise click.BadParameter(msg)
+    if actor.startswith("address:"):
+        try:
+            return f"address:{block_key(actor.removeprefix('address:'))}"
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     return actor
 
 
@@ -58,10 +65,10 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
         {
             "limit": one.limit.name,
             "per": one.limit.per,
-            "cap": amount_text(one.limit, one.limit.cap),
+            "cap": cap_text(one.limit),
             "used": amount_text(one.limit, one.used),
             "held": amount_text(one.limit, one.held),
-            "remaining": amount_text(one.limit, one.remaining),
+            "remaining": "" if one.limit.claim else amount_text(one.limit, one.remaining),
             "resets_at": _time(one.resets_at),
             "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
         }
@@ -88,7 +95,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
     """List the limits of the policy."""
     config, _ = policy_at(policy)
     told = [
-        {"limit": one.name, "per": one.per, "cap": amount_text(one, one.cap), "window": one.window.kind}
+        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": one.window.kind}
         for one in limits_of(config)
     ]
     if as_json:

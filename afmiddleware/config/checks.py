@@ -30,6 +30,7 @@ _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry"
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _MAX_DIGITS: Final = 18
+_NOBODY: Final = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
 
 
 def check(tree: Tree) -> None:
@@ -144,8 +145,7 @@ class _Checks:
         if fault:
             self._say((*path, "media"), fault)
         if route.get("applies_to", "all") != "all" and not self._knows_people():
-            text = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
-            self._say((*path, "applies_to"), text)
+            self._say((*path, "applies_to"), _NOBODY)
         for where, said in protocol_faults(route, self._exponents):
             self._say((*path, *where), said)
         for name in FIELDS if template else ():
@@ -188,6 +188,9 @@ class _Checks:
                     alike = "of levels of risk, risk.high" if "[" not in name else f"of rules without one, {kind}[1]"
                     text = f"{name[:60]!r} is like the ids {alike}; write another one"
                     self._say((*path, "id"), text)
+                proven = kind == "allow" and rule.get("applies_to") == "proven_agents"
+                if not proven and rule.get("applies_to", "all") != "all" and not self._knows_people():
+                    self._say((*path, "applies_to"), _NOBODY)
                 if kind == "allow":
                     self._money((*path, "max_amount"), rule.get("max_amount"))
                     self._codes((*path, "currency"), rule)
@@ -228,6 +231,7 @@ class _Checks:
             rate, spend, window = "rate" in limit, "spend" in limit, "window" in limit
             crowd = "concurrent" in limit
             self._money((*path, "spend"), limit.get("spend"))
+            self._claimed(path, limit)
             if rate and spend:
                 self._say_key((*path, "spend"), "a limit has a rate or a spend, not both; write two limits")
             elif crowd and (rate or spend):
@@ -241,6 +245,18 @@ class _Checks:
             elif spend and not window:
                 self._say(path, "a spend needs a window; write day, total or rolling 60m")
             self._limit_words(path, limit)
+
+    def _claimed(self, path: Path, limit: dict[str, Any]) -> None:
+        """A cap that each caller's token says."""
+        spend = limit.get("spend")
+        if not isinstance(spend, dict):
+            return
+        self._code((*path, "spend", "currency"), spend.get("currency"))
+        per, identity = limit.get("per", "actor"), self._tree.value.get("identity")
+        if {"actor", "principal", "session"}.isdisjoint(per if isinstance(per, list) else [per]):
+            self._say_key((*path, "spend"), "a cap of each caller's own is counted for each; write per: actor")
+        if not isinstance(identity, dict) or {"jwt", "introspection"}.isdisjoint(identity):
+            self._say_key((*path, "spend"), "without tokens there are no claims; add identity.jwt")
 
     def _limit_words(self, path: Path, limit: dict[str, Any]) -> None:
         """What stands beside a limit that is of another kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, SecretBytes
 
@@ -21,6 +21,7 @@ from afmiddleware.config.texts import (
     check_name,
     check_network,
     check_origin,
+    check_realm,
     check_thumbprint,
     check_url,
     list_of,
@@ -170,7 +171,7 @@ class AgentEntry(Model):
 
     line: Line = 0
     origin: Annotated[Word, Checked(check_origin, examples=["https://chatgpt.com"])]
-    name: Text | Literal[""] = ""
+    name: Word = ""
     tier: Annotated[Word, one_of("anonymous", "token", "verified")] = "verified"
     scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
     directory: Annotated[Word, Checked(check_url)] | None = None
@@ -224,6 +225,17 @@ class CertifiedClient(Model):
     scopes: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
 
 
+class Challenge(Model):
+    """What whoever is refused is told. `auto` serves the metadata where origins and issuers are known (RFC 9728)."""
+
+    realm: Annotated[Word, Checked(check_realm)] = "api"
+    resource_metadata: Annotated[Word, one_of("auto", "off")] = "auto"
+    authorization_servers: Annotated[
+        tuple[Annotated[Word, Checked(check_url)], ...],
+        BeforeValidator(list_of),
+    ] = ()
+
+
 class ClientCert(Model):
     """Certificates that proxies have verified and pass on: as RFC 9440 has it, or percent-encoded PEM (`nginx`)."""
 
@@ -242,7 +254,7 @@ class FromApp(Model):
     """A user whom the application has signed in is an actor. `id` is the attribute of the user that names it."""
 
     tier: Annotated[Word, one_of("token", "verified")] = "token"
-    id: Text | Literal[""] = ""
+    id: Word = ""
 
 
 class Identity(Model):
@@ -260,6 +272,7 @@ class Identity(Model):
     introspection: Introspection | None = None
     web_bot_auth: WebBotAuth | None = None
     client_cert: ClientCert | None = None
+    challenge: Challenge = Challenge()
     dpop: Dpop = Dpop()
     sessions: Sessions = Sessions()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None

@@ -12,7 +12,6 @@ NOT_YET: Final = frozenset(
         "approvals",
         "webhooks",
         "identity.agent_detection",
-        "identity.challenge",
         "identity.limits",
         "identity.anonymous",
         "identity.order",
@@ -22,10 +21,6 @@ NOT_YET: Final = frozenset(
         "identity.api_keys.path",
         "identity.api_keys.cache_s",
         "identity.api_keys.tier",
-        "rules.deny.*.applies_to",
-        "rules.require_approval.*.applies_to",
-        "rules.allow.*.applies_to",
-        "receipts.redact",
     },
 )
 """Keys by their path, `*` for any place in a list."""

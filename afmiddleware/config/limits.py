@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afmiddleware.config.schema import WEEKDAYS
+from afmiddleware.config.schema import CLAIM, WEEKDAYS, ClaimedSpend
+from afmiddleware.grammar.amounts import MAX_MINOR
 from afmiddleware.grammar.durations import parse_duration, parse_rate
 from afmiddleware.model.limit import Limit, Unit, Window
-from afmiddleware.model.money import Money
+from afmiddleware.model.money import Money, exponent_of
 
 if TYPE_CHECKING:
     from afmiddleware.config.schema import Config, LimitEntry
@@ -73,8 +74,15 @@ def _paced(entry: LimitEntry, quota: int, seconds: int) -> Limit:
     )
 
 
+def _most(entry: ClaimedSpend, config: Config) -> Money:
+    """More than any claim says."""
+    currency = entry.currency or config.currency
+    return Money(MAX_MINOR, currency, exponent_of(currency, config.exponents))
+
+
 def _spend(entry: LimitEntry, config: Config) -> Limit:
-    money = Money.parse(entry.spend or "", config.exponents)
+    claimed = entry.spend if isinstance(entry.spend, ClaimedSpend) else None
+    money = _most(claimed, config) if claimed is not None else Money.parse(str(entry.spend or ""), config.exponents)
     kind, _, length = (entry.window or "").partition(" ")
     seconds = parse_duration(length) if length else 0
     week_start = WEEKDAYS.index(entry.week_start) if entry.week_start else 0
@@ -92,4 +100,6 @@ def _spend(entry: LimitEntry, config: Config) -> Limit:
         on_exceed=entry.on_exceed if entry.on_exceed in ("trip", "alert") else "",
         half_open=entry.half_open or 0,
         stops_free=entry.free == "refuse",
+        claim=claimed.from_.removeprefix(CLAIM) if claimed is not None else "",
+        minor=claimed is not None and claimed.unit == "minor",
     )

@@ -58,18 +58,19 @@ class AmountMap(Model):
     unit: Annotated[Word, one_of("major", "minor")] = "major"
 
 
-def _shape(value: Any) -> str:
+def shape_of(value: Any) -> str:
+    """Which of two an entry is: a map, or a text."""
     return "map" if isinstance(value, dict | BaseModel) else "text"
 
 
-Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountMap, Tag("map")], Discriminator(_shape)]
+Amount = Annotated[Annotated[Price, Tag("text")] | Annotated[AmountMap, Tag("map")], Discriminator(shape_of)]
 Code = Annotated[
     Annotated[Word, Checked(check_currency), Tag("text")] | Annotated[From, Tag("map")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 Value = Annotated[
     Annotated[Text, Checked(parse_template), Tag("text")] | Annotated[From, Tag("map")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 
 
@@ -179,15 +180,15 @@ class CallAmountMap(Model):
 
 CallAmount = Annotated[
     Annotated[Price, Tag("text")] | Annotated[CallAmountMap, Tag("map")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 CallCode = Annotated[
     Annotated[Word, Checked(check_currency), Tag("text")] | Annotated[CallFrom, Tag("map")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 CallValue = Annotated[
     Annotated[Text, Checked(_parse_template_in_call), Tag("text")] | Annotated[CallFrom, Tag("map")],
-    Discriminator(_shape),
+    Discriminator(shape_of),
 ]
 
 

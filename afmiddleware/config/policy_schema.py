@@ -106,13 +106,14 @@ Codes = Annotated[
 class BaseRule(Model):
     """What every rule has. `id` is its place, `deny[1]`, where the file names none.
 
-    `when` is alternatives of conditions.
+    `when` is alternatives of conditions; `applies_to` says whether it is for agents alone.
     """
 
     line: Line = 0
     id: Annotated[Text, Field(max_length=64)] = ""
     capability: Annotated[Word, Checked(check_pattern)]
     when: When | None = None
+    applies_to: Annotated[Word, one_of("all", "agents", "proven_agents")] = "all"
     reason: Annotated[Text, Field(max_length=300)] | None = None
 
 

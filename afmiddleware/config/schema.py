@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, check_rates
@@ -25,6 +25,7 @@ from afmiddleware.config.mapped import (
     Settle,
     Value,
     check_route_capability,
+    shape_of,
 )
 from afmiddleware.config.policy_schema import (
     MODES,
@@ -36,6 +37,7 @@ from afmiddleware.config.policy_schema import (
     list_entry,
     observing,
 )
+from afmiddleware.config.receipts_schema import Receipts
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -157,6 +159,27 @@ _PER_SCHEMA: Final = {
 }
 
 
+CLAIM: Final = "claim."
+_CLAIM = re.compile(r"claim(?:\.[^\s.{}\[\]]{1,64}){1,8}")
+
+
+def _check_claim(value: str) -> None:
+    if _CLAIM.fullmatch(value) is None or not value.isprintable():
+        msg = f"{value[:60]!r} is not a claim of a token; write claim.<name>, such as claim.daily_max"
+        raise ValueError(msg)
+
+
+class ClaimedSpend(Model):
+    """A cap that each caller's own token says: an amount in `currency`, the file's unless said."""
+
+    from_: Annotated[Word, Checked(_check_claim, examples=["claim.daily_max"]), Field(alias="from")]
+    unit: Annotated[Word, one_of("major", "minor")] = "major"
+    currency: Annotated[Word, Checked(check_currency)] | None = None
+
+
+Spend = Annotated[Annotated[Price, Tag("text")] | Annotated[ClaimedSpend, Tag("map")], Discriminator(shape_of)]
+
+
 class LimitEntry(Model):
     """How often (`rate`), how many at once (`concurrent`), or how much (`spend`) in which `window`, for whom.
 
@@ -170,7 +193,7 @@ class LimitEntry(Model):
     line: Line = 0
     name: Annotated[Word, Checked(check_name)]
     rate: Annotated[Word, Checked(parse_rate, examples=["30/minute"])] | None = None
-    spend: Price | None = None
+    spend: Spend | None = None
     window: Annotated[Word, Checked(check_window, examples=["day", "total", "rolling 60m"])] | None = None
     per: Annotated[str, BeforeValidator(_per), WithJsonSchema(_PER_SCHEMA)] = "actor"
     capability: Annotated[Word, Checked(_pattern_or_empty)] = ""
@@ -182,36 +205,6 @@ class LimitEntry(Model):
     on_exceed: Annotated[Word, one_of("refuse", "trip", "alert")] | None = None
     half_open: Seconds | None = None
     free: Annotated[Word, one_of("pass", "refuse")] | None = None
-
-
-class MacKey(Model):
-    """The secret that authenticates receipts: a file that holds it, or the bytes themselves, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class SigningEntry(Model):
-    """The private key that signs checkpoints: a file that holds it, or its text, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class AnchorEntry(Model):
-    """Where the mark of the log is kept, and how often it is written, in seconds."""
-
-    file: Text
-    every: Seconds = 10
-
-
-class Receipts(Model):
-    """What receipts keep of a request, and what they are authenticated with."""
-
-    payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
-    mac_key: MacKey | None = None
-    signing_key: SigningEntry | None = None
-    anchor: AnchorEntry | None = None
 
 
 class EndpointsEntry(Model):

@@ -222,6 +222,13 @@ def check_network(value: str) -> None:
         raise ValueError(msg)
 
 
+def check_realm(value: str) -> None:
+    """Raises `ValueError` for anything but a short name without quotes."""
+    if re.fullmatch(r"[\w .:/-]{1,64}", value, re.ASCII) is None:
+        msg = f"{value[:60]!r} is not a realm; use letters, digits, spaces and . : / - _, at most 64"
+        raise ValueError(msg)
+
+
 def check_thumbprint(value: str) -> None:
     """Raises `ValueError` for anything but a SHA-256 in base64url without padding, as `x5t#S256` has it."""
     if re.fullmatch(r"[A-Za-z0-9_-]{43}", value, re.ASCII) is None:

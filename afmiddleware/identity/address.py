@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.model.actor import Actor
@@ -49,6 +49,31 @@ def address_key(peer: str) -> str:
             return f"{IPv6Address(int(address) >> 64 << 64)}/64"
         return f"{inner}/32"
     return f"{address}/32"
+
+
+def block_key(text: str) -> str:
+    """The prefix that an operator means: that of an address, or a block that addresses are known to lie in.
+
+    Raises `ValueError` for anything else.
+    """
+    if text == "unknown":
+        return text
+    host, _, bits = text.partition("/")
+    key = address_key(host)
+    if key == "unknown":
+        msg = f"{text[:60]!r} is no address"
+        raise ValueError(msg)
+    if not bits:
+        return key
+    block = ip_network(text, strict=False)
+    if isinstance(block, IPv6Network) and embedded(block.network_address) is not None:
+        msg = f"{text[:60]!r} is an IPv4 address in IPv6; write {key}"
+        raise ValueError(msg)
+    known = (64, 56, 48) if block.version == 6 else (32, 24, 16)  # noqa: PLR2004 (IPv6)
+    if block.prefixlen not in known:
+        msg = f"addresses are told apart by {', '.join(f'/{one}' for one in known)}, not by /{block.prefixlen}"
+        raise ValueError(msg)
+    return str(block)
 
 
 WIDER: Final = ((56, 4), (48, 16))

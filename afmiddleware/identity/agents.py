@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from afmiddleware.identity.app_user import SESSION
+from msgspec.structs import replace
+
 from afmiddleware.identity.outcome import Ok
 
 if TYPE_CHECKING:
@@ -43,9 +44,16 @@ def is_person(found: Identified, facts: HttpFacts, applies_to: str) -> bool:
     with a credential of the policy's. On a route for `agents` a session that comes with the marks of an agent is judged
     too; on one for `proven_agents` it passes.
     """
-    if applies_to == ALL or not isinstance(found, Ok) or found.actor.proof != SESSION:
+    if applies_to == ALL or not isinstance(found, Ok) or not found.actor.signed_in:
         return False
     return applies_to == PROVEN_AGENTS or not declares_agent(facts)
+
+
+def marked(found: Identified, facts: HttpFacts) -> Identified:
+    """The same, with a mark on a signed-in user whose request bears those of an agent."""
+    if isinstance(found, Ok) and found.actor.signed_in and declares_agent(facts):
+        return replace(found, actor=replace(found.actor, marked=True))
+    return found
 
 
 def declares_agent(facts: HttpFacts) -> bool:

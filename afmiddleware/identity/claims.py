@@ -23,7 +23,8 @@ _MISSING: Final = object()
 class ClaimNames(msgspec.Struct, frozen=True, kw_only=True):
     """Which claim says what. A name is that of a claim, or a path of names joined by dots (`realm_access.roles`).
 
-    Without `act` (RFC 8693) the claim `agent`, if named, says who acts on behalf of the subject.
+    `caps` are those that limits take their caps from. Without `act` (RFC 8693) the claim
+    `agent`, if named, says who acts on behalf of the subject.
     """
 
     account: str = "sub"
@@ -32,6 +33,7 @@ class ClaimNames(msgspec.Struct, frozen=True, kw_only=True):
     scopes: str = "scope"
     roles: str = "roles"
     tenant: str = ""
+    caps: tuple[str, ...] = ()
 
 
 def check_times(claims: Mapping[str, Any], leeway: int, max_lifetime: int, now: int) -> int:
@@ -105,6 +107,7 @@ def actor_of(claims: Mapping[str, Any], issuer: str, names: ClaimNames, tier: Ti
         session=_text(claims, names.session),
         credential=f"jti:{jti}" if jti else "",
         depth=depth,
+        caps=_caps(claims, names.caps),
     )
 
 
@@ -129,6 +132,12 @@ def _at(claims: Mapping[str, Any], path: str) -> Any:
             return _MISSING
         found = found[name]
     return found
+
+
+def _caps(claims: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The claims that are texts or whole numbers; another is left out, and the limit that needs it then refuses."""
+    found = ((path, _at(claims, path)) for path in paths)
+    return tuple((path, str(value)) for path, value in found if type(value) is int or is_name(value))
 
 
 def _text(claims: Mapping[str, Any], path: str) -> str:
@@ -156,4 +165,4 @@ def _listed(claims: Mapping[str, Any], path: str) -> frozenset[str]:
         raise BadCredentialError(f"{path} is neither printable text nor a list")
     if len(found) > MAX_LISTED or not all(is_name(one) for one in found):
         raise BadCredentialError(f"{path} holds too much, or what is no printable text")
-    return frozenset(found)
+    return frozenset(str(one) for one in found)

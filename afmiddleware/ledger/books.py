@@ -7,6 +7,7 @@ no charge behind.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,8 +15,10 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
-from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
+from afmiddleware.ledger.epoch import begin
+from afmiddleware.ledger.orders import perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
+from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_spends, weigh
@@ -23,10 +26,23 @@ from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
-from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
+from afmiddleware.limits.stops import CONTROL, names_of, stopped
+from afmiddleware.limits.strangers import EVERYBODY
+from afmiddleware.model.entry import (
+    Closed,
+    Conclusion,
+    Entry,
+    Held,
+    InForce,
+    Item,
+    NewEpoch,
+    Once,
+    Order,
+    Record,
+    Settle,
+)
 from afmiddleware.model.outcome import Answer
-from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
+from afmiddleware.model.receipt import ANONYMOUS, OPERATOR, Filled, ReceiptRef, Seal
 from afmiddleware.receipts.chain import Head, append
 from afmiddleware.receipts.record import WINDOW, aggregates, window_of
 from afmiddleware.receipts.verify import StoredReceipt
@@ -46,6 +62,7 @@ FLUSH_AFTER: Final = WINDOW
 """How long refusals of anonymous callers are only counted before the count is recorded, in microseconds."""
 
 _COUNTED_APART: Final = 500
+_KEY: Final = attrgetter("key")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -74,6 +91,7 @@ class Books:
         self.leases: dict[int, int] = {}
         self.holder = 0
         self.renewed = 0
+        self.room = Room()
         self.waits = False
         self.waiting: list[Draft] = []
         self._keys = keys
@@ -90,6 +108,8 @@ class Books:
                 return settle(self, item)
             if isinstance(item, InForce):
                 return put_in_force(self, item)
+            if isinstance(item, NewEpoch):
+                return begin(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Once):
@@ -143,7 +163,7 @@ class Books:
         self.turned_away.clear()
 
     def _admit(self, entry: Entry) -> Held:
-        entry = capped(entry, self.rows)
+        entry = capped(fit(self, entry), self.rows)
         rates = weigh_rates(entry, self.rows, self.now)
         # What is denied or frozen now is not told again what it was told when it was not.
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
@@ -198,14 +218,13 @@ class Books:
     ) -> None:
         """Hold what was counted for an action that passes; note which rows changed."""
         changed = self.changed
-        for charge in entry.rates if type(entry) is not Counted else ():
-            changed.add(charge.key)
+        if type(entry) is not Counted:
+            changed.update(map(_KEY, entry.rates))
         if guarded is not None and not entry.trial:
             changed |= latch(entry, guarded, self.rows, self.now, passes=passes)
         if not passes:
             return
-        for charge in entry.spends:
-            changed.add(charge.key)
+        changed.update(map(_KEY, entry.spends))
         hold = self._hold(entry, lines, receipt)
         if entry.claim is not None:
             claim(self, entry, hold)
@@ -316,6 +335,10 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
             continue
+        if isinstance(item, NewEpoch):
+            rows.add(f"actor:{OPERATOR}")
+            holds.update(item.open)
+            continue
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
@@ -329,4 +352,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             rows.update(charge.key for charge in one.rates if type(one) is not Counted)
             rows.update(charge.key for charge in one.spends)
             rows.update(charge.key for charge in one.slots)
+            if one.actor:
+                rows.update(f"actor:{name}" for name in (*names_of(one), EVERYBODY))
+                rows.update(key for charge in (*one.rates, *one.spends, *one.slots) for key in charge.wider)
     return rows, holds

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
+from afmiddleware.ledger.books import FLUSH_AFTER, Books
 from afmiddleware.ledger.claims import REFERENCE, USED
+from afmiddleware.ledger.memory_cold import WARM, cool, forgettable_keys
 from afmiddleware.ledger.memory_tree import MemoryTree
+from afmiddleware.ledger.room import SPARE, Room, is_strangers
 from afmiddleware.ledger.settling import EXPIRED
-from afmiddleware.limits.rows import forgettable, pack, unpack_row
-from afmiddleware.limits.stops import CONTROL
+from afmiddleware.limits.rows import pack, unpack_row
 from afmiddleware.model.entry import Closed, Entry, Expire, Once, Record
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.notary import SigningKey
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.model.revocation import Revocation
@@ -40,9 +42,7 @@ KEPT_DOUBTS: Final = 10_000
 _BATCH: Final = 64
 _WRITE_AFTER: Final = 100_000
 _SWEEP_EVERY: Final = 1_000_000
-_KEYS_AT_MOST: Final = 64
 _ALWAYS: Final = 2**62
-_STRANGER: Final = "actor:address:"
 
 
 class MemoryLedger:
@@ -53,6 +53,7 @@ class MemoryLedger:
     """
 
     inline = True
+    anchors: Anchors | None = None
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
@@ -69,13 +70,10 @@ class MemoryLedger:
         self._books = Books(Head(f"afm-{draw(8).hex()}", 0, bytes(32), 0), keys, draw)
         # The only process there is: what it runs ends with it.
         self._books.leases = {self._books.holder: _ALWAYS}
-        self._max_rows = max_rows
-        # Below this no item can need more room than there is.
-        self._roomy = max_rows // 4 - _KEYS_AT_MOST
+        self._books.room = Room(most=max_rows)
         self._books.waits = True
         self._since = 0
         self._swept_at = 0
-        self._strangers = 0
         self._used = 0
         self._references: dict[str, str] = {}
         self._kept: deque[Written] = deque(maxlen=kept)
@@ -93,8 +91,10 @@ class MemoryLedger:
             now = books.now = self._clock()
             if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
                 books.flush_turned_away()
-            if len(books.rows) >= self._roomy:
-                self._make_room(item)
+            if len(books.rows) > WARM or len(books.holds) > WARM:
+                cool(books)
+            books.room.rows = len(books.rows)
+            self._make_room()
             while self._due and self._due[0][0] <= now:
                 books.perform(Expire(heappop(self._due)[1]))
             answer = self._admit(item) if type(item) is Entry else self._perform(item)
@@ -105,6 +105,7 @@ class MemoryLedger:
                 books.catch_up()
             if len(books.written) >= _BATCH:
                 self._keep()
+            books.changed.clear()
         if isinstance(answer, AFError):
             raise answer
         return answer
@@ -241,7 +242,6 @@ class MemoryLedger:
         self._kept += books.written
         self._tree.add([written.leaf for written in books.written])
         books.written.clear()
-        books.changed.clear()
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
@@ -284,33 +284,16 @@ class MemoryLedger:
             msg = f"the ledger holds {MAX_CLAIMS} idempotency keys or {MAX_USED} proofs that were used, its most"
             raise LedgerUnavailableError(msg, retry_after=60)
 
-    def _make_room(self, item: Item) -> None:
-        """Forget rows whose windows are over; drop nothing that still counts.
-
-        Strangers have a quarter of the room and no more, so that however many come, a known caller finds a place.
-        """
-        if not isinstance(item, Entry):
-            return
-        rows, now = self._books.rows, self._books.now
-        if not self._strangers:
-            self._strangers = sum(key.startswith(_STRANGER) for key in rows)
-        new = keys_of([item])[0] - rows.keys() - {CONTROL}
-        if not new:
-            return
-        strangers = sum(key.startswith(_STRANGER) for key in new)
-        full = len(rows) + len(new) > self._max_rows or self._strangers + strangers > self._max_rows // 4 > 0
-        if full and now - self._swept_at >= _SWEEP_EVERY:
+    def _make_room(self) -> None:
+        """Forget rows whose windows are over, when they become many; drop nothing that still counts."""
+        room, rows, now = self._books.room, self._books.rows, self._books.now
+        tight = room.rows >= room.most * 3 // 4 - SPARE or room.strangers * 2 >= room.most_strangers
+        if tight and now - self._swept_at >= _SWEEP_EVERY:
             self._swept_at = now
-            for key in [key for key, row in rows.items() if forgettable(row, now)]:
+            for key in forgettable_keys(rows, now):
                 del rows[key]
-            self._strangers = sum(key.startswith(_STRANGER) for key in rows)
-        if strangers and self._strangers + strangers > self._max_rows // 4:
-            msg = "the ledger has no more room for callers it does not know"
-            raise LedgerUnavailableError(msg, retry_after=60)
-        if len(rows) + len(new) > self._max_rows:
-            msg = f"the ledger holds {self._max_rows} keys, its most; no live counter is dropped for a new one"
-            raise LedgerUnavailableError(msg, retry_after=60)
-        self._strangers += strangers
+            room.rows = len(rows)
+            room.strangers = sum(is_strangers(key) for key in rows)
 
 
 def matches(stored: StoredReceipt, wanted: Filter) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from afmiddleware.limits.breaker import reset
 from afmiddleware.limits.cells import NEVER, Cell
 from afmiddleware.limits.rows import More, Row
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Order, Record
+from afmiddleware.model.receipt import OPERATOR
 from afmiddleware.receipts.record import operation, policy_change
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.entry import InForce
     from afmiddleware.model.revocation import Revocation
-
-OPERATOR: Final = "operator"
-"""The owner of the receipts of orders."""
 
 
 def perform_order(books: Books, order: Order) -> Closed:

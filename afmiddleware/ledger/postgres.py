@@ -14,12 +14,13 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
+from afmiddleware.ledger.room import MOST_ROWS
+from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.model.revocation import Revocation
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.ledger_url import PostgresUrl
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
@@ -223,16 +224,18 @@ class PostgresLedger(PostgresReader):
         secret: bytes | None = None,
         signing: Path | None = None,
         signer: Signer | None = None,
-        anchor: AnchorFile | None = None,
+        anchors: Anchors | None = None,
         rates: Rates | None = None,
         deadline: float | None = None,
+        max_rows: int = MOST_ROWS,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
         self.keys = prepare(url, key, secret, place, signer)
         super().__init__(url)
-        if anchor is not None:
-            check_anchor(anchor, self)
-        seen, keys = Seen(), self.keys
+        self.anchors = anchors
+        if anchors is not None:
+            anchors.check(self)
+        seen, keys = Seen(steady=Steady(url.name) if clock is None else None), self.keys
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
@@ -241,12 +244,13 @@ class PostgresLedger(PostgresReader):
         read = super().rows
 
         def open_writer() -> Writer:
-            writer = PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer)
+            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer, max_rows)
             return writer if rates is None else rates.around(writer, read)
 
         self._committer = Committer(
             open_writer,
             undo,
+            gate=anchors.gate if anchors is not None else None,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
 
@@ -275,6 +279,8 @@ class PostgresLedger(PostgresReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
         self._committer.close()
+        if self.anchors is not None:
+            self.anchors.close()
         if self._rates is not None:
             self._rates.close()
         super().close()

@@ -20,6 +20,10 @@ class Statements:
             " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
             " ELSE current_setting('synchronous_commit') END, true)",
         )
+        self.tail = made(
+            "SELECT head.leaf, receipt.leaf, receipt.body FROM {schema}.head"
+            " LEFT JOIN {schema}.receipt ON receipt.seq = head.size"
+        )
         self.head = made("SELECT log, size, leaf, ts, frontier, signer FROM {schema}.head WHERE id = 1 FOR UPDATE")
         # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
         self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")

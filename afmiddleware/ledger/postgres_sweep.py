@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from afmiddleware.ledger.postgres_server import row_key
+from afmiddleware.ledger.room import fewer
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
+from afmiddleware.limits.rows import pack, unpack_row
+from afmiddleware.limits.stops import CONTROL
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.postgres_statements import Statements
@@ -40,6 +44,10 @@ def _write(
             connection.execute(statements.put_rows, [list(column) for column in zip(*found.kept, strict=True)])
         if found.dropped:
             connection.execute(statements.drop_rows, (found.dropped,))
+            key = row_key(CONTROL)
+            for _, data in connection.execute(statements.some_rows, ([key],), binary=True).fetchall():
+                row = fewer(unpack_row(data), found.dropped)
+                connection.execute(statements.put_rows, ([key], [pack(row)]))
         connection.execute("COMMIT")
     except BaseException:
         with suppress(psycopg.Error):

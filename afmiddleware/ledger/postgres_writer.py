@@ -17,7 +17,8 @@ from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
-from afmiddleware.ledger.stored import api_key_row, revocation_row, without
+from afmiddleware.ledger.room import MOST_ROWS, count_rows, tally
+from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire, Record
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.config.ledger_url import PostgresUrl
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
@@ -59,16 +60,19 @@ class PostgresWriter:
         url: PostgresUrl,
         keys: ReceiptKeys,
         draw: Callable[[int], bytes],
-        anchor: AnchorFile | None,
+        anchors: Anchors | None,
         seen: Seen,
         clock: Callable[[], int] | None = None,
         read_signer: Callable[[], Signer | None] = lambda: None,
+        most: int = MOST_ROWS,
     ) -> None:
         self._url = url
         self._keys = keys
         self._draw = draw
-        self._anchor = anchor
+        self._anchors = anchors
+        self._note = ""
         self._seen = seen
+        self._most = most
         self._clock = clock
         self._sql = Statements(url.schema)
         self._read_signer = read_signer
@@ -78,6 +82,18 @@ class PostgresWriter:
         self._connection = connect(url)
         seen.hold(draw)
         self._swept = b""
+        self._check_tail()
+
+    def _check_tail(self) -> None:
+        connection = self._connection
+        try:
+            found = connection.execute(self._sql.tail, binary=True).fetchone()
+            check_tail(found if found is None else (found[0], found[1], found[2]), self._url.name)
+        except (psycopg.Error, LedgerUnavailableError) as error:
+            connection.close()
+            told = said(error) if isinstance(error, psycopg.Error) else str(error)
+            msg = f"the ledger {self._url.name} cannot be opened: {told}"
+            raise LedgerUnavailableError(msg) from error
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Decide and store the items in one transaction.
@@ -105,14 +121,12 @@ class PostgresWriter:
             raise LedgerUnavailableError(msg) from error
 
     def close(self) -> None:
-        """Record what was only counted, anchor the log, and let go of the connection."""
+        """Record what was only counted, and let go of the connection."""
         try:
             if self._seen.turned_away and not self._connection.closed:
                 self._transact((), flush=True)
             if self._seen.lease and not self._connection.closed:
                 self._connection.execute(self._sql.end_lease, (self._seen.holder,))
-            if self._anchor is not None and self._seen.head is not None:
-                self._anchor.write(self._seen.head)
         except (AFError, psycopg.Error) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
@@ -161,8 +175,8 @@ class PostgresWriter:
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
         self._seen.lease = books.renewed or self._seen.lease
-        if self._anchor is not None:
-            self._anchor.due(books.head, books.now)
+        if self._anchors is not None and books.written:
+            self._anchors.due(books.head, self._note)
         return answers
 
     def _load(self, pipeline: psycopg.Pipeline, items: Sequence[Item]) -> Books:
@@ -194,6 +208,8 @@ class PostgresWriter:
         if self._signs(public):
             books.seal = Seal()
         books.now = self._clock() if self._clock is not None else told[0]
+        if self._seen.steady is not None:
+            self._seen.steady.check(books.now)
         books.turned_away = dict(self._seen.turned_away)
         books.turned_away_since = self._seen.turned_away_since
         self._take(books, names, held, rows, claimed)
@@ -206,6 +222,7 @@ class PostgresWriter:
             self._take(books, names, held, rows, claimed)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
+        count_rows(books, self._most)
         return books
 
     @staticmethod
@@ -261,6 +278,7 @@ class PostgresWriter:
 
     def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection, statements = self._connection, self._sql
+        tally(books)
         changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
         if changed:
             connection.execute(statements.put_rows, _columns(changed))
@@ -280,6 +298,7 @@ class PostgresWriter:
             connection.execute(statements.put_receipts, _columns(books.columns()))
             leaves = [written.leaf for written in books.written]
             sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+            self._note = sealed.note
             connection.execute(statements.put_head, (head.size, head.leaf, head.ts, sealed.frontier.pack()))
             if sealed.nodes:
                 rows = [(node.level, node.index, node.hash) for node in sealed.nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.keys import ReceiptKeys
 
 BUSY_MS: Final = 1500
+_POLLED: Final = 0.02
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -86,24 +88,37 @@ class Queue:
         self._fd = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @contextmanager
-    def turn(self) -> Generator[None]:
-        """Wait for the turn of this process, and end it."""
-        if fcntl is not None:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+    def turn(self, within: float | None = None) -> Generator[None]:
+        """Wait for the turn of this process, and end it. Raises `TimeoutError` when it does not come in seconds."""
+        self._take(within)
         try:
             yield
         finally:
             if fcntl is not None:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
+    def _take(self, within: float | None) -> None:
+        if fcntl is not None:
+            until = time.monotonic() + within if within is not None else 0.0
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if until else 0))
+                    return
+                if time.monotonic() > until:
+                    raise TimeoutError("another process holds the lock of this ledger, and does not go on")
+                time.sleep(_POLLED)
+
     def close(self) -> None:
         """Let go of the lock file."""
         os.close(self._fd)
 
 
-def prepare(location: Location, secret: bytes | None = None, signer: Signer | None = None) -> ReceiptKeys:
+def prepare(
+    location: Location, secret: bytes | None = None, signer: Signer | None = None, within: float = 10.0
+) -> ReceiptKeys:
     """Make the ledger when there is none, migrate it when it is older, and read the keys of its receipts.
 
+    A peer that holds the lock and does not go on is waited for `within` seconds.
     `secret` (32 bytes) and `signer` stand in for the key files. Those are only made together with a new log. Raises
     `LedgerError`, `LedgerUnavailableError` and `ReceiptError`, each saying what to do.
     """
@@ -116,7 +131,7 @@ def prepare(location: Location, secret: bytes | None = None, signer: Signer | No
         msg = f"the ledger {database} cannot be opened: {error.strerror}"
         raise LedgerUnavailableError(msg) from error
     try:
-        with queue.turn():
+        with queue.turn(within):
             connection = connect(database, create=True)
             try:
                 return _prepare(connection, location, secret, signer)
@@ -125,6 +140,9 @@ def prepare(location: Location, secret: bytes | None = None, signer: Signer | No
                 raise LedgerError(msg) from error
             finally:
                 connection.close()
+    except TimeoutError as error:
+        msg = f"the ledger {database} cannot be opened: {error}"
+        raise LedgerUnavailableError(msg) from error
     finally:
         queue.close()
 

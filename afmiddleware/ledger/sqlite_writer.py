@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.reach import keys_of_hold, lacks
+from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
-from afmiddleware.ledger.stored import api_key_row, revocation_row, without
+from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, revocation_row, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
+from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Expire, Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
@@ -51,6 +54,7 @@ _CLAIM = (
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
 _HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
+_ROWS_AT = "SELECT key, data FROM counter WHERE key IN"
 _PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
 _STALE = (
     (
@@ -89,20 +93,23 @@ class SqliteWriter:
         keys: ReceiptKeys,
         clock: Callable[[], int],
         draw: Callable[[int], bytes],
-        anchor: AnchorFile | None,
+        anchors: Anchors | None,
         seen: Seen,
         read_signer: Callable[[], Signer | None],
+        most: int = MOST_ROWS,
     ) -> None:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
         self._keys = keys
         self._clock = clock
         self._draw = draw
-        self._anchor = anchor
-        self._connection = connect(path)
+        self._anchors = anchors
+        self._note = ""
+        self._connection = _opened(path)
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
         self._seen = seen
+        self._most = most
         self._swept = ""
         self._read_signer = read_signer
         self._signer = read_signer()
@@ -144,23 +151,24 @@ class SqliteWriter:
             return
         with self._queue.turn(), transaction(connection):
             # What was seen without the lock may have been used since.
-            again = _select(connection, "SELECT key, data FROM counter WHERE key IN", [key for key, _ in page])
+            again = _select(connection, _ROWS_AT, [key for key, _ in page])
             found = Swept(again, now)
             connection.executemany("UPDATE counter SET data = ? WHERE key = ?", [(row, key) for key, row in found.kept])
             connection.executemany("DELETE FROM counter WHERE key = ?", [(key,) for key in found.dropped])
+            for _, data in _select(connection, _ROWS_AT, [CONTROL]) if found.dropped else ():
+                row = fewer(unpack_row(data), found.dropped)
+                connection.execute("UPDATE counter SET data = ? WHERE key = ?", (pack(row), CONTROL))
             for at, _, drop in _STALE:
                 connection.execute(drop, (over[at], PAGE))
 
     def close(self) -> None:
-        """Record what was only counted, anchor the log, and let go of the file."""
+        """Record what was only counted, and let go of the file."""
         try:
             if self._seen.turned_away:
                 self._transact((), flush=True)
             if self._seen.lease:
                 with self._queue.turn(), transaction(self._connection):
                     self._connection.execute("DELETE FROM lease WHERE holder = ?", (self._seen.holder,))
-            if self._anchor is not None and self._seen.head is not None:
-                self._anchor.write(self._seen.head)
         except (AFError, sqlite3.Error, OSError) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
@@ -168,25 +176,31 @@ class SqliteWriter:
             self._queue.close()
 
     def _transact(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:
+        answers: list[Answer] = []
+        asked = False
         try:
             self._still_the_same_file()
             with self._queue.turn():
                 with transaction(self._connection):
                     books = self._load(items)
-                    answers: list[Answer] = [books.perform(item) for item in items]
+                    answers += [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
                     self._store(books, [item for item in items if isinstance(item, Record)])
-                self._fold()
+                    asked = True
+                self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
+            if asked:
+                # What could not be synced stands in the write-ahead log, and may be found there when it is opened anew.
+                raise CommitUnknownError(msg, answers) from error
             raise LedgerUnavailableError(msg) from error
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
         self._seen.lease = books.renewed or self._seen.lease
-        if self._anchor is not None:
-            self._anchor.due(books.head, books.now)
+        if self._anchors is not None and books.written:
+            self._anchors.due(books.head, self._note)
         return answers
 
     def _load(self, items: Sequence[Item]) -> Books:
@@ -213,7 +227,7 @@ class SqliteWriter:
             wanted, more = lacks(books.holds, holds, claims)
             holds.update(wanted)
             claims += more
-        for name, data in _select(connection, "SELECT key, data FROM counter WHERE key IN", keys):
+        for name, data in _select(connection, _ROWS_AT, keys):
             books.rows[name] = unpack_row(data)
         if claims:
             for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
@@ -221,6 +235,7 @@ class SqliteWriter:
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
+        count_rows(books, self._most)
         return books
 
     def _signs(self, public: bytes) -> bool:
@@ -234,6 +249,7 @@ class SqliteWriter:
 
     def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection = self._connection
+        tally(books)
         if books.changed:
             connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
         if books.changed_holds:
@@ -254,6 +270,7 @@ class SqliteWriter:
         before = head.size - len(books.written)
         leaves = [written.leaf for written in books.written]
         sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+        self._note = sealed.note
         done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
         if done.rowcount != 1:
             msg = f"the end of the log in {self._path} moved during a transaction"
@@ -281,18 +298,33 @@ class SqliteWriter:
             left = without(packed[0] if packed is not None else None, record.erase)
             connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
 
-    def _fold(self) -> None:
+    def _fold(self, *, erased: bool) -> None:
+        """Fold the write-ahead log back when it is large; at once, and emptied, when it still holds what was erased."""
         try:
             large = self._wal.stat().st_size > FOLD_BYTES
         except FileNotFoundError:
             return
-        if large:
+        if erased and self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            _log.warning("%s still holds what was erased while somebody reads; redact again later", self._wal)
+        elif large:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _still_the_same_file(self) -> None:
         if self._path.stat().st_ino != self._inode:
             msg = f"the ledger {self._path} was replaced while it was in use"
             raise LedgerUnavailableError(msg)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection to a log that ends as its head says. Raises `LedgerUnavailableError`."""
+    connection = connect(path)
+    try:
+        check_tail(connection.execute(TAIL).fetchone(), str(path))
+    except (sqlite3.Error, LedgerUnavailableError) as error:
+        connection.close()
+        msg = f"the ledger {path} cannot be opened: {error}"
+        raise LedgerUnavailableError(msg) from error
+    return connection
 
 
 def _select(connection: sqlite3.Connection, query: str, values: Iterable[str]) -> list[tuple[str, bytes]]:

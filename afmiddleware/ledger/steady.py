@@ -16,6 +16,9 @@ AHEAD: Final = 5_000_000
 BELIEVED: Final = 30_000_000
 """How long a clock that has jumped must run evenly before it is believed, in microseconds."""
 
+# Where there is one, a clock that goes on while the host sleeps.
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Steady:
     """Holds a clock of day against the host's steady one. `name` says whose clock it is."""
@@ -53,5 +56,17 @@ class Steady:
 
 
 def _since_boot() -> int:
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1000
+    return time.clock_gettime_ns(_CLOCK) // 1000
+
+
+class SteadyClock:
+    """A clock of day that is not believed for a while when it jumps ahead: it raises `LedgerUnavailableError` then."""
+
+    def __init__(self, clock: Callable[[], int], steady: Callable[[], int] | None = None) -> None:
+        self._clock = clock
+        self._held = Steady("this host", steady)
+
+    def __call__(self) -> int:
+        now = self._clock()
+        self._held.check(now)
+        return now

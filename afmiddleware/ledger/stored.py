@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from afmiddleware.errors import ReceiptError
+from afmiddleware.errors import LedgerUnavailableError, ReceiptError
+from afmiddleware.ledger.steady import Steady
 from afmiddleware.model.receipt import Receipt
-from afmiddleware.receipts.chain import Head
+from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 class Seen(msgspec.Struct):
     """What outlives a writer that had to be opened anew: the end of the log as acknowledged, and what is uncounted.
 
-    `holder` is the name of this process, and `lease` until when the slots it holds are its own, 0 before it had any.
+    `holder` is the name of this process, and `lease` until when the slots it holds are its own, 0 before it had any;
+    `steady` is what a server's clock is held against.
     """
 
     head: Head | None = None
@@ -35,6 +37,7 @@ class Seen(msgspec.Struct):
     holder: int = 0
     lease: int = 0
     pid: int = 0
+    steady: Steady | None = None
 
     def hold(self, draw: Callable[[int], bytes]) -> None:
         """Give this process a name of its own to hold slots under. A forked child is another process."""
@@ -44,6 +47,22 @@ class Seen(msgspec.Struct):
                 self.turned_away = {}
             self.pid, self.lease = os.getpid(), 0
             self.holder = int.from_bytes(draw(8)) >> 2
+
+
+TAIL: Final = "SELECT head.leaf, receipt.leaf, receipt.body FROM head LEFT JOIN receipt ON receipt.seq = head.size"
+"""What `check_tail` looks at."""
+
+
+def check_tail(row: tuple[bytes, bytes | None, bytes | None] | None, place: str) -> None:
+    """Look at the end of a log before anything is appended to it: after a fault of the disk it may not be what it was.
+
+    Raises `LedgerUnavailableError` when the last receipt is not the one that the head names.
+    """
+    head, leaf, body = row or (b"", None, None)
+    known = leaf is not None and body is not None and leaf == head == leaf_hash(body)
+    if not known and head != NO_LEAF:
+        msg = f"the end of the log in {place} is not what its head says: see afmiddleware receipts verify"
+        raise LedgerUnavailableError(msg)
 
 
 def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, bytes | None]) -> StoredReceipt:

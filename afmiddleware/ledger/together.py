@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afmiddleware.errors import AFError
+from afmiddleware.ledger.room import fit
 from afmiddleware.limits.charge import balances
 from afmiddleware.limits.rows import pack, unpack_row
 from afmiddleware.limits.together import weigh_together
@@ -24,7 +25,7 @@ def admit_together(books: Books, entry: Entry) -> Held:
 
     The balances of all stand in the first answer.
     """
-    entries = (entry, *entry.others)
+    entries = tuple(fit(books, one) for one in (entry, *entry.others))
     keys = {f"actor:{one.owner}" for one in entries}
     keys.update(charge.key for one in entries for charge in (*one.rates, *one.spends, *one.slots))
     before = {key: pack(books.rows[key]) for key in keys if key in books.rows}

@@ -10,6 +10,7 @@ each interval (the generic cell rate algorithm): what passes is spaced evenly.
 
 from __future__ import annotations
 
+from itertools import compress, count
 from typing import Final
 
 import msgspec
@@ -113,9 +114,13 @@ def frees_at(cell: Cell, cap: int) -> int:
     if slots and 0 < total <= cap:
         newest, size = cell.until // span, len(slots)
         if total == slots[newest % size]:
-            # All of it stands in the newest sub-window.
+            # All of it stands in the newest sub-window, as after any idle time.
             return (newest + size - 1) * span
-    elif span > 0 and not slots:
+        oldest = newest + 1
+        place = oldest % size
+        # The oldest sub-window that holds anything leaves first.
+        return (oldest + next(compress(count(), slots[place:] + slots[:place])) - 1) * span
+    if span > 0 and not slots:
         return cell.until if cap else 0
     # What frees the first unit again: room for one more than there is, or for one at all.
     return resets_at(cell, cap - total + 1 if 0 < total <= cap else 1, cap) if span else 0
@@ -148,11 +153,16 @@ def resets_at(cell: Cell, room: int, cap: int) -> int:
 
 def expired(cell: Cell, now: int) -> bool:
     """Whether nothing in the counter counts any more, so that it can be forgotten."""
+    return now >= over_at(cell)
+
+
+def over_at(cell: Cell) -> int:
+    """When nothing in the counter counts any more."""
     if cell.slots:
-        return now >= cell.until + cell.span * (len(cell.slots) - 1)
+        return cell.until + cell.span * (len(cell.slots) - 1)
     if cell.span < 0:
-        return not cell.total or now >= cell.until - (cell.total - 1) * cell.span
-    return now >= cell.until
+        return cell.until - (cell.total - 1) * cell.span if cell.total else 0
+    return cell.until
 
 
 def _drain(cell: Cell, now: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from afmiddleware.limits.cells import Cell
 
 _SECOND = 1_000_000
+_LIMIT: Final = attrgetter("limit")
+_CAP: Final = attrgetter("cap")
+_TOTAL: Final = attrgetter("total")
 _SPOKEN: Final = {"day": "today", "total": "in total", "session": "in this session"}
 
 
@@ -117,15 +121,8 @@ def overrun(lines: Sequence[Line], rows: dict[str, Row], extra: int, now: int) -
 
 def balances(charges: Sequence[Charge], cells: Sequence[Cell]) -> Balances:
     """How the limits stand, and when some of what is used of each comes back."""
-    limits: list[Limit] = []
-    used: list[int] = []
-    resets: list[int] = []
-    for charge, cell in zip(charges, cells, strict=True):
-        limit = charge.limit
-        limits.append(limit)
-        used.append(cell.total)
-        resets.append(frees_at(cell, limit.cap))
-    return Balances(tuple(limits), tuple(used), tuple(resets))
+    limits = tuple(map(_LIMIT, charges))
+    return Balances(limits, tuple(map(_TOTAL, cells)), tuple(map(frees_at, cells, map(_CAP, limits))))
 
 
 def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous: bool) -> Verdict:
@@ -151,6 +148,11 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
 def amount_text(limit: Limit, amount: int) -> str:
     """A count of requests, or money such as `12.50 USD`, under `limit`."""
     return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
+
+
+def cap_text(limit: Limit) -> str:
+    """The cap of a limit, or the claim that says it."""
+    return f"claim {limit.claim}" if limit.claim else amount_text(limit, limit.cap)
 
 
 def _requests(count: int) -> str:

@@ -29,7 +29,8 @@ class FullRates:
         if verdict.code != "rate.exceeded":
             return
         for charge in rates:
-            if charge.limit.name == verdict.limit:
+            # Whoever is in a block that is full is refused; not everybody in the block of one who is.
+            if charge.limit.name == verdict.limit and not charge.limit.wide:
                 if len(self._until) >= _REMEMBERED:
                     self._until = {}
                 self._until[charge.limit.cell, charge.key] = min(verdict.resets_at, now + _AT_MOST)

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.capability import pattern_regex
+from afmiddleware.limits.claimed import with_claim
 from afmiddleware.limits.keys import row_key
+from afmiddleware.limits.strangers import widened
 from afmiddleware.model.limit import Charge, Limit, Overlay, Unit
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from afmiddleware.model.actor import Actor
 
 _REMEMBERED: Final = 4096
+_NAMED: Final = frozenset({"recipient", "category", "network", "address"})
+"""What a caller may choose anew each time."""
+
 _OF_ACTOR: Final = frozenset({"actor", "principal", "tenant", "session", "capability", "global"})
 _NONE: Final[Mapping[str, Limit]] = MappingProxyType({})
 
@@ -27,7 +32,10 @@ class Limits:
     """The limits of a policy. Finding those of a capability is one look-up once it was asked before."""
 
     def __init__(self, limits: Sequence[Limit], overlays: Sequence[Overlay] = ()) -> None:
+        limits = [replace(one, named=True) if _NAMED.intersection(one.per.split("+")) else one for one in limits]
         self._limits = {limit.name: limit for limit in limits}
+        self._claims = any(limit.claim for limit in limits)
+        self.named = any(limit.named for limit in limits)
         self._overlays = tuple(overlays)
         self._own: dict[str, Mapping[str, Limit]] = {}
         self._all = [(pattern_regex(limit.capability) if limit.capability else None, limit) for limit in limits]
@@ -49,7 +57,7 @@ class Limits:
         limits = self._of(capability)[0]
         if self._overlays and (own := self._own_of(actor.id)):
             limits = tuple([own.get(limit.name, limit) for limit in limits])
-        return tuple(
+        charges = tuple(
             [
                 Charge(
                     limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), 1
@@ -57,6 +65,7 @@ class Limits:
                 for limit in limits
             ]
         )
+        return widened(charges, actor, capability, event) if actor.anonymous else charges
 
     def spends(self, event: ActionEvent, address: Callable[[], str] = str) -> tuple[Charge, ...]:
         """What an action is charged under the spend limits in its currency.
@@ -68,11 +77,12 @@ class Limits:
         actor, capability = event.actor, event.capability
         if money is None or event.refunds is not None:
             # What costs nothing, or gives back, is only weighed where an open breaker stops even that.
-            return tuple(
+            free = tuple(
                 Charge(limit, row_key(limit.per, actor, capability, event, address), 0)
                 for limit in self._of(capability)[1]
                 if limit.stops_free
             )
+            return widened(free, actor, capability, event) if actor.anonymous else free
         mine, minor, currency = f"actor:{actor.id}", money.minor, money.currency
         matching = self._of(capability)[1]
         if self._overlays and (own := self._own_of(actor.id)):
@@ -81,13 +91,13 @@ class Limits:
             Charge(
                 limit, mine if limit.per == "actor" else row_key(limit.per, actor, capability, event, address), minor
             )
-            for limit in matching
+            for limit in ([with_claim(one, actor) for one in matching] if self._claims else matching)
             if limit.currency == currency
         ]
         if matching and not charged:
             code, detail = "currency.mismatch", f"No spend limit for this action is in {currency}."
             raise MappingError(code, detail)
-        return tuple(charged)
+        return widened(charged, actor, capability, event) if actor.anonymous else tuple(charged)
 
     def of_actor(self, actor_id: str) -> list[Limit]:
         """Every limit in the order of the file, under the cap that it has for an actor."""
@@ -116,7 +126,8 @@ class Limits:
         limits = self._of(capability)[2]
         if self._overlays and (own := self._own_of(actor.id)):
             limits = tuple([own.get(limit.name, limit) for limit in limits])
-        return tuple([Charge(limit, row_key(limit.per, actor, capability, event, address), 1) for limit in limits])
+        taken = tuple([Charge(limit, row_key(limit.per, actor, capability, event, address), 1) for limit in limits])
+        return widened(taken, actor, capability, event) if actor.anonymous and taken else taken
 
     def rates_are_fixed(self, capability: str) -> bool:
         """Whether the actor alone says what `rates` are, without the event or where it comes from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.grammar.capability import pattern_regex
+from afmiddleware.limits.strangers import blocks
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -19,15 +20,23 @@ CONTROL: Final = "control"
 
 def stopped(verdict: Verdict, entry: Entry, rows: Mapping[str, Row]) -> Verdict:
     """The verdict, or a refusal when the operator has frozen the actor or the capability."""
-    row = rows.get(f"actor:{entry.owner}")
-    if row is not None and row.more is not None and row.more.frozen:
-        return _refused(verdict, "actor.frozen", "The operator has frozen this caller.")
+    for name in names_of(entry):
+        row = rows.get(f"actor:{name}")
+        if row is not None and row.more is not None and row.more.frozen:
+            return _refused(verdict, "actor.frozen", "The operator has frozen this caller.")
     row = rows.get(CONTROL)
     if row is not None and row.more is not None:
         for pattern in row.more.frozen:
             if pattern_regex(pattern).fullmatch(entry.capability):
                 return _refused(verdict, "capability.frozen", "The operator has stopped this action.")
     return verdict
+
+
+def names_of(entry: Entry) -> tuple[str, ...]:
+    """Whom the operator may have frozen: the actor, and the blocks that an address lies in."""
+    if not entry.actor:
+        return (entry.owner,)
+    return (entry.actor, *[name for name, _ in blocks(entry.actor)])
 
 
 def _refused(verdict: Verdict, code: str, reason: str) -> Verdict:

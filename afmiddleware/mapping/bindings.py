@@ -171,9 +171,6 @@ def _compile_route(
     capability = check_capability(route.capability or "")
     read, sources = compile_fields(route, currency, exponents)
     asked = extractors(route)
-    if asked and getattr(route, "idempotency", None):
-        msg = "an Idempotency-Key is not read where functions of the service make the actions; remove idempotency"
-        raise GrammarError(msg)
     _check_params(route.template, sources)
     needs_payload = reads_payload(capability)
     kinds = {source.kind for source in sources}

@@ -38,6 +38,9 @@ ReadCurrency = Callable[["RequestView"], tuple[str, int]]
 MAX_TEXT: Final = 512
 """The longest resource, recipient, category or network, in characters."""
 
+_EXACT_DIGITS: Final = 15
+"""A double holds every decimal number of so many digits (IEEE 754 binary64, DBL_DIG)."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -227,7 +230,7 @@ def minor_of(value: object, unit: str, exponent: int, label: str) -> int:
         # The grammar's own message quotes the value.
         refuse(label, _expected(unit, exponent))
     # The handler holds a double here: 999999999999999.99 is another amount there.
-    if kind is Number and Decimal(text) != Decimal(repr(float(text))):
+    if kind is Number and len(text) > _EXACT_DIGITS and Decimal(text) != Decimal(repr(float(text))):
         refuse(label, "has more digits than a number can hold exactly; send it as a text")
     return minor
 

@@ -10,6 +10,7 @@ from afmiddleware.errors import MappingError
 from afmiddleware.model.entry import Claim
 
 if TYPE_CHECKING:
+    from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts
 
 KEPT_FOR: Final = 24 * 3600 * 1_000_000
@@ -39,8 +40,13 @@ def idempotency_key(facts: HttpFacts, *, required: bool) -> str:
     return re.sub(rb"\\(.)", rb"\1", quoted[1]).decode("ascii") if quoted is not None else value.decode("ascii")
 
 
-def claim_of(actor: str, endpoint: str, key: str, fingerprint: str) -> Claim:
-    """The claim of a caller's key at an endpoint. Neither the caller nor the key can be read from it."""
-    parts = (part.encode("utf-8", "surrogatepass") for part in (actor, endpoint, key))
+def claim_of(actor: Actor, endpoint: str, key: str, fingerprint: str) -> Claim:
+    """The claim of a caller's key at an endpoint. Neither the caller nor the key can be read from it.
+
+    Several callers that nobody knows may share an address, so a key of theirs is also that of the request: another's
+    request under the same key is neither refused for it nor answered with its answer.
+    """
+    names = (actor.id, endpoint, key, fingerprint) if actor.anonymous else (actor.id, endpoint, key)
+    parts = (part.encode("utf-8", "surrogatepass") for part in names)
     name = sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
     return Claim(name, fingerprint, KEPT_FOR)

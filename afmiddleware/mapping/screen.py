@@ -7,7 +7,6 @@ ever normalised: a path that a proxy would rewrite and a router would not is ref
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -145,12 +144,16 @@ def _is_dots(segment: str) -> bool:
 
 def _check_headers(facts: HttpFacts) -> None:
     fields, headers = facts.fields, facts.headers
-    # Lists and tuples, because joining a view costs three times as much.
-    names, values = tuple(fields), [*fields.values()]
+    # Lists, because joining a view costs three times as much.
+    names, values = [*fields], [*fields.values()]
     if len(names) != len(headers):
         _check_single(headers)
         values = [value for _, value in headers]
-    _check_names(names)
+    if b"".join(names).translate(None, _NAME_ALPHABET):
+        raise _ambiguous("a header name holds an underscore, an upper-case letter or another unexpected character")
+    if not _REFUSED_NAMES.isdisjoint(names):
+        refused = min(_REFUSED_NAMES.intersection(names)).decode()
+        raise _ambiguous(f"the header {refused} would change what is called after it was judged")
     text = b"".join(values).decode("latin-1")
     if "\n" in text or "\r" in text or "\0" in text:
         raise _ambiguous("a header value holds a line break or a NUL")
@@ -158,7 +161,7 @@ def _check_headers(facts: HttpFacts) -> None:
         # Whoever only wants to ask must never be taken for one who wants it done.
         raise _ambiguous("Agent-Dry-Run is neither ?1 nor ?0")
     host = fields.get(b"host")
-    if host is not None and not _is_host(host):
+    if host is not None and _HOST(host) is None:
         raise _ambiguous("the Host header is not host[:port]")
     length = fields.get(b"content-length")
     if length is not None and (not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS):
@@ -169,21 +172,6 @@ def _check_headers(facts: HttpFacts) -> None:
             raise _ambiguous("Content-Length and Transfer-Encoding are both there")
         if coding.lower() != b"chunked":
             raise _ambiguous("Transfer-Encoding is not chunked")
-
-
-@lru_cache(maxsize=1024)
-def _check_names(names: tuple[bytes, ...]) -> None:
-    """Judge the names of the headers. The same few lists of them come again and again."""
-    if b"".join(names).translate(None, _NAME_ALPHABET):
-        raise _ambiguous("a header name holds an underscore, an upper-case letter or another unexpected character")
-    if not _REFUSED_NAMES.isdisjoint(names):
-        refused = min(_REFUSED_NAMES.intersection(names)).decode()
-        raise _ambiguous(f"the header {refused} would change what is called after it was judged")
-
-
-@lru_cache(maxsize=256)
-def _is_host(value: bytes) -> bool:
-    return _HOST(value) is not None
 
 
 def _check_single(headers: Sequence[Header]) -> None:

@@ -12,7 +12,8 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
 
     `id` is what limits and receipts hang on: `key:<account>`, `jwt:<issuer>|<subject>`, `address:<prefix>`,
     `app:<user>` or `local:<name>`. `proof` is `none`, `bearer`, `possession` or `session`.
-    `credential` is the public id of the credential.
+    `credential` is the public id of the credential. `caps` are what its issuer says it may spend, by the names of
+    claims, as texts. `marked` says that the request of a signed-in user bears the marks of an agent.
     """
 
     id: str
@@ -27,6 +28,13 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     session: str = ""
     credential: str = ""
     depth: int = 0
+    caps: tuple[tuple[str, str], ...] = ()
+    marked: bool = False
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether this is a user whom the application itself has signed in."""
+        return self.proof == "session"
 
     @property
     def anonymous(self) -> bool:

@@ -23,6 +23,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `owner` is the actor whose receipts this one joins; `money` is what an admission reserves, for
     `capability`.
+    `actor` is who acts where that is not the owner: an address that nobody knows. `named` says that some limit counts
+    by what payloads name.
     `slots` are the limits on how many run at once; `guarded` means that a spend has an `on_exceed` of its own.
     `verdict` is the policy's; the ledger may turn an authorised one into a refusal by a limit. `record` makes the
     receipt of whatever the verdict becomes. With `quiet` a refusal is only counted (see `counted`, the key of that
@@ -50,6 +52,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     observe: bool = False
     dry: bool = False
     trial: bool = False
+    actor: str = ""
+    named: bool = False
     others: tuple[Entry, ...] = ()
 
 
@@ -199,5 +203,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
+class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A new log in the place of one that cannot be continued: its first record says what is known of the old one.
+
+    `old` is what the last mark outside the ledger has seen of it: log, size, leaf (hex) and signed checkpoint; `found`
+    is what the ledger still held: log, size, leaf (hex). `open` are the reservations that are carried over. `reason`
+    and `by` are for the record.
+    """
+
+    old: tuple[str, int, str, str]
+    reason: str
+    by: str
+    found: tuple[str, int, str] = ("", 0, "")
+    open: tuple[str, ...] = ()
+
+
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | NewEpoch
 """What a ledger commits."""

@@ -59,7 +59,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     spreads over its window, where `cap` is how many may come at once. `admitted` means that a rate counts only what was
     admitted. A spend with `on_exceed` does not only refuse: `alert` flags and lets pass, `trip` opens a circuit
     breaker, which lets one probe through after `half_open` seconds (0: only a reset closes it) and, with `stops_free`,
-    not even passes what costs nothing.
+    not even passes what costs nothing. With a `claim` each caller has the cap that this claim of its token says, in
+    minor units where `minor` is set, and never more than `cap`. `named` says that it counts by what a caller may choose
+    anew each time, and `wide` that it is a block of addresses that is counted.
     """
 
     name: str
@@ -77,6 +79,10 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
     on_exceed: str = ""
     half_open: int = 0
     stops_free: bool = False
+    claim: str = ""
+    minor: bool = False
+    named: bool = False
+    wide: bool = False
 
     @property
     def resets(self) -> bool:
@@ -90,11 +96,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
-    """`amount` (requests or minor units) to be counted under `limit`, in the row called `key`."""
+    """`amount` (requests or minor units) to be counted under `limit`, in the row called `key`.
+
+    `wider` are the rows that may stand in for it when there is no more room for single addresses, the narrowest first.
+    """
 
     limit: Limit
     key: str
     amount: int
+    wider: tuple[str, ...] = ()
 
 
 class Balance(msgspec.Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=Tr
     the limit that refused; `remaining` is what is left of it as text, `resets_at` when more is (microseconds since the
     epoch, 0 for never) and `retry_after` the same in whole seconds from the decision. `approvals` names those that are
     needed. `flags` are marks such as `risk:medium`, and `observed:<rule>` for a rule that would have refused.
+    `scopes` are those that the rule demands of a caller that it does not know well enough, or that lacks one.
     `nonce` is what the caller has to put into its next proof of possession (RFC 9449 section 8).
     """
 
@@ -29,3 +30,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=Tr
     flags: tuple[str, ...] = ()
     approvals: tuple[str, ...] = ()
     nonce: str = ""
+    scopes: tuple[str, ...] = ()

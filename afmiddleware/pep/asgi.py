@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from afmiddleware.current import enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
-from afmiddleware.extractors import acall
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
@@ -23,18 +22,16 @@ from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_endpoints import served
 from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
-from afmiddleware.pep.passage import cross_origin, unsealed, unusable
-from afmiddleware.pep.respond import refusal, websocket_close_reason
+from afmiddleware.pep.passage import cross_origin, refused_by, unsealed, unusable
+from afmiddleware.pep.respond import websocket_close_reason
+from afmiddleware.performing import AsyncFenceIo
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from afmiddleware.identity.needs import Need
-    from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.pep.closed import Closed
     from afmiddleware.plan import Plan
 
@@ -52,6 +49,9 @@ class Sealed(Protocol):
 
 class Routing(Protocol):
     """One request on its way through a framework's router."""
+
+    plan: Plan
+    """The policy that decides it: the one in force when the router was looked at."""
 
     def resolve(self) -> Target | None:
         """The endpoint that will run, or `None` when the framework answers by itself."""
@@ -72,8 +72,8 @@ class Router(Protocol):
     watched: bool
     """Whether unknown layers, which the policy names, stand between the fence and the handlers."""
 
-    def begin(self, scope: Scope, plan: Plan, /) -> Routing:
-        """Look at one request, which `plan` decides; nothing is resolved yet."""
+    def begin(self, scope: Scope, /) -> Routing:
+        """Look at one request; nothing is resolved yet."""
         ...
 
 
@@ -125,23 +125,23 @@ class FenceMiddleware:
         now = fence.clock()
         io = _Io(fence, receive, facts)
         known = partial(_known, scope) if fence.plan.from_app is not None else None
-        if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send, known):
+        if facts.path.startswith(fence.own_paths) and await served(fence, facts, io, send, known):
             return
         try:
             router = self._router or self._start(scope)
+            routing = router.begin(scope)
             # One policy for the whole request, whatever is loaded meanwhile.
-            plan = fence.plan
-            routing = router.begin(scope, plan)
+            plan = routing.plan
         except ConfigError as error:
             unfit = unusable(fence, facts, error)
-            await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
+            await _answer(send, refused_by(fence, facts, unfit))
             return
         try:
-            passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id(now), known), io)
+            passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id, known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
-            await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts)))
+            await _answer(send, refused_by(fence, facts, passage))
         elif plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
@@ -204,7 +204,7 @@ class FenceMiddleware:
     async def _unsealed(self, scope: Scope, send: Send, error: SealBrokenError) -> None:
         facts = facts_of(scope)
         passage = unsealed(self.fence, facts, error)
-        await _answer(send, refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=cross_origin(facts)))
+        await _answer(send, refused_by(self.fence, facts, passage))
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""
@@ -212,14 +212,14 @@ class FenceMiddleware:
         now = fence.clock()
         try:
             router = self._router or self._start(scope)
-            plan = fence.plan
-            routing = router.begin(scope, plan)
+            routing = router.begin(scope)
+            plan = routing.plan
         except ConfigError as error:
             _log.critical("the application cannot be fenced, so nothing runs: %s", error)
             await send({"type": "websocket.close", "code": 1011, "reason": "policy.unavailable"})
             return
         io = _Io(fence, receive, facts)
-        passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id(now)), io)
+        passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id), io)
         if isinstance(passage, Refused):
             reason = websocket_close_reason(passage.verdict)
             await send({"type": "websocket.close", "code": 1008, "reason": reason})
@@ -273,13 +273,13 @@ def facts_of(scope: Scope, method: str = "") -> HttpFacts:
     )
 
 
-class _Io:
+class _Io(AsyncFenceIo):
     """What the spine can have done while it decides a request, and the body for the handler afterwards."""
 
-    __slots__ = ("_chunks", "_complete", "_fence", "facts", "receive")
+    __slots__ = ("_chunks", "_complete", "facts", "receive")
 
     def __init__(self, fence: Fence, receive: Receive, facts: HttpFacts) -> None:
-        self._fence = fence
+        super().__init__(fence)
         self.receive = receive
         self._chunks: list[Message] = []
         self._complete = False
@@ -303,19 +303,6 @@ class _Io:
         body = b"".join(parts)
         self._chunks = [{"type": "http.request", "body": body, "more_body": False}]
         return body
-
-    async def call(self, function: Callable[[Any], Any], view: Any) -> Any:
-        return await acall(function, view)
-
-    async def resolve(self, need: Need) -> Any:
-        return await self._fence.aresolve(need)
-
-    async def commit(self, entry: Entry) -> Held:
-        fence = self._fence
-        return fence.commit(entry) if fence.inline else await fence.acommit(entry)
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
 
     async def replay(self) -> Message:
         """What was read, then what was not."""

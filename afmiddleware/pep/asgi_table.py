@@ -24,20 +24,23 @@ class TableRouter:
     watched = False
 
     def __init__(self, fence: Fence) -> None:
+        self._fence = fence
         self._tables = TablesOf(fence)
         _log.info("%s: routes are resolved by its own table, not by the application's router", fence.config.source)
 
-    def begin(self, scope: Scope, plan: Plan) -> TableRouting:
+    def begin(self, scope: Scope) -> TableRouting:
         """Look at one request."""
-        return TableRouting(self._tables.of(plan), scope)
+        plan = self._fence.plan
+        return TableRouting(plan, self._tables.of(plan), scope)
 
 
 class TableRouting:
     """One request. Nothing can be sealed, for nobody says which endpoint is reached."""
 
-    __slots__ = ("_scope", "_table")
+    __slots__ = ("_scope", "_table", "plan")
 
-    def __init__(self, table: RouteTable, scope: Scope) -> None:
+    def __init__(self, plan: Plan, table: RouteTable, scope: Scope) -> None:
+        self.plan = plan
         self._table = table
         self._scope = scope
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from afmiddleware.errors import MappingError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.budget import own_key, own_standings
+from afmiddleware.limits.claimed import with_claim
 from afmiddleware.model.limit import Unit
 from afmiddleware.pep.respond import instant
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.limits.budget import Standing
     from afmiddleware.model.actor import Actor
+    from afmiddleware.model.limit import Limit
 
 
 def budget_of(fence: Fence, actor: Actor, peer: str) -> bytes:
@@ -25,13 +30,21 @@ def budget_of(fence: Fence, actor: Actor, peer: str) -> bytes:
     callers too, and those with a counter for each value of a payload. Raises `LedgerUnavailableError`.
     """
     address = address_key(peer) if peer else ""
-    found = [(own_key(limit, actor, address), limit) for limit in fence.plan.limits.of_actor(actor.id)]
+    found = [(own_key(limit, actor, address), _claimed(limit, actor)) for limit in fence.plan.limits.of_actor(actor.id)]
     mine = [(key, limit) for key, limit in found if key]
     row = f"actor:{actor.id}"
     rows = fence.ledger.rows(sorted({key for key, _ in mine} | {row}))
     more = rows[row].more if row in rows else None
     told = [_told(one) for one in own_standings(mine, actor.id, rows, fence.clock())]
     return json.dumps({"actor": actor.id, "frozen": bool(more is not None and more.frozen), "limits": told}).encode()
+
+
+def _claimed(limit: Limit, actor: Actor) -> Limit:
+    """A limit with the cap that the caller's token says, nothing where it says none."""
+    try:
+        return with_claim(limit, actor)
+    except MappingError:
+        return replace(limit, cap=0)
 
 
 def _told(one: Standing) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
 from afmiddleware.pep.minting import mint
-from afmiddleware.pep.passage import unrecorded
-from afmiddleware.pep.respond import instant, refusal
+from afmiddleware.pep.passage import guessed, refused_by, unrecorded
+from afmiddleware.pep.respond import instant
 from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
 from afmiddleware.receipts.canonical import parse
@@ -46,10 +46,13 @@ _DECISION = re.compile(r"decisions/([0-9a-f]{32})", re.ASCII)
 _SEQ = re.compile(rb"seq=([1-9][0-9]{0,17})")
 _GOOD_FOR: Final = b"public, max-age=300"
 _PRIVATE: Final = b"private, no-store"
+_ANYBODY: Final = ((b"access-control-allow-origin", b"*"),)
 
 
 def wanted(fence: Fence, path: str) -> bool:
     """Whether the fence serves this path itself. Everything else under the prefix is the application's."""
+    if fence.resource is not None and fence.resource.part(path, fence.plan.bindings) is not None:
+        return True
     if not path.startswith(fence.prefix):
         return False
     rest = path[len(fence.prefix) :]
@@ -61,8 +64,8 @@ def wanted(fence: Fence, path: str) -> bool:
 def caller(
     fence: Fence, facts: HttpFacts, known: Callable[[], AppUser | None] | None = None
 ) -> Flow[Identified | None]:
-    """Who asks; nobody is asked for the keys, which are public. `known` asks whom the application has signed in."""
-    if facts.path == f"{fence.prefix}keys":
+    """Who asks; nobody is asked for what is public. `known` asks whom the application has signed in."""
+    if facts.path == f"{fence.prefix}keys" or not facts.path.startswith(fence.prefix):
         return None
     plan, now = fence.plan, fence.clock()
     found = yield from identify(plan, facts, now, known)
@@ -71,6 +74,8 @@ def caller(
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     """Answer a request for a path that is `wanted`. It reads the ledger, so it may block."""
+    if not facts.path.startswith(fence.prefix):
+        return _metadata(fence, facts)
     minting = facts.path == f"{fence.prefix}sessions"
     allowed = ("POST",) if minting else ("GET", "HEAD")
     if facts.method not in allowed:
@@ -83,6 +88,19 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     return status, headers, b"" if facts.method == "HEAD" else body
 
 
+def _metadata(fence: Fence, facts: HttpFacts) -> Answer:
+    """The service as a protected resource, for whoever asks, from a page of any origin too."""
+    if facts.method == "OPTIONS":
+        return 204, [*_ANYBODY, (b"access-control-allow-methods", b"GET"), (b"access-control-allow-headers", b"*")], b""
+    resource = fence.resource
+    part = resource.part(facts.path, fence.plan.bindings) if resource is not None else None
+    found = resource.document(facts, part) if resource is not None and part is not None else None
+    if found is None or facts.method not in ("GET", "HEAD"):
+        return _problem(404, "Not Found") if found is None else _problem(405, "Method Not Allowed")
+    status, headers, body = _answer(b"application/json", json.dumps(found).encode(), _GOOD_FOR)
+    return status, [*headers, *_ANYBODY, (b"vary", b"Host")], b"" if facts.method == "HEAD" else body
+
+
 def _keys(fence: Fence) -> Answer:
     keys = [jwk(key.public) for key in fence.ledger.signing_keys()]
     return _answer(b"application/jwk-set+json", json.dumps({"keys": keys}).encode(), _GOOD_FOR)
@@ -92,8 +110,10 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
+        if found.guess:
+            return refused_by(fence, facts, guessed(fence, facts, found.code, "The credential is not good."))
         asked = unrecorded(fence, facts, found.code, "The credential is not good.")
-        return _refused(fence, facts, replace(asked, verdict=replace(asked.verdict, nonce=found.nonce)))
+        return refused_by(fence, facts, replace(asked, verdict=replace(asked.verdict, nonce=found.nonce)))
     asking = found if isinstance(found, Ok) and not found.actor.anonymous else None
     rest = facts.path[len(fence.prefix) :]
     decision = _DECISION.fullmatch(rest)
@@ -104,7 +124,7 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if rest == "sessions":
         minted = mint(fence, asking)
         if isinstance(minted, Refused):
-            return _refused(fence, facts, minted)
+            return refused_by(fence, facts, minted)
         _, headers, body = _answer(b"application/json", minted, _PRIVATE)
         return 201, headers, body
     if rest == "budget":
@@ -173,8 +193,4 @@ def _problem(status: int, title: str) -> Answer:
 
 
 def _refusal(fence: Fence, facts: HttpFacts, code: str, said: str, retry_after: int = 0) -> Answer:
-    return _refused(fence, facts, unrecorded(fence, facts, code, said, retry_after=retry_after))
-
-
-def _refused(fence: Fence, facts: HttpFacts, asked: Refused) -> Answer:
-    return refusal(asked, fence.clock(), fence.vary, cross_origin=facts.first(b"origin") is not None)
+    return refused_by(fence, facts, unrecorded(fence, facts, code, said, retry_after=retry_after))

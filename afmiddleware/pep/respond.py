@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from afmiddleware.identity.challenge import challenge
 from afmiddleware.limits.charge import amount_text
 from afmiddleware.model.codes import (
     AMOUNT_UNRESOLVABLE,
@@ -43,7 +42,7 @@ _ROUNDS_UP = _SECOND - 1
 _OK = 200
 _EXPOSED = (
     b"Agent-Receipt, Agent-Budget, Agent-Dry-Run, Link, RateLimit, RateLimit-Policy, Retry-After, "
-    b"WWW-Authenticate, DPoP-Nonce"
+    b"WWW-Authenticate, Accept-Signature, DPoP-Nonce"
 )
 _REFUSED = -32000
 _INVALID_REQUEST, _UNKNOWN_METHOD, _INVALID_PARAMS, _INTERNAL, _HEADER_MISMATCH = -32600, -32601, -32602, -32603, -32020
@@ -124,10 +123,17 @@ def problem(refused: Refused | Told) -> Problem:
     )
 
 
-def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> tuple[int, RawHeaders, bytes]:
+def refusal(
+    refused: Refused,
+    now: int,
+    vary: bytes,
+    *,
+    cross_origin: bool,
+    asks: Sequence[tuple[bytes, bytes]] = (),
+) -> tuple[int, RawHeaders, bytes]:
     """Status, headers and body of a refusal, or of the answer that the same request got before.
 
-    `vary` names the request headers the decision read.
+    `vary` names the request headers the decision read, `asks` are the headers that tell what credential would help.
     """
     told = problem(refused) if refused.dry is None else _preview(refused, refused.dry, refused)
     if refused.answer is not None:
@@ -146,9 +152,7 @@ def refusal(refused: Refused, now: int, vary: bytes, *, cross_origin: bool) -> t
         (b"cache-control", b"no-store"),
         (b"vary", vary),
     ]
-    asks = challenge(refused.verdict)
-    if asks:
-        headers.append((b"www-authenticate", asks.encode("ascii")))
+    headers += asks
     if refused.verdict.nonce:
         headers.append((b"dpop-nonce", refused.verdict.nonce.encode("ascii")))
     if refused.verdict.retry_after:
@@ -310,6 +314,8 @@ def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 
     policies, rates, budgets = [], [], []
     of_rates, of_budget = [], []
     for place, limit in enumerate(limits):
+        if limit.wide:
+            continue
         if limit.unit is Unit.RATE:
             policies.append(f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}')
             rates.append(f'"{limit.name}";r=%d' + (";t=%d" if limit.resets else ""))

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
-from afmiddleware.extractors import call
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import unsealed, unusable
-from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.passage import refused_by, unsealed, unusable
+from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
+from afmiddleware.performing import FenceIo
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Exchange:
         fence = self.fence
         body = self.body or self._look()
         now = fence.clock()
-        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
+        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id, known), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)
@@ -227,8 +227,7 @@ class Exchange:
 
     def refuse(self, passage: Refused) -> Iterable[bytes]:
         """Answer a refusal."""
-        crossing = "HTTP_ORIGIN" in self.environ
-        status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        status, headers, content = refused_by(self.fence, self.facts, passage)
         self._start(status_line(status), texts(headers))
         return [] if self.environ["REQUEST_METHOD"] == "HEAD" else [content]
 
@@ -264,19 +263,17 @@ class Exchange:
             leave(self._outer)
 
 
-class _Io:
+class _Io(FenceIo):
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("commit", "post", "read_body", "resolve")
+    __slots__ = ("_body",)
 
     def __init__(self, fence: Fence, body: Body) -> None:
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-        self.read_body = body.read
+        super().__init__(fence)
+        self._body = body
 
-    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
-        return call(function, view)
+    def read_body(self, cap: int) -> bytes:
+        return self._body.read(cap)
 
 
 class _Answer:

@@ -8,6 +8,7 @@ import msgspec
 
 from afmiddleware.grammar.capability import matches, pattern_regex
 from afmiddleware.model.tier import Tier
+from afmiddleware.policy.agents import PROVEN_AGENTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ MAY_HIDE: Final = "rule.caller_may_hide"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
 NEVER_BINDS: Final = "limit.never_binds"
+SESSION_ALONE: Final = "limit.session_alone"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
 
@@ -40,6 +42,7 @@ IDS: Final = (
     ROUTE_CLOSED,
     MONEY_OPEN,
     NEVER_BINDS,
+    SESSION_ALONE,
     UNUSED_RISK,
     UNUSED_NAME,
 )
@@ -78,6 +81,7 @@ def lint(policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit])
         *_hidden(policy),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
+        *_sessions(limits),
         *_unused(policy, routes),
     ]
     return sorted(set(found))
@@ -216,7 +220,8 @@ def _proves(field: str, operators: Any) -> bool:
 
 
 def _for_anybody(rule: Rule) -> bool:
-    return rule.tier is Tier.ANONYMOUS and not (rule.scopes or rule.roles or _asks_tier(rule))
+    demands = rule.scopes or rule.roles or _asks_tier(rule) or rule.applies_to == PROVEN_AGENTS
+    return rule.tier is Tier.ANONYMOUS and not demands
 
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
@@ -260,6 +265,18 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
                 text = f"the limit {limit.name} never refuses, since {other.name} is reached before it; remove one"
                 yield Finding(limit.line, NEVER_BINDS, text)
                 break
+
+
+def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
+    """What a session may spend is a part of what its caller may: a caller can have several."""
+    for limit in limits:
+        if not limit.currency or "session" not in limit.per.split("+"):
+            continue
+        pattern = limit.capability or "**"
+        others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]
+        if not any(covers(one.capability or "**", pattern) for one in others):
+            text = f"nothing but {limit.name} stops a caller who has several sessions; add a spend limit per: actor"
+            yield Finding(limit.line, SESSION_ALONE, text)
 
 
 def _unused(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:

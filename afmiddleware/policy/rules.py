@@ -14,6 +14,7 @@ from afmiddleware.model import codes
 from afmiddleware.model.money import Money, exponent_of
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.policy.agents import ALL, for_agents
 from afmiddleware.policy.conditions import Names, Test, compile_when, reads_payload
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A compiled rule. `holds` is `None` for an unconditional one. Only an allow rule has demands.
 
     `observe` is for how many of 10 000 actors a rule that refuses only says that it would. `approval` names who is to
-    approve, where the rule asks for that. `when` is the condition as it stands in the file.
+    approve, where the rule asks for that. `when` is the condition as it stands in the file; `applies_to` says for whom
+    the rule is (`policy.agents`), which is part of `holds`.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     holds: Test | None = None
     when: When = ()
     reads_payload: bool = False
+    applies_to: str = ALL
     observe: int = 0
     approval: str = ""
     tier: Tier = Tier.ANONYMOUS
@@ -80,6 +83,7 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
     """
     try:
         when = _alternatives(getattr(source, "when", None))
+        scope = getattr(source, "applies_to", None) or ALL
         identity = getattr(source, "identity", None)
         cap = getattr(source, "max_amount", None)
         currencies = frozenset(getattr(source, "currency", None) or ())
@@ -91,7 +95,8 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
             pattern=check_pattern(source.capability),
             line=source.line,
             reason=source.reason or "",
-            holds=compile_when(when, names) if when else None,
+            holds=for_agents(kind, scope, compile_when(when, names) if when else None),
+            applies_to=scope,
             when=when,
             reads_payload=reads_payload(when),
             observe=getattr(source, "observe", None) or 0,
@@ -158,7 +163,7 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
         if actor.anonymous:
             return Failure(1, _required(rule, capability))
         reason = f"{capability} needs the identity tier {rule.tier.label}; the caller has {actor.tier.label}."
-        return Failure(1, _verdict(rule, capability, codes.IDENTITY_TIER, reason))
+        return Failure(1, _with_scopes(_verdict(rule, capability, codes.IDENTITY_TIER, reason), rule))
     missing = rule.scopes - actor.scopes
     lacking = rule.roles - actor.roles
     if not missing and not lacking:
@@ -169,7 +174,8 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
         reason = f"{capability} needs the scope {', '.join(sorted(missing))}, which the caller has not."
     else:
         reason = f"{capability} needs the role {', '.join(sorted(lacking))}, which the caller has not."
-    return Failure(2 if missing else 3, _verdict(rule, capability, codes.IDENTITY_SCOPE, reason))
+    refused = _verdict(rule, capability, codes.IDENTITY_SCOPE, reason)
+    return Failure(2, _with_scopes(refused, rule)) if missing else Failure(3, refused)
 
 
 def amount_failure(rule: Rule, event: ActionEvent) -> Failure | None:
@@ -195,7 +201,12 @@ def amount_failure(rule: Rule, event: ActionEvent) -> Failure | None:
 
 
 def _required(rule: Rule, capability: str) -> Verdict:
-    return _verdict(rule, capability, codes.IDENTITY_REQUIRED, f"{capability} needs a credential.")
+    return _with_scopes(_verdict(rule, capability, codes.IDENTITY_REQUIRED, f"{capability} needs a credential."), rule)
+
+
+def _with_scopes(verdict: Verdict, rule: Rule) -> Verdict:
+    """The verdict with what a token has to hold (RFC 6750 section 3), where the rule demands any scope."""
+    return msgspec.structs.replace(verdict, scopes=tuple(sorted(rule.scopes))) if rule.scopes else verdict
 
 
 def _verdict(rule: Rule, capability: str, code: str, reason: str) -> Verdict:

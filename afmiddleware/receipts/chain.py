@@ -30,7 +30,7 @@ SALT_BYTES: Final = 16
 NO_LEAF: Final = bytes(32)
 _NO_TEXT: Final = "a private value is not text that has a UTF-8 form, or its name is too long"
 _CHAIN_MEMBERS: Final = frozenset(
-    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c"},
+    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c", "withheld"},
 )
 
 
@@ -117,10 +117,32 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     `ReceiptError` when the draft has no canonical form, or a member that only the chain may write.
     """
     told: Any = draft.body
-    if type(told) is Filled:
-        return _fill(draft, told, head, owner, keys, now, draw)
     seq, oseq, last = head.size + 1, owner.oseq + 1, head.ts
     ts = max(now, last)
+    if type(told) is Filled:
+        # Its text is there but for the blanks.
+        form, salts = told.form, b""
+        text = [*(form.text if now >= last else form.back)]
+        commitments: Sequence[str] = ()
+        if form.private:
+            salts = _drawn(draw, len(form.private))
+            commitments = _commitments(form.private, salts, told.values)
+        text[1::2] = (
+            *told.first,
+            *commitments,
+            *told.then,
+            keys.kid,
+            head.log,
+            (owner.oprev or NO_LEAF).hex(),
+            str(oseq),
+            keys.pseudonym(draft.owner),
+            head.leaf.hex(),
+            *told.last,
+            str(seq),
+            str(ts),
+        )
+        data = "".join(text).encode()
+        return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
     typed = isinstance(told, Body)
     body: Any = told if typed else _members(told)
     body.v = VERSION
@@ -138,44 +160,14 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     private, salts = draft.private, b""
     if private:
         salts = _drawn(draw, len(private))
+        if draft.withheld:
+            body.withheld = tuple(sorted(draft.withheld & private.keys()))
+            own = (keys.salt(head.log, seq, name) if name in body.withheld else b"" for name in private)
+            salts = b"".join(mine or drawn for mine, drawn in zip(own, _salts(salts), strict=True))
         body.c = dict(zip(private, _commitments(tuple(private), salts, tuple(private.values())), strict=True))
     data = encode(body if typed else vars(body))
-    return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
-
-
-def _fill(  # noqa: PLR0913 (as of `append`)
-    draft: Draft,
-    told: Filled,
-    head: Head,
-    owner: OwnerEnd,
-    keys: ReceiptKeys,
-    now: int,
-    draw: Callable[[int], bytes],
-) -> Written:
-    """`append` for a body whose text is there but for its blanks."""
-    form, last, seq, oseq = told.form, head.ts, head.size + 1, owner.oseq + 1
-    text, ts = ([*form.text], now) if now >= last else ([*form.back], last)
-    salts = b""
-    commitments: Sequence[str] = ()
-    if form.private:
-        salts = _drawn(draw, len(form.private))
-        commitments = _commitments(form.private, salts, told.values)
-    text[1::2] = (
-        *told.first,
-        *commitments,
-        *told.then,
-        keys.kid,
-        head.log,
-        (owner.oprev or NO_LEAF).hex(),
-        str(oseq),
-        keys.pseudonym(draft.owner),
-        head.leaf.hex(),
-        *told.last,
-        str(seq),
-        str(ts),
-    )
-    data = "".join(text).encode()
-    return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
+    written = Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
+    return written.without(draft.withheld) if draft.withheld else written
 
 
 def leaf_hash(body: bytes) -> bytes:

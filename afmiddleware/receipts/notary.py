@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from afmiddleware.model.receipt import Draft, Seal
+from afmiddleware.model.receipt import OPERATOR, Draft, Seal
 from afmiddleware.receipts.checkpoint import Checkpoint, rotation_text, sign
 from afmiddleware.receipts.merkle import Frontier, Node, extend
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from afmiddleware.model.receipt import Value
     from afmiddleware.receipts.checkpoint import Signer
-
-OPERATOR = "operator"
-"""The owner of what is recorded about the log and the fence themselves."""
 
 
 class SigningKey(msgspec.Struct, frozen=True):

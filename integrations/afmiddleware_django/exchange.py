@@ -13,8 +13,8 @@ from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model.http import HttpFacts
 from afmiddleware.model.outcome import End, Outcome
-from afmiddleware.pep.passage import cross_origin, unsealed
-from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.passage import cross_origin, refused_by, unsealed
+from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.plan import Admission, Refused
 from afmiddleware_django.body import HeldBody, forget
@@ -175,8 +175,7 @@ class Exchange:
 
     def answer_of(self, refused: Refused) -> HttpResponse:
         """A refusal as Django's own response, so that the project's CORS layer dresses it."""
-        crossing = cross_origin(self.facts)
-        status, headers, content = refusal(refused, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        status, headers, content = refused_by(self.fence, self.facts, refused)
         return HttpResponse(b"" if self.request.method == "HEAD" else content, status=status, headers=texts(headers))
 
     def answer(self, response: HttpResponseBase, *, watched: bool) -> HttpResponseBase:
@@ -277,7 +276,7 @@ class Exchange:
     def _admit(self, resolve: Callable[[], Target | None], *, screened: bool) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(self.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
+        return admit(self.plan, self.facts, resolve, now, fence.new_id, self._known, screened=screened)
 
 
 def _nothing() -> None:

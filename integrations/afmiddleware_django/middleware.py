@@ -13,13 +13,13 @@ from django.http import HttpResponse
 
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
-from afmiddleware.extractors import acall, call
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
 from afmiddleware.pep.asgi_endpoints import aserve
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
 from afmiddleware.pep.passage import unusable
+from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware_django.audit import APP, app_config
 from afmiddleware_django.body import HeldBody, Source, Spooled, lost, too_early
 from afmiddleware_django.exchange import KEY, Exchange, texts
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
-    from afmiddleware.effects import AsyncIo, Flow, Io
+    from afmiddleware.effects import Flow
     from afmiddleware.fence import Fence
-    from afmiddleware.identity.needs import Need
-    from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.pep.endpoints import Answer
 
@@ -260,53 +258,30 @@ class SealMiddleware:
         return self._view(request, view, args, kwargs)
 
 
-class _Io:
+class _Io(FenceIo):
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("_exchange", "commit", "post", "resolve")
+    __slots__ = ("_exchange",)
 
     def __init__(self, fence: Fence, exchange: Exchange) -> None:
+        super().__init__(fence)
         self._exchange = exchange
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-
-    def call(self, function: Callable[[Any], Any], view: Any) -> Any:
-        return call(function, view)
 
     def read_body(self, cap: int) -> bytes:
         return _take(self._exchange, cap)
 
 
-class _AsyncIo:
+class _AsyncIo(AsyncFenceIo):
     """The same in async code."""
 
-    __slots__ = ("_exchange", "_fence")
+    __slots__ = ("_exchange",)
 
     def __init__(self, fence: Fence, exchange: Exchange) -> None:
-        self._fence = fence
+        super().__init__(fence)
         self._exchange = exchange
 
     async def read_body(self, cap: int) -> bytes:
         return _take(self._exchange, cap)
-
-    async def call(self, function: Callable[[Any], Any], view: Any) -> Any:
-        return await acall(function, view)
-
-    async def resolve(self, need: Need) -> Any:
-        return await self._fence.aresolve(need)
-
-    async def commit(self, entry: Entry) -> Held:
-        fence = self._fence
-        return fence.commit(entry) if fence.inline else await fence.acommit(entry)
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
-
-
-if TYPE_CHECKING:
-    _sync: type[Io] = _Io
-    _not_sync: type[AsyncIo] = _AsyncIo
 
 
 def exchange_of(request: HttpRequest) -> Exchange | None:

@@ -10,8 +10,7 @@ from flask import current_app, got_request_exception
 from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
 from afmiddleware.identity.app_user import AppUser, signed_in
 from afmiddleware.pep.environ import facts_of
-from afmiddleware.pep.passage import unsealed, unusable
-from afmiddleware.pep.respond import refusal
+from afmiddleware.pep.passage import refused_by, unsealed, unusable
 from afmiddleware.pep.wsgi import texts
 from afmiddleware.plan import Refused
 from afmiddleware_flask.mounts import EXTENSION, WholeMount, chain_of
@@ -127,8 +126,7 @@ class FencedApp:
 
     def _refuse(self, passage: Refused, asked: Request) -> Response:
         """A refusal as Flask's own response, so that the application's CORS layer dresses it."""
-        crossing = "HTTP_ORIGIN" in asked.environ
-        status, headers, content = refusal(passage, self.fence.clock(), self.fence.vary, cross_origin=crossing)
+        status, headers, content = refused_by(self.fence, facts_of(asked.environ), passage)
         return self.app.response_class(content, status, texts(headers))
 
 

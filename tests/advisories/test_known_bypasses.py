@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -16,10 +18,12 @@ from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.mapping.screen import screen
 from afmiddleware.model import Held, HttpFacts, Settlement, Window
+from afmiddleware.model.entry import Order
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
 from tests.ledger.conftest import DENY, ending, entry, rate, spend
+from tests.unit.pep.test_endpoints import Service
 
 
 def ledger() -> MemoryLedger:
@@ -89,13 +93,12 @@ def test_a_release_that_is_sent_twice_credits_once() -> None:
 
 def test_one_token_has_one_spelling() -> None:
     """A padded spelling of a revoked token was another text, and so was not revoked."""
-    from contextlib import nullcontext
 
     clock = FrozenClock()
     server = mint_es256_issuer(clock=clock)
     keys = read_keyset(server.jwks, ("ES256",))
     issuer = Issuer(name=server.issuer, audience=server.audience, algorithms=("ES256",), snapshot=lambda: keys)
-    tokens = Tokens([issuer], lambda: 0.0, nullcontext())
+    tokens = Tokens([issuer], lambda: 0.0)
     token = server.mint()
     for spelling in (token + "=", token + "==", token + "\n", " " + token, token.replace(".", "..", 1)):
         checking = tokens.check(spelling, clock())
@@ -151,3 +154,15 @@ def test_a_counter_that_is_driven_over_every_bound_stays_above_its_cap() -> None
     row = books.rows(["actor:key:a"])["actor:key:a"]
     assert row.cells["budget/total/USD"].total >= 2**60
     assert not books.commit(entry("last", limit, amount=1)).verdict.authorized  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
+def test_an_address_that_was_frozen_gets_nothing(tmp_path: Path, ledger: str) -> None:
+    """Freezing an address that nobody knows had no effect: its receipts are not its own, and its row was not looked at."""
+    service = Service(tmp_path, ledger)
+    assert service.get("/look")[0] == 200
+    service.fence.ledger.commit(Order(what="freeze", key="actor:address:192.0.2.0/24", by="ops"))
+    status, _, body = service.get("/look")
+    assert (status, json.loads(body)["code"]) == (403, "actor.frozen")
+    assert service.get("/look", "ann")[0] == 200
+    service.fence.close()

@@ -27,6 +27,11 @@ from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
 
 HERE = Path(__file__).parent
+CAPS = {
+    "number": 20, "zero": 0, "true": True, "half": 20.5, "below": -5, "exact": "20.505", "words": "as much as you like",
+    "empty": "", "list": ["20"], "euros": "20 EUR", "huge": "9" * 40, "plus": "+20", "nan": "NaN", "e": "2e3",
+}  # fmt: skip
+"""What a token may say in the claim `most`."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -114,6 +119,14 @@ class Scene:
             "operator": [("authorization", f"Bearer {issuer.mint(sub='ops', scope='fence:operator')}")],
             "other-agent": [("authorization", f"Bearer {issuer.mint(sub='other', scope='pay')}")],
             "agent-without-scope": [("authorization", f"Bearer {issuer.mint(sub='agent')}")],
+            "capped": [
+                ("authorization", f"Bearer {issuer.mint(sub='agent', most='20.50', cents=500, deep={'most': 7})}")
+            ],
+            "capped-lower": [("authorization", f"Bearer {issuer.mint(sub='agent', most='10.00 USD')}")],
+            **{
+                f"capped-{name}": [("authorization", f"Bearer {issuer.mint(sub='agent', most=value)}")]
+                for name, value in CAPS.items()
+            },
             "forged": [("authorization", f"Bearer {text[:-1]}{'0' if text[-1] != '0' else '1'}")],
             "expired": [("authorization", f"Bearer {issuer.mint(sub='agent', iat=past, exp=past + 60)}")],
             "both": [("authorization", f"Bearer {text}"), ("authorization", "Bearer other")],
@@ -123,6 +136,8 @@ class Scene:
             "key": "key:shop-key",
             "agent": f"jwt:{issuer.issuer}|agent",
             "agent-without-scope": f"jwt:{issuer.issuer}|agent",
+            "capped": f"jwt:{issuer.issuer}|agent",
+            "capped-lower": f"jwt:{issuer.issuer}|agent",
             "other-agent": f"jwt:{issuer.issuer}|other",
         }
 

@@ -17,7 +17,8 @@ from afmiddleware.flow import admit
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.endpoints import caller, serve, wanted
-from afmiddleware.pep.respond import admitted, refusal
+from afmiddleware.pep.passage import refused_by
+from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling
 from afmiddleware.plan import Admission, Refused
 from tests.conformance.harness import Case, Scene, Seen, cases, told_of
@@ -70,10 +71,10 @@ def _send(scene: Scene, request: dict[str, Any]) -> Seen:
     now = scene.clock()
     if wanted(fence, facts.path):
         return seen_of(*serve(fence, facts, run(caller(fence, facts), Io(scene, body))))
-    flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id(now))
+    flow = admit(fence.plan, facts, lambda: resolve(scene, method, facts.path), now, fence.new_id)
     passage = run(flow, Io(scene, body))
     if isinstance(passage, Refused):
-        return seen_of(*refusal(passage, now, fence.vary, cross_origin=False))
+        return seen_of(*refused_by(fence, facts, passage))
     if isinstance(passage, Admission):
         status = request.get("answer", 200)
         action = Action(passage)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -172,3 +173,70 @@ async def test_what_finds_nothing_refuses_and_tells_nobody_why(
     assert (answer.status_code, answer.json()["code"]) == (422, "amount.unresolvable")
     assert through_flask(extractor)[1].post("/buy", json=sent).status_code == 422
     assert "4111" not in answer.text + caplog.text + str(bodies(fence))
+
+
+@pytest.mark.parametrize("found", ["", "a\nb", "a\0b", "x" * 513, "half \ud800", None, 7, b"acme", ["acme"]])
+async def test_a_text_that_a_function_finds_is_held_to_what_a_text_of_the_request_is(found: Any) -> None:
+    def recipient(_view: RequestView) -> Any:
+        return found
+
+    async def buy(_request: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    fence = Fence(load(POLICY))
+    handler = capability("shop.buy", amount="1 USD", recipient=recipient)(buy)
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.post("/buy", json={})
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount.unresolvable")
+    assert "acme" not in answer.text
+
+
+@pytest.mark.parametrize("field", ["resource", "recipient", "category", "network"])
+async def test_the_texts_of_events_that_a_function_makes_are_held_to_the_same(field: str) -> None:
+    def made(_view: RequestView) -> list[ActionEvent]:
+        event = ActionEvent.create(actor="x", resource="shop", action="buy", amount=Money.of("1", "USD"))
+        return [replace(event, **{field: "a\nb"})]
+
+    _, client = made_of(made)
+    async with client:
+        answer = await client.post("/buy", json={})
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount.unresolvable")
+
+
+async def test_a_key_is_claimed_where_a_function_finds_the_amount() -> None:
+    ran: list[int] = []
+
+    async def buy(_request: Request) -> JSONResponse:
+        ran.append(1)
+        return JSONResponse({"id": len(ran)}, 201)
+
+    fence = Fence(load(POLICY))
+    handler = capability("shop.buy", amount=plain, idempotency="required")(buy)
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        without = await client.post("/buy", json={"price": "5"})
+        first = await client.post("/buy", json={"price": "5"}, headers={"idempotency-key": "k1"})
+        again = await client.post("/buy", json={"price": "5"}, headers={"idempotency-key": "k1"})
+    assert (without.status_code, without.json()["code"]) == (400, "idempotency.missing")
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, {"id": 1})
+    assert again.headers["idempotency-replayed"] == "true"
+    assert ran == [1]
+
+
+async def test_a_key_stands_for_one_action_and_not_for_several() -> None:
+    async def buy(_request: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    fence = Fence(load(POLICY))
+    handler = capability("shop.buy", amount=each, idempotency="optional")(buy)
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    items = {"items": [{"price": "1"}, {"price": "2"}]}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        keyed = await client.post("/buy", json=items, headers={"idempotency-key": "k1"})
+        plainly = await client.post("/buy", json=items)
+    assert (keyed.status_code, keyed.json()["code"]) == (400, "request.ambiguous")
+    assert plainly.status_code == 200

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.ledger.base import Ledger
-    from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model import Held
 
 
@@ -58,25 +57,24 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path, clock: FrozenClock) -
 
 
 @contextmanager
-def opened(kind: str, folder: Path, clock: FrozenClock) -> Iterator[Ledger]:
+def opened(kind: str, folder: Path, clock: FrozenClock, **more: Any) -> Iterator[Ledger]:
     """A new ledger of a kind, closed and cleaned away at the end."""
     with ExitStack() as stack:
         ledger: Ledger
         if kind == "memory":
-            ledger = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw())
+            ledger = MemoryLedger(ReceiptKeys.derive(SECRET), clock, _draw(), **more)
         elif kind == "sqlite":
-            ledger = sqlite(folder, clock)
+            ledger = sqlite(folder, clock, **more)
         elif kind == "sqlite and redis":
             ledger = sqlite(folder, clock, rates=rates(stack.enter_context(shared()), clock))
         else:
-            ledger = postgres(stack.enter_context(schema()), clock)
+            ledger = postgres(stack.enter_context(schema()), clock, **more)
         stack.callback(ledger.close)
         yield ledger
 
 
-def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0, rates: Rates | None = None) -> SqliteLedger:
-    place = Location.of(folder / "fence.db")
-    return SqliteLedger(place, clock, undo, secret=SECRET, deadline=deadline, rates=rates)
+def sqlite(folder: Path, clock: Callable[[], int], deadline: float = 10.0, **more: Any) -> SqliteLedger:
+    return SqliteLedger(Location.of(folder / "fence.db"), clock, undo, secret=SECRET, deadline=deadline, **more)
 
 
 def _draw() -> Callable[[int], bytes]:

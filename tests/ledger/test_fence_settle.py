@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from afmiddleware import ActionEvent, Fence, Money
 from afmiddleware.cli.receipts import verify_policy
 from afmiddleware.errors import AFError
+from afmiddleware.model import Actor, Tier
 from afmiddleware.testing import FrozenClock
 
 POLICY = """version: 1
@@ -64,3 +66,20 @@ async def test_the_same_in_async_code(fence: Fence) -> None:
     assert (await fence.arelease(two)).state == "release"
     assert used(fence) == 6000
     fence.close()
+
+
+def test_a_refund_is_charged_nothing_and_what_follows_it_is(fence: Fence) -> None:
+    actor = Actor(id="key:a", account="a", tier=Tier.TOKEN)
+    spent = ActionEvent(capability="payments.send.here", actor=actor, amount=Money.of("10", "USD"))
+    given = replace(spent, refunds="b1")
+    with fence.action(given):
+        pass
+    with fence.action(spent) as action:
+        action.refer("b1")
+    with fence.action(replace(given, amount=Money.of("4", "USD"))) as action:
+        action.settle("3")
+    fence.release("nothing")
+    receipts = [one.columns["kind"] for one in fence.receipts]
+    assert receipts.count("refund") == 1
+    row = fence.ledger.rows(["actor:key:a"])["actor:key:a"]
+    assert [cell.total for name, cell in row.cells.items() if name.endswith("USD")] == [700]

@@ -15,13 +15,13 @@ from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
 from afmiddleware.model import Draft, Held, Record
-from afmiddleware.model.receipt import Value
+from afmiddleware.model.receipt import OPERATOR, Value
 from afmiddleware.pep.respond import receipt_field
 from afmiddleware.receipts.bundle import read_had, to_json
 from afmiddleware.receipts.checkpoint import Checkpoint, KeySigner, check, parse, sign
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.merkle import consistent, root_of
-from afmiddleware.receipts.notary import OPERATOR, rotation
+from afmiddleware.receipts.notary import rotation
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import ending, entry, opened, sqlite
 from tests.ledger.servers import SECRET

@@ -120,7 +120,7 @@ def judged(path: str, body: bytes, media: str, query: str = "") -> Refused | Adm
     )
     target = Target(key=f"POST {path}", method="POST", template=path)
     now = FENCE.clock()
-    passage = run(admit(FENCE.plan, facts, lambda: target, now, FENCE.new_id(now)), Io(body))
+    passage = run(admit(FENCE.plan, facts, lambda: target, now, FENCE.new_id), Io(body))
     assert isinstance(passage, (Refused, Admission))
     if isinstance(passage, Admission):
         for admission in (passage, *passage.others):

@@ -55,7 +55,7 @@ def asked(plugins: list[Any], *headers: tuple[str, str], driver: str = "sync") -
             headers=[(b"host", b"a.example"), *((name.encode(), value.encode()) for name, value in headers)],
             peer="203.0.113.7",
         )
-        flow = admit(fence.plan, facts, lambda: TARGET, fence.clock(), fence.new_id(fence.clock()))
+        flow = admit(fence.plan, facts, lambda: TARGET, fence.clock(), fence.new_id)
         passage = run(flow, fence.io) if driver == "sync" else asyncio.run(arun(flow, fence.aio))
     finally:
         fence.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ class Site:
             method, f"{API}{where}", headers=[(name.lower(), value) for name, value in lines], content=body
         )
         if self._stack == "fastapi":
-            return over_asgi(self._fastapi(), asked, self.peer)
+            return over_asgi(self._fastapi, asked, self.peer)
         if self._stack == "flask":
-            return over_wsgi(self._flask(), asked, self.peer)
+            return over_wsgi(self._flask, asked, self.peer)
         sync = self._stack == "django sync"
         with project([path(one, self._view if sync else self._aview) for one in PATHS], self.fence):
             handler: Any = WSGIHandler() if sync else ASGIHandler()
@@ -74,6 +75,7 @@ class Site:
                 found.append({**body, **{name: value for name, (_, value) in one.receipt.disclosed.items()}})
         return found
 
+    @cached_property
     def _fastapi(self) -> Any:
         app = FastAPI(openapi_url=None)
 
@@ -86,6 +88,7 @@ class Site:
         install(app, fence=self.fence)
         return app
 
+    @cached_property
     def _flask(self) -> Any:
         app = Flask("agents", static_folder=None)
 

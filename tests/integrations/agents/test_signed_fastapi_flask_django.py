@@ -151,3 +151,24 @@ def test_observing_marks_the_record_and_changes_nothing(stack: str, tmp_path: Pa
         assert site.send("POST", "/pay", headers, BODY).json()["code"] == "identity.required"
         assert site.send("POST", "/pay", [key, *headers], BODY).json()["code"] == "identity.tier"
     assert [one["flags"] for one in site.decided()] == [["signature:verified"], ["signature:invalid"]]
+
+
+@pytest.mark.parametrize("stack", ["fastapi", "flask"])
+def test_of_many_replays_at_once_one_runs(stack: str, tmp_path: Path) -> None:  # 57
+    from concurrent.futures import ThreadPoolExecutor
+
+    site = Signed(stack, tmp_path, ledger="sqlite:///fence.db")
+    assert site.send("GET", "/read").status_code == 401
+    headers = site.agent.sign("POST", f"{API}/pay", BODY, now=site.now)
+    with ThreadPoolExecutor(16) as pool:
+        answers = [*pool.map(lambda _: site.send("POST", "/pay", headers, BODY).status_code, range(60))]
+    site.fence.close()
+    assert sorted(answers) == [200, *[401] * 59]
+    assert site.ran == [BODY]
+
+
+def test_what_a_client_says_of_its_host_selects_nothing(site: Signed) -> None:  # 53, 54
+    headers = site.agent.sign("POST", "https://evil.example/pay", BODY, now=site.now)
+    spoofed = [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")]
+    assert site.send("POST", "/pay", [*headers, *spoofed], BODY).status_code == 401
+    assert site.ran == []

@@ -103,13 +103,14 @@ class Site:
 class Server:
     """`app.py` beside this file under uvicorn, at a loopback port that was free."""
 
-    def __init__(self, site: Site, http: str = "h11", marks: Path | None = None) -> None:
+    def __init__(self, site: Site, http: str = "h11", marks: Path | None = None, workers: int = 1) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._socket.set_inheritable(True)
         self.port: int = self._socket.getsockname()[1]
         fd = self._socket.fileno()
         command = [sys.executable, "-m", "uvicorn", "--factory", "app:create", "--app-dir", str(HERE), "--fd", str(fd)]
         command += ["--http", http, "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+        command += ["--workers", str(workers)] if workers > 1 else []
         environment = {**os.environ, "AFM_POLICY": str(site.policy), "TEST_MARKS": str(marks or site.folder / "marks")}
         self._log = (site.folder / f"server-{self.port}.log").open("wb")
         self.process = subprocess.Popen(

@@ -56,7 +56,7 @@ def test_every_entry_knows_its_line(full):
     ]
     assert full.rules.deny[1].line == line_of("no-wipe")
     assert full.rules.allow[0].line == line_of("- flights.search")
-    assert full.limits[-1].line == line_of("name: lifetime")
+    assert full.limits[-1].line == line_of("name: own")
     assert full.identity.jwt.issuers[0].line == line_of("issuer: https://as.example.com")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmiddleware.identity.address import address_key, anonymous
+from afmiddleware.identity.address import address_key, anonymous, block_key
 from afmiddleware.model.actor import Actor
 from tests.unit.identity.conftest import request
 
@@ -94,3 +94,28 @@ def test_nobody_is_an_actor_with_an_address():
     assert found.anonymous
     assert found.proof == "none"
     assert anonymous(request(peer="")).id == "address:unknown"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1/32"),
+        ("192.0.2.9/24", "192.0.2.0/24"),
+        ("192.0.2.9/16", "192.0.0.0/16"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::/48", "2001:db8:1::/48"),
+        ("2001:DB8::1/56", "2001:db8::/56"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_a_block_is_named_as_its_counters_are(text: str, key: str) -> None:
+    assert block_key(text) == key
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "192.0.2.1/8", "192.0.2.1/33", "2001:db8::/65", "::ffff:192.0.2.1/128", "1.2.3"]
+)
+def test_a_block_that_no_counter_has_is_none(text: str) -> None:
+    with pytest.raises(ValueError):
+        block_key(text)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.limits.calendar import day_bounds
-from afmiddleware.limits.cells import Cell, add, credit, expired, new_cell, resets_at, roll
+from afmiddleware.limits.cells import Cell, add, credit, expired, frees_at, new_cell, resets_at, roll
 from afmiddleware.limits.rows import Hold, Line, Row, pack, unpack_hold, unpack_row
 from afmiddleware.model import Limit, Unit, Window
 
@@ -170,3 +170,18 @@ def test_rows_and_reservations_come_back_from_their_bytes() -> None:
         "key:a", "held", 500, "USD", 2, b"leaf", START, [Line("global", "x", 3, 500, Window("month", 0, "UTC"))]
     )
     assert unpack_hold(pack(hold)) == hold
+
+
+@given(
+    slots=st.lists(st.sampled_from([0, 0, 0, 1, 5]), min_size=2, max_size=61) | st.just([]),
+    at=st.integers(1, 10**6),
+    span=st.sampled_from([1, 7, 1000, 0, -5]),
+    plain=st.integers(0, 9),
+    cap=st.sampled_from([0, 1, 5, 50, 10**6]),
+)
+def test_what_comes_back_first_is_room_for_one_more(slots, at, span, plain, cap) -> None:
+    if slots:
+        span = max(span, 1)
+    cell = Cell(at * max(span, 1), span, sum(slots) if slots else plain, slots)
+    room = cap - cell.total + 1 if 0 < cell.total <= cap else 1
+    assert frees_at(cell, cap) == resets_at(cell, room, cap)

@@ -109,6 +109,10 @@ CASES = {
         "rules: {deny: [{capability: a.b, when: [{payload.force: true}, {payload.force: {exists: false}}]}]}",
         [],
     ),
+    "proven agents may more": (
+        "rules: {deny: [{capability: pay.*, when: {actor.id: 'key:a'}}], allow: [{capability: '**', applies_to: proven_agents}]}",
+        [],
+    ),
     "a route that nothing allows": (
         "routes: [{route: GET /look, capability: shop.look}]\nrules: {allow: [pay.out]}",
         [("route.never_allowed", 4)],
@@ -140,6 +144,16 @@ CASES = {
         ("lists: {a: [x], b: [x]}\nschedules: {c: {open: daily 00:00-12:00}, d: {open: daily 00:00-12:00}, e: {open: daily 00:00-12:00}}\n"
         "rules: {allow: [{capability: a.b, when: {recipient: {in: $a}, time: {in: [c, d]}}}]}"),
         [("name.unused", 0), ("name.unused", 0)],
+    ),
+    "a session's budget alone": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session}\n"
+        "  - {name: j, spend: 9 JPY, window: day, per: actor}"),
+        [("limit.session_alone", 6)],
+    ),
+    "a session's budget under its caller's": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session, capability: pay.out}\n"
+        "  - {name: d, spend: 9 USD, window: day, per: actor, capability: 'pay.*'}"),
+        [],
     ),
 }  # fmt: skip
 
