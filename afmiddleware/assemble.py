@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from afmiddleware.authenticators import (
 from afmiddleware.config.declared import declared_routes, digest_with
 from afmiddleware.config.load import limits_of
 from afmiddleware.config.overlays import overlays_of, schedules_of
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.limits.select import Limits
 from afmiddleware.lookups.directories import signatures
@@ -42,6 +44,7 @@ from afmiddleware.mapping.coverage import (
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
+from afmiddleware.receipts.redact import Redaction, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
     from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.bindings import Binding
     from afmiddleware.mapping.coverage import Endpoint, Listing, Report
-    from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.http import HttpFacts
 
 _LINE = re.compile(r"line (\d+): ")
@@ -79,10 +81,16 @@ def _unsigned(_message: bytes) -> bytes:
     raise LedgerError(msg)
 
 
-def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsigned) -> tuple[Plan, KeySources]:
+def assemble(
+    config: Config,
+    base: Path,
+    sign: Callable[[bytes], bytes] = _unsigned,
+    before: KeySources | None = None,
+) -> tuple[Plan, KeySources]:
     """Compile a policy whose files are relative to `base`.
 
-    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Raises
+    `sign` authenticates bytes with a key of the ledger's, for what is handed out to callers and comes back. Keys that
+    were fetched for the policy `before` go on being believed where they would be fetched in the same way. Raises
     `ConfigError` with every problem found.
     """
     problems: list[str] = []
@@ -102,7 +110,7 @@ def assemble(config: Config, base: Path, sign: Callable[[bytes], bytes] = _unsig
     policy = _collect(problems, lambda: compile_policy(sources))
     reads = policy.reads_payload if policy is not None else _reads_nothing
     bindings = _collect(problems, lambda: compile_bindings(sources, reads))
-    keys = _collect(problems, lambda: key_sources(config, base))
+    keys = _collect(problems, lambda: key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
     plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
@@ -126,6 +134,11 @@ def audited(plan: Plan, config: Config, listing: Listing) -> Report:
     """The coverage audit of an application under a freshly assembled plan."""
     findings, fitted = audit(plan, config, listing)
     return report(fitted.bindings, listing, findings, config.source)
+
+
+def declared_in(config: Config, listing: Listing) -> list[Route]:
+    """The routes that are declared in an application's code, those that are wrong left out."""
+    return [route for route in declared_routes(config, [*_declared(listing)[0].items()])[0] if route is not None]
 
 
 def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], Plan]:
@@ -204,6 +217,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         digest=digest,
         environment=config.environment,
         observe=config.mode == "observe",
+        share=0 if config.mode == "observe" else observing(config.mode),
         bindings=bindings,
         policy=policy,
         limits=Limits(limits, overlays_of(config)),
@@ -214,8 +228,9 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
         sessions=sessions_of(config.identity, sign, limits),
-        keeps_fields=config.receipts.payload == "fields",
-        payload_hash=_hashed if config.receipts.payload == "hash" else None,
+        keeps_fields=config.receipts.payload in ("fields", "full"),
+        keep_payload=_KEEPS.get(config.receipts.payload),
+        redaction=_redaction(config),
     )
 
 
@@ -247,8 +262,15 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\")
 
 
-def _hashed(event: ActionEvent) -> str | None:
+def _hashed(payload: Mapping[str, Any]) -> str:
     """The hex SHA-256 of the body's values, enough to tell later whether a body at hand is the one that was judged."""
-    if not event.payload:
-        return None
-    return hashlib.sha256(msgspec.json.encode(dict(event.payload), order="sorted")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(dict(payload), order="sorted")).hexdigest()
+
+
+_KEEPS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = MappingProxyType({"hash": _hashed, "full": text_of})
+
+
+def _redaction(config: Config) -> Redaction | None:
+    """What receipts never keep. Where they keep only what was extracted and the policy names nothing, nobody looks."""
+    receipts = config.receipts
+    return Redaction(receipts.redact) if receipts.redact or receipts.payload in _KEEPS else None

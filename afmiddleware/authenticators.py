@@ -105,7 +105,7 @@ def authenticators(
     tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys) for entry in identity.jwt.issuers]
-        tokens = Tokens(issuers, time.monotonic, threading.Lock(), revoked=revoked, proofs=proofs)
+        tokens = Tokens(issuers, time.monotonic, revoked=revoked, proofs=proofs)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     asking = identity.introspection
     introspection = (
@@ -207,14 +207,22 @@ def from_app(entry: FromAppEntry | None) -> FromApp | None:
     return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
 
 
-def key_sources(config: Config, base: Path) -> KeySources:
-    """Where the keys of every issuer and every agent come from. Raises `ConfigError`."""
+def key_sources(config: Config, base: Path, before: KeySources | None = None) -> KeySources:
+    """Where the keys of every issuer and every agent come from. Raises `ConfigError`.
+
+    What was fetched for a policy `before` is kept where it would be fetched in the same way.
+    """
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
             raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
         sources[entry.issuer] = _key_source(entry, base, config.source)
-    return KeySources(sources | directories(config, base))
+    sources |= directories(config, base)
+    for name, made in sources.items():
+        stands = before.sources.get(name) if before is not None else None
+        if isinstance(made, FetchedKeys) and isinstance(stands, FetchedKeys) and made.like(stands):
+            sources[name] = stands
+    return KeySources(sources)
 
 
 def _issuer(entry: IssuerEntry, keys: KeySources) -> Issuer:
@@ -258,6 +266,7 @@ def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | Fetc
         entry.issuer,
         discovery_url(entry.issuer, discovery) if discovery else entry.jwks_uri or "",
         entry.algorithms,
+        made_of=(entry.discovery, entry.jwks_uri, entry.algorithms, entry.allow_private, entry.jwks_hosts, entry.keys),
         discovery=discovery,
         hosts=entry.jwks_hosts,
         times=KeyTimes(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.lanes import owner_of
 from afmiddleware.mapping.references import refund_of
 from afmiddleware.model.codes import LEDGER_UNAVAILABLE
 from afmiddleware.model.entry import Entry
-from afmiddleware.model.receipt import DecisionBody, Draft, Filled
+from afmiddleware.model.receipt import PRIVATE, DecisionBody, Draft, Filled
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
 from afmiddleware.receipts.forms import form_of, quoted
+from afmiddleware.receipts.redact import WITHHELD, betrays, text_of
 
 if TYPE_CHECKING:
     from afmiddleware.lanes import Lane
@@ -22,18 +25,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.limit import Charge
     from afmiddleware.model.receipt import Form
     from afmiddleware.plan import Asked, Plan
-
-PRIVATE: Final[tuple[str, ...]] = (
-    "actor",
-    "credential",
-    "on_behalf_of",
-    "payload",
-    "peer",
-    "recipient",
-    "request",
-    "resource",
-)
-"""The members of a decision's receipt that are stored as commitments."""
+    from afmiddleware.receipts.redact import Redaction
 
 _TIERS: Final = tuple(tier.label for tier in Tier)
 
@@ -83,12 +75,13 @@ def rates_of(plan: Plan, lane: Lane, asked: Asked, event: ActionEvent | None) ->
 
 
 def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
-    """The entry of what falls under no binding: nothing is charged."""
+    """The entry of what falls under no binding: nothing is charged, but a guess is counted."""
     return Entry(
         id=asked.id,
         owner=owner_of(asked.actor),
         verdict=verdict,
         record=lambda final: _plain(plan, asked, None, final, ()),
+        rates=guess_charge(plan, asked.peer) if asked.guess else (),
         quiet=asked.actor.anonymous,
         counted=asked.route,
         trial=asked.dry,
@@ -119,7 +112,8 @@ def draft_of(  # noqa: PLR0913 (what a receipt says)
 
     Refusals differ in what they say, so each is written whole; intents of one lane differ in a few blanks.
     """
-    if event is None or asked.dry or asked.flags or not (final.authorized or plan.observe):
+    unusual = asked.dry or asked.flags or plan.redaction is not None
+    if event is None or unusual or not (final.authorized or plan.observe):
         return _plain(plan, asked, event, final, rates + spends)
     money = event.amount
     currency, exponent = (money.currency, money.exponent) if money is not None else ("", 0)
@@ -166,10 +160,26 @@ def _form(  # noqa: PLR0913 (what a receipt says)
 
 
 def _plain(plan: Plan, asked: Asked, event: ActionEvent | None, final: Verdict, charges: tuple[Charge, ...]) -> Draft:
-    private = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
     passes = final.authorized or plan.observe
     kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
-    return Draft(kind, owner_of(asked.actor), _body(plan, asked, event, final, charges), private)
+    taken: dict[str, Any] = {}
+    if plan.redaction is not None and event is not None:
+        event, taken = _clean(plan.redaction, event)
+    private = dict(zip(PRIVATE, _private(plan, asked, event), strict=True))
+    body = _body(plan, asked, event, final, charges)
+    if plan.redaction is None:
+        return Draft(kind, owner_of(asked.actor), body, private)
+    betrayed = {name for name in ("recipient", "resource") if betrays(private[name], taken)}
+    # It is always there, so that it does not tell whether something was taken out.
+    private[WITHHELD] = text_of(taken) if taken else None
+    return Draft(kind, owner_of(asked.actor), body, private, plan.redaction.members | betrayed | {WITHHELD})
+
+
+def _clean(redaction: Redaction, event: ActionEvent) -> tuple[ActionEvent, dict[str, Any]]:
+    """An event without what its receipt never keeps, and that."""
+    kept, taken = redaction.split(event.payload)
+    category, network = (None if betrays(one, taken) else one for one in (event.category, event.network))
+    return replace(event, payload=kept, category=category, network=network), taken
 
 
 def _private(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[str | None, ...]:
@@ -179,8 +189,8 @@ def _private(plan: Plan, asked: Asked, event: ActionEvent | None) -> tuple[str |
     if event is not None:
         if plan.keeps_fields:
             recipient, resource = event.recipient, event.resource
-        if plan.payload_hash is not None:
-            payload = plan.payload_hash(event)
+        if plan.keep_payload is not None and event.payload:
+            payload = plan.keep_payload(event.payload)
     return (
         actor.id,
         actor.credential or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import time
 import weakref
 from functools import partial
@@ -13,27 +14,29 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec.structs import replace
 
+from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
-from afmiddleware.config.ledger_url import check_ledger, shown
-from afmiddleware.config.load import load
+from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ClientGoneError, ConfigError, LedgerUnavailableError, ReceiptError
-from afmiddleware.extractors import acall, call
+from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.keys import Keys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog, records_in
-from afmiddleware.ledger.open import open_for_fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
 from afmiddleware.model.outcome import End, Outcome, Settlement
+from afmiddleware.outside import AsyncIo, Io
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
+from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.reload import Standing, candidate
 from afmiddleware.resolve import Resolver
+from afmiddleware.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
+    from afmiddleware.lookups.jwks import KeySources
     from afmiddleware.mapping.coverage import Report
     from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
@@ -64,9 +68,10 @@ class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
     `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
-    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`). The fence serves its own
-    endpoints under `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who
-    makes a request by a credential that the policy does not know (docs/identity.md).
+    `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
+    of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
+    `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
+    credential that the policy does not know (docs/identity.md).
     """
 
     def __init__(  # noqa: PLR0913 (what a fence is made of)
@@ -78,32 +83,42 @@ class Fence:
         clock: Callable[[], int] = system_clock,
         new_id: Callable[[int], str] = new_id,
         signer: Signer | None = None,
+        mac_key: Callable[[], bytes] | None = None,
         authenticators: Sequence[Callable[[RequestView], Any]] = (),
+        file: PolicyFile | None = None,
     ) -> None:
         self.config = config
+        self.file = file
         self.clock = clock
         self.new_id = new_id
         self.base = base = base or Path.cwd()
-        plan, keys = assemble(config, base, self._sign)
+        plan, keys = assemble(config, base, self.sign)
         self.plan = replace(plan, plugins=tuple(authenticators))
         self.mint_limits = mint_limits(config.identity)
+        self.standing = Standing(digest=plan.digest, since=clock())
+        self.fits: list[Callable[[Plan, str], object]] = []
         self._assembled = self.plan
+        self._changing = threading.Lock()
+        self._watcher: Watcher | None = None
         self._told: Plan | None = None
-        self._listing = Listing()
+        self._listing: Listing | None = None
         self.vary = fields_read(config.identity)
         asks = introspector(config.identity, base, config.source)
-        self.ledger = ledger or open_for_fence(config, base, clock, undo, signer)
+        self.ledger = ledger or open_anchored(config, base, clock, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.prefix = config.endpoints.prefix.removesuffix("/") + "/"
+        self.prefix = _prefix(config)
         self.keys = Keys(self.ledger, clock)
         self.inline = self.ledger.inline
-        self.io = _Io(self)
-        self.aio = _AsyncIo(self)
+        self.io = Io(self)
+        self.aio = AsyncIo(self)
         self._at_exit = partial(_close_if_alive, weakref.ref(self))
         atexit.register(self._at_exit)
         ledgers = shown(config.ledger, config.rates)
         _log.info("policy %s, ledger %s, mode %s", config.digest[:16], ledgers, config.mode)
+        if file is not None and config.reload != "off":
+            self._watcher = Watcher(self, config.reload)
+            self._watcher.start()
 
     @classmethod
     def from_file(
@@ -119,8 +134,9 @@ class Fence:
         paths in the file are relative to its folder. `parts` are the keyword arguments of `Fence`. Raises
         `ConfigError` with every problem when the file is missing, unreadable or wrong; nothing is started then.
         """
-        config, base = read_policy(path, os.environ if env is None else env)
-        return cls(config, base=base, **parts)
+        file = PolicyFile(path, dict(os.environ if env is None else env))
+        config, base = file.read()
+        return cls(config, base=base, file=file, **parts)
 
     def adopt(self, listing: Listing) -> None:
         """Fit the policy to an application, which an adapter does at its audit: `mapping.coverage` is the protocol.
@@ -129,13 +145,58 @@ class Fence:
         an entry of the file means the endpoint it stands for however the framework spells it. What several
         applications list adds up. Raises `ConfigError` with every problem, and changes nothing then.
         """
-        merged = merge(self._listing, listing)
-        plan, findings = adopt(self._assembled, self.config, merged)
-        for finding in findings:
-            _log.warning("%s: %s", finding.id, finding)
-        if plan.digest != self.plan.digest:
-            _log.info("policy %s with the bindings declared in code", plan.digest[:16])
-        self.plan, self._listing = plan, merged
+        with self._changing:
+            merged = merge(self._listing or Listing(), listing)
+            plan, findings = adopt(self._assembled, self.config, merged)
+            for finding in findings:
+                _log.warning("%s: %s", finding.id, finding)
+            if plan.digest != self.plan.digest:
+                _log.info("policy %s with the bindings declared in code", plan.digest[:16])
+                self.standing = replace(self.standing, digest=plan.digest)
+            self.plan, self._listing = plan, merged
+
+    def reload(self) -> bool:
+        """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
+
+        Requests that are under way end under the policy they began with, and counters go on where a limit keeps its
+        name, window and currency. Raises `ConfigError` with every problem for a file that is wrong, does not fit the
+        application, or changes what a running process keeps (its ledger, the keys of its receipts): the last good
+        policy then stays in force, whole, and `standing` says so.
+        """
+        with self._changing:
+            try:
+                found = candidate(self)
+            except ConfigError as error:
+                if error.problems != self.standing.problems:
+                    _log.critical("policy %s stays in force, the new one is wrong: %s", self.plan.digest[:16], error)
+                self.standing = replace(self.standing, problems=tuple(error.problems), failed_at=self.clock())
+                raise
+            changed = found.plan.digest != self.plan.digest
+            self.config, self.base, self._assembled = found.config, found.base, found.assembled
+            self.vary, self.prefix = fields_read(found.config.identity), _prefix(found.config)
+            self.mint_limits = mint_limits(found.config.identity)
+            self._resolver.use(found.keys)
+            # One assignment: whoever decides has one plan or the other.
+            self.plan = found.plan
+            since = self.clock() if changed else self.standing.since
+            self.standing = Standing(digest=found.plan.digest, since=since)
+            if changed:
+                _log.warning("policy %s is in force from here on, mode %s", found.plan.digest[:16], found.config.mode)
+            return changed
+
+    def forked(self) -> None:
+        """Forget what a thread of the parent process was about, in a process that was forked off."""
+        self._changing = threading.Lock()
+
+    @property
+    def listing(self) -> Listing | None:
+        """What the applications behind this fence have; `None` where none was adopted."""
+        return self._listing
+
+    @property
+    def key_sources(self) -> KeySources:
+        """Where the keys of issuers come from."""
+        return self._resolver.keys
 
     def audit(self, listing: Listing) -> Report:
         """Every endpoint of an application with its capability, and all that is wrong. Changes nothing."""
@@ -183,13 +244,13 @@ class Fence:
 
     def commit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
         """Make an entry's commit and wait for it without blocking the event loop."""
-        if self._told is not self.plan:
+        if self._told is not self.plan and not entry.dry:
             self._tell()
         return cast("Held", await self.ledger.acommit(entry))
 
@@ -266,68 +327,17 @@ class Fence:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
 
-    def _sign(self, message: bytes) -> bytes:
+    def sign(self, message: bytes) -> bytes:
+        """Authenticate what is handed out to callers and comes back, with a key of the ledger's."""
         return self.ledger.keys.sign(message)
 
     def close(self) -> None:
         """Write what waits, then let go of every resource. Idempotent."""
         atexit.unregister(self._at_exit)
+        if self._watcher is not None:
+            self._watcher.close()
         self._resolver.close()
         self.ledger.close()
-
-
-def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
-    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
-    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
-    try:
-        text = place.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        msg = f"{place}: the policy file is not UTF-8"
-        raise ConfigError([msg]) from None
-    except OSError as error:
-        msg = f"{place}: the policy file cannot be read: {error.strerror}"
-        raise ConfigError([msg]) from None
-    config = load(text, str(place), env)
-    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    if changes.get("mode", "enforce") not in ("enforce", "observe"):
-        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
-        raise ConfigError([msg])
-    if "ledger" in changes:
-        try:
-            check_ledger(changes["ledger"])
-        except ValueError as error:
-            msg = f"AFM_LEDGER: {error}"
-            raise ConfigError([msg]) from None
-    return config.model_copy(update=changes), place.resolve().parent
-
-
-class _Io:
-    """What the spine can have done outside of HTTP, blocking."""
-
-    def __init__(self, fence: Fence) -> None:
-        self.call = call
-        self.commit = fence.commit
-        self.post = fence.post
-        self.resolve = fence.resolve
-
-    def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-
-class _AsyncIo:
-    """The same in async code."""
-
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self.call = acall
-        self.commit = fence.acommit
-        self.resolve = fence.aresolve
-
-    async def read_body(self, cap: int) -> bytes:
-        raise ClientGoneError(f"there is no body to read ({cap} bytes at most)")
-
-    async def post(self, item: Entry | Conclusion) -> None:
-        self._fence.post(item)
 
 
 def _unrecorded(admission: Admission, error: Exception) -> None:
@@ -346,3 +356,7 @@ def undo(entry: Entry, held: Held) -> Conclusion:
         msg = "only what has a receipt can be undone"
         raise ValueError(msg)
     return Conclusion(entry.id, Outcome(Settlement.RELEASE, End.NOT_REACHED))
+
+
+def _prefix(config: Config) -> str:
+    return config.endpoints.prefix.removesuffix("/") + "/"

@@ -79,12 +79,13 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     actor = found.actor if isinstance(found, Ok) else stranger(client)
     asked = Asked(id=decision, actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None
+    plan = plan.facing(actor)
+    asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
         return (yield from _turn_away(plan, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
-    asked.guess = isinstance(found, Invalid) and found.guess
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)
     if dry and unproven is None and actor.anonymous:
         unproven = refused("identity.required", "A dry run is for who says who it is.", capability=binding.capability)
@@ -103,6 +104,7 @@ def admit_event(
 ) -> Flow[Refused | Admission]:
     """Decide an action that did not come over HTTP. With `dry` nothing is charged or recorded."""
     asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
+    plan = plan.facing(event.actor)
     lane = plan.lanes.of(plan, "", event.capability, event.actor)
     verdict, spends = _decide(plan, lane, asked, event, None)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, dry=dry))

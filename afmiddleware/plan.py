@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.lanes import Lanes
@@ -20,6 +21,8 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
+from afmiddleware.policy.rules import falls_on
+from afmiddleware.receipts.redact import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -72,16 +75,31 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The service's own authenticators, asked in turn where the credentials that the policy knows say nothing."""
     keeps_fields: bool = True
     """Whether receipts keep what was extracted beside the amount: recipient, resource, category, network."""
-    payload_hash: Callable[[ActionEvent], str | None] | None = None
-    """What receipts keep of the body, if anything."""
+    keep_payload: Callable[[Mapping[str, Any]], str | None] | None = None
+    """What receipts keep of the values of a body, if anything."""
+    redaction: Redaction | None = None
+    """What receipts never keep; `None` where there is nothing to look for."""
     full: FullRates = msgspec.field(default_factory=FullRates)
     """Which rates were full a moment ago."""
     lanes: Lanes = msgspec.field(default_factory=Lanes)
     """What is the same for many requests, as far as it was asked for."""
+    share: int = 0
+    """For how many hundredths of a percent of the known callers nothing is blocked."""
+    observing: Plan | None = None
+    """The same plan where nothing is blocked, once it was needed."""
 
     def __post_init__(self) -> None:
         # A plan that is made from another one must not believe what was worked out for that.
         msgspec.structs.force_setattr(self, "lanes", Lanes())
+        msgspec.structs.force_setattr(self, "observing", None)
+
+    def facing(self, actor: Actor) -> Plan:
+        """The plan as it is for an actor: of a share of them it only observes. Nobody unproven is among them."""
+        if not self.share or actor.anonymous or not falls_on(self.share, "mode", actor.id):
+            return self
+        if self.observing is None:
+            msgspec.structs.force_setattr(self, "observing", replace(self, observe=True))
+        return self.observing or self
 
 
 class Asked(msgspec.Struct, kw_only=True, gc=False):

@@ -54,6 +54,15 @@ class Resolver:
             return await self._asks().await_(need)
         return await self._keys.await_(need)
 
+    @property
+    def keys(self) -> KeySources:
+        """The sources of keys that are asked."""
+        return self._keys
+
+    def use(self, keys: KeySources) -> None:
+        """Ask other sources of keys from here on. Those that both have go on as they are."""
+        self._keys = keys
+
     def close(self) -> None:
         """Let go of every resource but the ledger."""
         self._keys.close()

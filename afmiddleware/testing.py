@@ -1,8 +1,9 @@
-"""What users need in their own tests: a clock that stands still, and tokens of an issuer of their own."""
+"""What users need in their own tests: a fence in memory, a clock that stands still, tokens and proofs of their own."""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -13,6 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm, get_default_algorithms
 
+from afmiddleware.fence import Fence
 from afmiddleware.identity.jose import digest64, thumbprint
 
 if TYPE_CHECKING:
@@ -71,6 +73,14 @@ def mint_es256_issuer(
     public = json.loads(ECAlgorithm.to_jwk(private_key.public_key()))
     jwks = {"keys": [{**public, "kid": kid, "alg": "ES256", "use": "sig"}]}
     return TestIssuer(issuer, audience, jwks, private_key, kid, clock)
+
+
+def fence_for_tests(policy: str | os.PathLike[str], **parts: Any) -> Fence:
+    """A fence over a policy file, on a ledger in memory that is gone with it. `parts` are those of `Fence`.
+
+    Raises `ConfigError` with every problem of the policy.
+    """
+    return Fence.from_file(policy, env={**os.environ, "AFM_LEDGER": "memory", "AFM_POLICY": ""}, **parts)
 
 
 class DpopKey(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.django_stack import django_overhead
+from benchmarks.identity import identity
 from benchmarks.ledger import ledger
 from benchmarks.overhead import overhead
 from benchmarks.policy import policy
@@ -33,6 +34,9 @@ def main() -> None:
     four = commands.add_parser("policy", help="the policy alone at 10 000 rules against 10")
     four.add_argument("--rounds", type=int, default=15)
     four.add_argument("--requests", type=int, default=4000, help="decisions per variant and round")
+    seven = commands.add_parser("identity", help="a caller that was known a moment ago against a hash and a cache")
+    seven.add_argument("--rounds", type=int, default=15)
+    seven.add_argument("--requests", type=int, default=5000, help="callers per variant and round")
     five = commands.add_parser("receipts", help="checking a log against re-encoding it")
     five.add_argument("--rounds", type=int, default=3)
     five.add_argument("--size", type=int, default=100_000, help="receipts in the log")
@@ -54,6 +58,8 @@ def main() -> None:
         receipts(chosen.size, chosen.rounds)
     elif chosen.command == "ledger":
         ledger(chosen.seconds, chosen.actors)
+    elif chosen.command == "identity":
+        identity(chosen.rounds, chosen.requests)
     elif chosen.command == "policy":
         policy(chosen.rounds, chosen.requests)
     else:

@@ -7,9 +7,10 @@ import gc
 import os
 import resource
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
-import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -24,8 +25,21 @@ from afmiddleware.fence import system_clock, undo
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
-from afmiddleware.model import Charge, Draft, Entry, Limit, Money, Unit, Verdict, Window
+from afmiddleware.model import (
+    Charge,
+    Conclusion,
+    Draft,
+    Entry,
+    Limit,
+    Money,
+    Outcome,
+    Settlement,
+    Unit,
+    Verdict,
+    Window,
+)
 from afmiddleware.receipts.keys import ReceiptKeys
+from benchmarks.ledger_stores import PROCESSES, four_processes, redis_admit
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.base import Ledger
@@ -53,6 +67,7 @@ _RATES = (
     Limit(name="burst", unit=Unit.RATE, cap=10**9, window=Window("rolling", 60), cell="burst/r60"),
     Limit(name="pace", unit=Unit.RATE, cap=10**6, quota=10**6, window=Window("pacing", 1), per="global", cell="pace/p"),
 )
+_SLOTS = Limit(name="crowd", unit=Unit.CONCURRENT, cap=10**9, window=Window("running"), cell="crowd/c")
 _SPENDS = (
     _spend("hour", "rolling", "actor", 3600),
     _spend("day", "day", "actor"),
@@ -61,7 +76,7 @@ _SPENDS = (
 )
 
 
-def _entry(actor: str) -> Entry:
+def entry_of(actor: str) -> Entry:
     """An action of one actor under six limits, one of them the same for all."""
     name = secrets.token_hex(16)
 
@@ -92,39 +107,48 @@ async def _rate(ledger: Ledger, seconds: float, in_flight: int) -> float:
     async def caller(number: int) -> None:
         nonlocal done
         while time.perf_counter() < end:
-            await ledger.acommit(_entry(f"key:{number}"))
+            await ledger.acommit(entry_of(f"key:{number}"))
             done += 1
 
     await asyncio.gather(*(caller(number) for number in range(in_flight)))
     return done / seconds
 
 
-def _durable(name: str, ledger: Ledger, seconds: float, table: Table) -> None:
+def _durable(name: str, ledger: Ledger, seconds: float, table: Table) -> float:
+    """How many times more commits a second many callers have than one."""
     alone, together = [], []
     for _ in range(3):
         alone.append(asyncio.run(_rate(ledger, seconds / 6, 1)))
         together.append(asyncio.run(_rate(ledger, seconds / 6, IN_FLIGHT)))
     one, many = median(alone), median(together)
-    table.add_row(name, f"{one:.0f}", f"{many:.0f}", f"{many / one:.1f}")
+    table.add_row(name, f"{one:.0f}", f"{many:.0f}")
+    return many / one
 
 
-def _bytes_per_actor(actors: int) -> tuple[float, float]:
-    """Bytes that one more actor costs in memory: charged by one request long ago, and with a reservation that runs."""
+def _bytes_per_actor(actors: int, *, active: bool) -> float:
+    """Bytes that one actor costs in memory: charged by one request long ago, or with a reservation that runs."""
     ledger = MemoryLedger(ReceiptKeys.derive(_SECRET), system_clock, os.urandom, kept=1, max_rows=10**7)
-    ledger.commit(_entry("key:first"))
-    sizes = []
-    for prefix in ("idle", "active"):
-        gc.collect()
-        tracemalloc.start()
-        for number in range(actors):
-            item = _entry(f"key:{prefix}{number}")
-            ledger.commit(item)
-            if prefix == "idle":
-                ledger._books.holds.pop(item.id)  # noqa: SLF001 (what has ended leaves nothing)
-        gc.collect()
-        sizes.append(tracemalloc.get_traced_memory()[0] / actors)
-        tracemalloc.stop()
-    return sizes[0], sizes[1]
+    ledger.commit(entry_of("key:first"))
+    gc.collect()
+    before = _resident()
+    for number in range(actors):
+        item = entry_of(f"key:{number}")
+        ledger.commit(item)
+        if not active:
+            ledger.commit(Conclusion(item.id, Outcome(Settlement.CAPTURE)))
+    gc.collect()
+    return (_resident() - before) / actors
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _alone(actors: int, *, active: bool) -> float:
+    """The same, in a process of its own."""
+    code = f"from benchmarks.ledger import _bytes_per_actor as b; print(b({actors}, active={active}))"
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def _with_many_actors(actors: int, requests: int) -> float:
@@ -133,12 +157,12 @@ def _with_many_actors(actors: int, requests: int) -> float:
     empty = MemoryLedger(keys, system_clock, os.urandom, kept=1)
     full = MemoryLedger(keys, system_clock, os.urandom, kept=1, max_rows=10**7)
     for number in range(actors):
-        full.commit(_entry(f"key:{number}"))
+        full.commit(entry_of(f"key:{number}"))
     ratios: list[float] = []
     for turn in range(9):
         took: dict[bool, float] = {}
         for ledger in (empty, full) if turn % 2 else (full, empty):
-            items = [_entry(f"key:{secrets.randbelow(100)}") for _ in range(requests)]
+            items = [entry_of(f"key:{secrets.randbelow(100)}") for _ in range(requests)]
             start = time.process_time()
             for item in items:
                 ledger.commit(item)
@@ -148,23 +172,47 @@ def _with_many_actors(actors: int, requests: int) -> float:
 
 
 def ledger(seconds: float, actors: int) -> None:
-    """Print commits a second, alone and with 64 in flight, and what many actors cost."""
+    """Print every row of the performance budget that is about a ledger: as a ratio, with its target."""
     console = Console()
-    table = Table("ledger", "one in flight /s", f"{IN_FLIGHT} in flight /s", "ratio")
+    rates = Table("ledger", "one in flight /s", f"{IN_FLIGHT} in flight /s")
+    table = Table("what", "measured", "target", "")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         file = SqliteLedger(Location.of(folder / "fence.db"), system_clock, undo, deadline=30)
         stack.callback(file.close)
-        _durable("SQLite, FULL", file, seconds, table)
+        batched = _durable("SQLite, FULL", file, seconds, rates)
+        _row(table, "SQLite (FULL), 64 in flight / one transaction a request", batched, at_least=6)
+        other = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        late, whole = four_processes(other, seconds / 2)
+        _row(table, f"SQLite, {PROCESSES} processes: p99 / (p50 x processes)", late, at_most=3)
+        table.add_row("the same: log without a gap, counters equal to it", str(whole), "True", _met(whole))
         try:
-            _durable("PostgreSQL, a hot global limit", stack.enter_context(_postgres()), seconds, table)
+            hot = _durable("PostgreSQL, a hot global limit", stack.enter_context(_postgres()), seconds, rates)
+            _row(table, "PostgreSQL, one hot global limit, batched / one connection", hot, at_least=2)
         except (AFError, ImportError) as error:
             console.print(f"PostgreSQL is left out: {error}")
+        try:
+            plain, slot = redis_admit(entry_of, _SLOTS)
+            _row(table, "Redis admit, one round trip: p50 / PING (a rate and a paced rate)", plain, at_most=1.8)
+            _row(table, "the same with a slot", slot, at_most=1.8)
+        except (AFError, ImportError, OSError) as error:
+            console.print(f"Redis is left out: {error}")
+    idle, active = (_alone(actors, active=active) for active in (False, True))
+    _row(table, f"bytes per idle actor, of {actors}", idle, at_most=450)
+    _row(table, "bytes per active actor", active, at_most=700)
+    _row(table, f"a commit beside {actors} actors / in an empty ledger", _with_many_actors(actors, 2000), at_most=1.2)
+    console.print(rates)
     console.print(table)
-    idle, active = _bytes_per_actor(min(actors, 20_000))
-    console.print(f"bytes per actor under six limits: {idle:.0f} without a reservation, {active:.0f} with one")
-    console.print(f"a commit beside {actors} actors, against an empty ledger: {_with_many_actors(actors, 2000):.2f}")
-    console.print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
+
+
+def _row(table: Table, what: str, measured: float, at_least: float = 0, at_most: float = 0) -> None:
+    met = measured >= at_least if at_least else measured <= at_most
+    shown = f"{measured:.0f}" if measured > 100 else f"{measured:.2f}"
+    table.add_row(what, shown, f">= {at_least}" if at_least else f"<= {at_most}", _met(met))
+
+
+def _met(met: bool) -> str:  # noqa: FBT001 (it is the answer)
+    return "met" if met else "missed"
 
 
 class _postgres:  # noqa: N801 (a context manager)

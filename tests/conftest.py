@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 # A file or folder with one of these words in its name needs the module beside it. The core environment has none.
 NEEDS = {
     "mcp": "mcp",
+    "oauth": "joserfc",
     "fastapi": "fastapi",
     "flask": "flask",
     "gunicorn": "flask",

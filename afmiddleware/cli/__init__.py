@@ -12,6 +12,7 @@ from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.demo import demo_command
 from afmiddleware.cli.explain import explain_command, simulate_command
 from afmiddleware.cli.imports import import_group
+from afmiddleware.cli.init import init_command
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.operate import (
     breaker_group,
@@ -22,6 +23,7 @@ from afmiddleware.cli.operate import (
     unfreeze_command,
 )
 from afmiddleware.cli.receipts import receipts_group
+from afmiddleware.cli.token import token_group
 from afmiddleware.errors import AFError, ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(demo_command)
+cli.add_command(init_command)
 cli.add_command(check_command)
 cli.add_command(schema_command)
 cli.add_command(explain_command)
@@ -44,6 +47,7 @@ cli.add_command(diff_command)
 cli.add_command(replay_command)
 cli.add_command(import_group)
 cli.add_command(keys_group)
+cli.add_command(token_group)
 cli.add_command(receipts_group)
 cli.add_command(budget_command)
 cli.add_command(limits_group)

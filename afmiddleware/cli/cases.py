@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
 
 import click
 import msgspec
 import yaml
 
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.cli.events import looking_fence
 from afmiddleware.errors import ConfigError
 from afmiddleware.ledger.base import Filter
@@ -20,13 +20,14 @@ from afmiddleware.ledger.log import records_in
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError
-from afmiddleware.policy.replay import record_of_case, replay
+from afmiddleware.policy.replay import differences, record_of_case, replay
 from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cases, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from afmiddleware.fence import Fence
+    from afmiddleware.ledger.base import Reader
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -58,21 +59,39 @@ def test_command(cases: Path, junit: Path | None, policy: str, *, as_json: bool)
 @click.command("diff")
 @click.argument("old", type=_FILE)
 @click.argument("new", type=_FILE)
-@click.option("--cases", required=True, type=_FILE, help="The events to decide; what they expect is not looked at.")
+@click.option("--cases", type=_FILE, help="The events to decide; what they expect is not looked at.")
+@click.option("--receipts", metavar="LEDGER", help="Decide what a ledger (its URL, or a SQLite file) has receipts of.")
 @json_option
-def diff_command(old: Path, new: Path, cases: Path, *, as_json: bool) -> None:
-    """Decide cases by two policies and list those that differ, newly allowed ones first. Exit 1 when any does."""
+def diff_command(old: Path, new: Path, cases: Path | None, receipts: str | None, *, as_json: bool) -> None:
+    """Decide cases by two policies and list those that differ, newly allowed ones first. Exit 1 when any does.
+
+    Of receipts those are undecidable that did not keep what either policy reads; they are counted, by what is missing.
+    """
+    if (cases is None) == (receipts is None):
+        msg = "name what to decide: --cases FILE, or --receipts LEDGER"
+        raise click.UsageError(msg)
     with closing(looking_fence(str(old))) as before, closing(looking_fence(str(new))) as after:
-        read = cases_in(cases, after, needs=False)
-        found = compare(read, before.plan.policy.decide, after.plan.policy.decide, after.clock())
+        undecidable: dict[str, int] = {}
+        if receipts is not None:
+            with closing(_ledger(receipts, str(new))) as ledger:
+                records = records_in(ledger.receipts(Filter()))
+                whole = differences(before.plan.policy, after.plan.policy, records)
+            found, total, undecidable = [*whole.changes], whole.total, whole.undecidable
+        else:
+            read = cases_in(cast("Path", cases), after, needs=False)
+            found, total = compare(read, before.plan.policy.decide, after.plan.policy.decide, after.clock()), len(read)
     opened = sum(one.opens for one in found)
     if as_json:
-        echo_json({"total": len(read), "changed": len(found), "newly_allowed": opened, "changes": found})
+        told = {"total": total, "changed": len(found), "newly_allowed": opened, "changes": found}
+        echo_json(told if receipts is None else {**told, "missing": undecidable})
     else:
         for one in found:
             mark = "NEWLY ALLOWED" if one.opens else "changed"
             click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
-        click.echo(f"{len(found)} of {len(read)} cases change, {opened} are newly allowed.")
+        for why, count in sorted(undecidable.items()):
+            click.echo(f"undecidable: {count}, {why}")
+        what = many(total, "case" if receipts is None else "receipt")
+        click.echo(f"{len(found)} of {what} change, {opened} are newly allowed.")
     sys.exit(1 if found else 0)
 
 
@@ -92,9 +111,7 @@ def replay_command(source: str, policy: str, *, as_json: bool) -> None:
             records = [record_of_case(case, now) for case in trace_in(Path(source), fence)]
             found = replay(fence.plan.policy, records)
         else:
-            config, _ = policy_at(policy)
-            url = source if "://" in source else f"sqlite:///{Path(source).resolve()}"
-            with closing(open_for_reading(config.model_copy(update={"ledger": url}), Path.cwd())) as ledger:
+            with closing(_ledger(source, policy)) as ledger:
                 found = replay(fence.plan.policy, records_in(ledger.receipts(Filter())))
     totals = {
         "total": found.total,
@@ -114,6 +131,13 @@ def replay_command(source: str, policy: str, *, as_json: bool) -> None:
             click.echo(f"undecidable: {count}, {why}")
         click.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items()))
     sys.exit(1 if found.changes else 0)
+
+
+def _ledger(source: str, policy: str) -> Reader:
+    """The ledger at a URL or in a SQLite file, with the secret that the policy names. Raises `ConfigError`."""
+    config, _ = policy_at(policy)
+    url = source if "://" in source else f"sqlite:///{Path(source).resolve()}"
+    return open_for_reading(config.model_copy(update={"ledger": url}), Path.cwd())
 
 
 def trace_in(path: Path, fence: Fence) -> list[Case]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from afmiddleware.assemble import assemble, audited
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.assemble import assemble, audited, declared_in
+from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.cli.coverage import listing_of, show, told
 from afmiddleware.config.calls import with_calls
 from afmiddleware.config.json_schema import json_schema
@@ -41,8 +41,12 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
     try:
         config, base = policy_at(policy)
         plan, _ = assemble(config, base)
-        doubts = lint(plan.policy, with_calls(config.routes), limits_of(config))
-        report = audited(plan, config, listing_of(app, plan, config.source)) if app else None
+        routes = config.routes
+        if app:
+            listing = listing_of(app, plan, config.source)
+            report = audited(plan, config, listing)
+            routes = (*routes, *declared_in(config, listing))
+        doubts = lint(plan.policy, with_calls(routes), limits_of(config))
     except ConfigError as error:
         if not Path(policy).is_file():
             raise
@@ -55,11 +59,12 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
         for problem in problems:
             click.echo(problem, err=True)
     elif config is not None and plan is not None:
-        routes, rules = len(config.routes), sum(map(len, plan.policy.rules.values()))
+        rules = sum(map(len, plan.policy.rules.values()))
         for doubt in doubts:
             where = f"{policy}:{doubt.line}" if doubt.line else policy
             click.echo(f"{where}: {doubt.id}: {doubt.text}", err=True)
-        click.echo(f"{policy}: {routes} routes, {rules} rules, {len(config.limits)} limits; no errors.")
+        counted = ", ".join((many(len(config.routes), "route"), many(rules, "rule"), many(len(config.limits), "limit")))
+        click.echo(f"{policy}: {counted}; no errors.")
         if report is not None:
             show(app or "", report)
     if found or (strict and doubts):

@@ -21,7 +21,7 @@ _HTTP = re.compile(r"(GET|POST|PUT|PATCH|DELETE|OPTIONS|HEAD) (/\S*)")
 _PRESET = {"require_approval": "require_approval", "deny": "deny", "block": "deny", "warn": "warn"}
 
 
-class _Sheet:
+class Sheet:
     """A fence.yaml in the making: lines of each section, in order."""
 
     def __init__(self, service: str, currency: str) -> None:
@@ -39,16 +39,16 @@ class _Sheet:
     def add(self, section: str, entry: Mapping[str, Any], note: str = "") -> None:
         if note:
             self.rules[section].append(f"    # {note}")
-        self.rules[section].append(f"    - {_flow(entry)}")
+        self.rules[section].append(f"    - {flow_map(entry)}")
 
     def text(self, origin: str) -> str:
         lines = [f"# Converted from {origin}. Read the comments: they mark where this is stricter.", *self.head]
         if self.routes:
             lines += ["routes:", *self.routes]
-        if self.risk or any(self.rules.values()):
+        if self.risk or any(not line.lstrip().startswith("#") for found in self.rules.values() for line in found):
             lines.append("rules:")
         if self.risk:
-            lines.append(f"  risk: {_flow(self.risk)}")
+            lines.append(f"  risk: {flow_map(self.risk)}")
         for section, found in self.rules.items():
             if any(not line.lstrip().startswith("#") for line in found):
                 lines += [f"  {section}:", *found]
@@ -72,7 +72,7 @@ def from_actionfence(document: Any) -> str:
     if default not in {"allow", "deny"}:
         raise ConfigError([f"default_rule is {default!r}; it is allow or deny"])
     spends = document.get("spend_limits", {})
-    sheet = _Sheet(str(document.get("service", "service")), spends.get("currency", "USD"))
+    sheet = Sheet(str(document.get("service", "service")), spends.get("currency", "USD"))
     names = {name: _capability(name, sheet) for name in actions}
     if len(set(names.values())) < len(names):
         raise ConfigError(["two names of actions become the same capability; rename one of them"])
@@ -87,7 +87,7 @@ def from_actionfence(document: Any) -> str:
 
 
 def _action(  # noqa: PLR0913 (one action among all)
-    sheet: _Sheet,
+    sheet: Sheet,
     capability: str,
     rule: Mapping[str, Any],
     currency: str,
@@ -125,7 +125,7 @@ def _action(  # noqa: PLR0913 (one action among all)
         sheet.add("require_approval", {"capability": capability})
 
 
-def _capability(name: str, sheet: _Sheet) -> str:
+def _capability(name: str, sheet: Sheet) -> str:
     http = _HTTP.fullmatch(name)
     if http is None:
         prefix = name.endswith("*")
@@ -136,18 +136,18 @@ def _capability(name: str, sheet: _Sheet) -> str:
     capability = f"{method.lower()}.{word}"
     if "*" in path:
         return f"{method.lower()}.{word}*"
-    sheet.routes.append(f"  - {_flow({'route': f'{method} {path}', 'capability': capability})}")
+    sheet.routes.append(f"  - {flow_map({'route': f'{method} {path}', 'capability': capability})}")
     return capability
 
 
-def _actionfence_limits(sheet: _Sheet, document: Mapping[str, Any], spends: Mapping[str, Any]) -> None:
+def _actionfence_limits(sheet: Sheet, document: Mapping[str, Any], spends: Mapping[str, Any]) -> None:
     rates, currency = document.get("rate_limits", {}), spends.get("currency", "USD")
     for key, name, period in (
         ("requests_per_minute", "requests", "minute"),
         ("transactions_per_day", "transactions", "day"),
     ):
         if rates.get(key):
-            sheet.limits.append(f"  - {_flow({'name': name, 'rate': f'{rates[key]}/{period}'})}")
+            sheet.limits.append(f"  - {flow_map({'name': name, 'rate': f'{rates[key]}/{period}'})}")
     if "session_max" in spends:
         sheet.limits.append("  # stricter: a session ends with its credential's session, not after idle minutes")
         entry = {
@@ -156,22 +156,22 @@ def _actionfence_limits(sheet: _Sheet, document: Mapping[str, Any], spends: Mapp
             "window": "session",
             "per": "session",
         }
-        sheet.limits.append(f"  - {_flow(entry)}")
+        sheet.limits.append(f"  - {flow_map(entry)}")
     if "daily_max" in spends:
         entry = {"name": "daily", "spend": f"{spends['daily_max']} {currency}", "window": "day"}
-        sheet.limits.append(f"  - {_flow(entry)}")
+        sheet.limits.append(f"  - {flow_map(entry)}")
     window = spends.get("window")
     if isinstance(window, dict):
         span = f"rolling {window['duration_minutes']}m"
         entry = {"name": "window", "spend": f"{window['max_amount']} {currency}", "window": span}
-        sheet.limits.append(f"  - {_flow(entry)}")
+        sheet.limits.append(f"  - {flow_map(entry)}")
     breaker = document.get("circuit_breaker")
     if isinstance(breaker, dict):
         most = f"{breaker['global_max_spend']} {breaker.get('currency', currency)}"
         entry = {"name": "breaker", "spend": most, "window": "total", "per": "global", "on_exceed": "trip"}
         if breaker.get("action") == "alert_only":
             sheet.limits.append("  # stricter: this breaker only alerted; here it stops what would pass it")
-        sheet.limits.append(f"  - {_flow(entry)}")
+        sheet.limits.append(f"  - {flow_map(entry)}")
 
 
 def from_capfence(document: Any, currency: str = "USD") -> str:
@@ -181,7 +181,7 @@ def from_capfence(document: Any, currency: str = "USD") -> str:
     """
     if not isinstance(document, dict):
         raise ConfigError(["this is no policy of CapFence: it is not a map"])
-    sheet = _Sheet(str(document.get("policy_name", "service")), currency)
+    sheet = Sheet(str(document.get("policy_name", "service")), currency)
     entries = [
         (section, one) for section in ("deny", "require_approval", "allow") for one in document.get(section) or ()
     ]
@@ -195,7 +195,7 @@ def from_capfence(document: Any, currency: str = "USD") -> str:
     return sheet.text("a policy of CapFence")
 
 
-def _capfence_rule(sheet: _Sheet, section: str, told: dict[str, Any], currency: str) -> None:
+def _capfence_rule(sheet: Sheet, section: str, told: dict[str, Any], currency: str) -> None:
     told = {key: value for key, value in told.items() if key not in {"id", "description", "action", "threshold"}}
     name = str(told.pop("capability", "*"))
     parts = name.split(".")
@@ -209,7 +209,7 @@ def _capfence_rule(sheet: _Sheet, section: str, told: dict[str, Any], currency: 
         sheet.add(section, entry)
     elif section == "allow":
         sheet.rules[section].append(
-            f"    # stricter: left out, for {', '.join(lost)} names no field of the payload: {_flow(entry)}"
+            f"    # stricter: left out, for {', '.join(lost)} names no field of the payload: {flow_map(entry)}"
         )
     else:
         note = f"stricter: without {', '.join(lost)}, which names no field of the payload; write payload.<path>"
@@ -239,14 +239,14 @@ def _capfence_condition(when: dict[str, dict[str, Any]], key: str, value: Any, c
     return True
 
 
-def _flow(entry: Mapping[str, Any]) -> str:
+def flow_map(entry: Mapping[str, Any]) -> str:
     """A map on one line. JSON's texts are YAML's, and plain words need no quotes."""
     return "{" + ", ".join(f"{key}: {_value(value)}" for key, value in entry.items()) + "}"
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return _flow(value)
+        return flow_map(value)
     if isinstance(value, list):
         return "[" + ", ".join(_value(one) for one in value) + "]"
     return _quoted(str(value))

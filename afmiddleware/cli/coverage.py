@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
+from afmiddleware.cli.common import many
 from afmiddleware.mapping.coverage import STOPS, Endpoint, Listing
 from afmiddleware.pep.table import RouteTable
 
@@ -38,7 +39,21 @@ def listing_of(place: str, plan: Plan, source: str) -> Listing:
     Raises `click.UsageError` for what is not there, and `ConfigError` where the policy's own table would be used and
     cannot be made.
     """
-    app = _imported(place)
+    app = application(place)
+    found = listed(app, place)
+    if found is not None:
+        return found
+    if not callable(app):
+        msg = f"{place} is no application: {type(app).__name__}"
+        raise click.UsageError(msg)
+    RouteTable(plan.bindings, source)
+    keys = [key.partition(" ") for key in plan.bindings]
+    endpoints = [Endpoint(method=method, template=template, name="?") for method, _, template in keys]
+    return Listing(endpoints=(*endpoints,), notes=(_TABLE,))
+
+
+def listed(app: Any, place: str) -> Listing | None:
+    """What an adapter says of an application; `None` where none knows it. Raises `click.UsageError`."""
     seen: set[int] = set()
     here = app
     while here is not None and id(here) not in seen:
@@ -52,13 +67,7 @@ def listing_of(place: str, plan: Plan, source: str) -> Listing:
                 raise click.UsageError(msg) from error
             return cast("Listing", audit.listing(here))
         here = next((inner for name in _WRAPPERS if (inner := getattr(here, name, None)) is not None), None)
-    if not callable(app):
-        msg = f"{place} is no application: {type(app).__name__}"
-        raise click.UsageError(msg)
-    RouteTable(plan.bindings, source)
-    keys = [key.partition(" ") for key in plan.bindings]
-    endpoints = [Endpoint(method=method, template=template, name="?") for method, _, template in keys]
-    return Listing(endpoints=(*endpoints,), notes=(_TABLE,))
+    return None
 
 
 def told(report: Report) -> dict[str, object]:
@@ -82,8 +91,8 @@ def show(place: str, report: Report) -> None:
     unmapped = sum(one.capability == "unmapped" for one in report.endpoints)
     mapped = len(report.endpoints) - unmapped
     click.echo(
-        f"{place}: {len(report.endpoints)} endpoints, {mapped} mapped, {unmapped} unmapped; {len(report.findings)} "
-        f"findings, of which {stops} stop the start."
+        f"{place}: {many(len(report.endpoints), 'endpoint')}, {mapped} mapped, {unmapped} unmapped; "
+        f"{many(len(report.findings), 'finding')}, of which {stops} stop the start."
     )
 
 
@@ -91,7 +100,8 @@ def _capability(one: Covered) -> str:
     return f"{one.capability} ({', '.join(one.methods)})" if one.methods else one.capability
 
 
-def _imported(place: str) -> Any:
+def application(place: str) -> Any:
+    """What `module:app` or `module:make_app()` names. Raises `click.UsageError`."""
     module, _, attribute = place.partition(":")
     if not module or not attribute:
         msg = f"{place!r} names no application; write module:app, or module:make_app()"

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from afmiddleware.anchoring import anchors_of
 from afmiddleware.cli.common import echo_json
 from afmiddleware.cli.demo_agent import Step
 from afmiddleware.errors import ConfigError
@@ -68,7 +69,7 @@ def _steps(folder: Path, policy: str | None, app: str) -> Iterator[Step]:
 
 def _verify_steps(config: Config, folder: Path) -> Iterator[Step]:
     """Verify the log as it is, then with one row changed behind the fence's back."""
-    report = verify_ledger(config, folder)
+    report = verify_ledger(config, folder, anchors=anchors_of(config.receipts, folder))
     yield Step(
         name="verify the receipts",
         request="afmiddleware receipts verify",
@@ -83,7 +84,7 @@ def _verify_steps(config: Config, folder: Path) -> Iterator[Step]:
         forged = re.sub(rb'"amount":"[0-9]*"', b'"amount":"1"', body, count=1)
         database.execute("UPDATE receipt SET body = ? WHERE seq = ?", (forged, seq))
     database.close()
-    report = verify_ledger(config, folder)
+    report = verify_ledger(config, folder, anchors=anchors_of(config.receipts, folder))
     yield Step(
         name="edit one row, verify again",
         request=f"UPDATE receipt ... WHERE seq = {seq}",

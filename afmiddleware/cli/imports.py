@@ -9,6 +9,7 @@ import click
 import yaml
 
 from afmiddleware.cli.convert import from_actionfence, from_capfence
+from afmiddleware.cli.convert_t402 import from_t402
 from afmiddleware.config.load import load
 from afmiddleware.errors import ConfigError
 
@@ -34,6 +35,14 @@ def actionfence_command(source: Path) -> None:
 def capfence_command(source: Path, currency: str) -> None:
     """Convert a policy.yaml of CapFence, with what it extends."""
     _print(from_capfence(_merged(source), currency))
+
+
+@import_group.command("t402")
+@click.argument("source", type=_FILE)
+@click.option("--capability", default="payments.**", show_default=True, help="What its payments are called here.")
+def t402_command(source: Path, capability: str) -> None:
+    """Convert the policy of an agent of t402's agent-policy (JSON)."""
+    _print(from_t402(_read(source), capability))
 
 
 def _print(text: str) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli import signing
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
 from afmiddleware.keys import Keys, NewKey
-from afmiddleware.ledger.open import open_for_changes, open_for_tools
+from afmiddleware.ledger.open import open_for_tools
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
-from afmiddleware.ledger.open import open_for_changes, open_for_reading, open_rates, with_shared
+from afmiddleware.ledger.open import open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text
 from afmiddleware.limits.stops import CONTROL

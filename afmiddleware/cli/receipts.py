@@ -13,8 +13,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
+from afmiddleware.anchoring import anchors_of
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
 from afmiddleware.cli.receipt_text import lines
+from afmiddleware.cli.receipts_anchor import anchor_command
+from afmiddleware.cli.receipts_epoch import epoch_command
+from afmiddleware.cli.receipts_import import import_command
 from afmiddleware.cli.receipts_out import (
     check_command,
     export_command,
@@ -204,7 +208,16 @@ def verify_command(
     sys.exit(report.exit_code)
 
 
-for _command in (export_command, prove_command, check_command, redact_command, stats_command):
+for _command in (
+    import_command,
+    epoch_command,
+    anchor_command,
+    export_command,
+    prove_command,
+    check_command,
+    redact_command,
+    stats_command,
+):
     receipts_group.add_command(_command)
 
 
@@ -217,7 +230,9 @@ def verify_policy(
     had: Sequence[Had] = (),
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read."""
-    return verify_ledger(*policy_at(policy), anchor, progress, trusted=trusted, had=had)
+    config, base = policy_at(policy)
+    anchors = anchors_of(config.receipts, base)
+    return verify_ledger(config, base, anchor, progress, trusted=trusted, had=had, anchors=anchors)
 
 
 def _text(place: str) -> str:

@@ -25,7 +25,6 @@ NOT_YET: Final = frozenset(
         "rules.deny.*.applies_to",
         "rules.require_approval.*.applies_to",
         "rules.allow.*.applies_to",
-        "receipts.redact",
     },
 )
 """Keys by their path, `*` for any place in a list."""

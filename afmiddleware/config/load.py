@@ -35,6 +35,7 @@ _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
     {
         ("receipts", "mac_key"): mac_secret,
         ("receipts", "signing_key"): str.encode,
+        ("receipts", "anchor", "token"): str.encode,
         ("identity", "introspection", "client_secret"): client_secret,
     },
 )

@@ -37,6 +37,8 @@ _WHEN_SCHEMA: Final = {"anyOf": [_CONDITION, {"type": "array", "minItems": 1, "i
 _PERCENT = re.compile(r"(100|[1-9]?[0-9])(?:\.([0-9]{1,2}))?%", re.ASCII)
 _ACTOR = re.compile(r"[^\s*]{1,300}|[^\s*]{0,300}\*")
 _WHOLE_SHARE: Final = 10_000
+MODES: Final = r"^(enforce|observe( (100|[1-9]?[0-9])(\.[0-9]{1,2})?%)?)$"
+"""How a mode is written, for the JSON Schema."""
 
 
 def _rule(value: Any) -> Any:
@@ -61,6 +63,17 @@ def share(value: Any) -> int:
         msg = f"{text[:40]!r} is not a share of the callers; write true, or a percentage such as 25%"
         raise ValueError(msg)
     return found
+
+
+def observing(mode: str) -> int:
+    """How many hundredths of a percent of the callers a mode only observes. Raises `ValueError` for what is none."""
+    word, _, part = mode.partition(" ")
+    if mode in {"enforce", "observe"}:
+        return _WHOLE_SHARE if mode == "observe" else 0
+    if word != "observe" or _PERCENT.fullmatch(part) is None:
+        msg = f"{mode[:40]!r} is not known here; use enforce, observe, or a part of the callers such as observe 25%"
+        raise ValueError(msg)
+    return share(part)
 
 
 def check_actor(value: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretBytes, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import check_ledger, check_rates
@@ -26,7 +26,17 @@ from afmiddleware.config.mapped import (
     Value,
     check_route_capability,
 )
-from afmiddleware.config.policy_schema import ActorEntry, ListEntry, Rules, ScheduleEntry, check_actor, list_entry
+from afmiddleware.config.policy_schema import (
+    MODES,
+    ActorEntry,
+    ListEntry,
+    Rules,
+    ScheduleEntry,
+    check_actor,
+    list_entry,
+    observing,
+)
+from afmiddleware.config.receipts_schema import Receipts
 from afmiddleware.config.texts import (
     SOME,
     Boolean,
@@ -175,36 +185,6 @@ class LimitEntry(Model):
     free: Annotated[Word, one_of("pass", "refuse")] | None = None
 
 
-class MacKey(Model):
-    """The secret that authenticates receipts: a file that holds it, or the bytes themselves, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class SigningEntry(Model):
-    """The private key that signs checkpoints: a file that holds it, or its text, read by the loader."""
-
-    file: Text | None = None
-    secret: Annotated[SecretBytes | None, Field(exclude=True)] = None
-
-
-class AnchorEntry(Model):
-    """Where the mark of the log is kept, and how often it is written, in seconds."""
-
-    file: Text
-    every: Seconds = 10
-
-
-class Receipts(Model):
-    """What receipts keep of a request, and what they are authenticated with."""
-
-    payload: Annotated[Word, one_of("none", "hash", "fields", later=("full",))] = "fields"
-    mac_key: MacKey | None = None
-    signing_key: SigningEntry | None = None
-    anchor: AnchorEntry | None = None
-
-
 class EndpointsEntry(Model):
     """Where the fence serves its own endpoints: `prefix` is their path from the server's root down."""
 
@@ -232,7 +212,8 @@ class Config(Model):
     environment: Word = ""
     timezone: Annotated[Word, Checked(check_zone)] = "UTC"
     currency: Annotated[Word, Checked(check_currency)] = "USD"
-    mode: Annotated[Word, one_of("enforce", "observe")] = "enforce"
+    mode: Annotated[Word, Checked(observing, pattern=MODES)] = "enforce"
+    reload: Annotated[Word, one_of("watch", "signal", "off")] = "watch"
     assets: dict[Annotated[str, Checked(check_currency)], Asset] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     ledger: Annotated[Word, Checked(check_ledger)] = "sqlite:///fence.db"

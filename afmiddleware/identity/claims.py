@@ -156,4 +156,4 @@ def _listed(claims: Mapping[str, Any], path: str) -> frozenset[str]:
         raise BadCredentialError(f"{path} is neither printable text nor a list")
     if len(found) > MAX_LISTED or not all(is_name(one) for one in found):
         raise BadCredentialError(f"{path} holds too much, or what is no printable text")
-    return frozenset(found)
+    return frozenset(str(one) for one in found)

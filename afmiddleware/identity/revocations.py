@@ -31,7 +31,8 @@ class Revocations:
     def __init__(self, timer: Callable[[], float]) -> None:
         self._timer = timer
         self._struck: Mapping[str, int] = {}
-        self._read_at = self._asked_at = -OLD_SECONDS * 2
+        self._read_at = -OLD_SECONDS * 2
+        self._due_at = -1.0
 
     @property
     def outdated(self) -> bool:
@@ -41,22 +42,20 @@ class Revocations:
     @property
     def due(self) -> bool:
         """Whether the list has to be read again, by whoever comes first."""
-        now = self._timer()
-        return now - self._read_at > FRESH_SECONDS and (
-            now - self._asked_at > FRESH_SECONDS or now - self._read_at > OLD_SECONDS
-        )
+        return self._timer() > self._due_at
 
     def ask(self) -> bool:
         """`due`; and if so, whoever asked goes and reads it, while others use the copy for a moment longer."""
         if not self.due:
             return False
-        self._asked_at = self._timer()
+        self._due_at = min(self._timer() + FRESH_SECONDS, max(self._read_at + OLD_SECONDS, -1.0))
         return True
 
     def take(self, entries: Iterable[Revocation]) -> None:
         """Take over the list as it was just read."""
         self._struck = {entry.key: entry.before for entry in entries}
         self._read_at = self._timer()
+        self._due_at = self._read_at + FRESH_SECONDS
 
     def strikes(self, marks: tuple[tuple[str, int], ...]) -> bool:
         """Whether a token with these marks was taken back."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 import msgspec
-from cachetools import TTLCache
 
 from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
 from afmiddleware.identity.binding import BEARER, Proofs, Shown
@@ -22,19 +21,19 @@ from afmiddleware.identity.jose import MAX_TOKEN, REFUSED_HEADERS, BadCredential
 from afmiddleware.identity.needs import Need, NeedKeySet
 from afmiddleware.identity.origin import Origins
 from afmiddleware.identity.outcome import Identified, Invalid, Ok, Unavailable
+from afmiddleware.identity.recent import Recent
 from afmiddleware.identity.revocations import Revocations, check_standing, marks_of
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from afmiddleware.identity.keyset import KeySet
 
 __all__ = ["MAX_TOKEN", "Issuer", "Tokens"]
 
 REMEMBER_SECONDS: Final = 60
-_REMEMBERED: Final = 10_000
+_REMEMBERED: Final = 5_000
 _KID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}", re.ASCII)
 
 
@@ -74,7 +73,7 @@ class _Known(NamedTuple):
 class Tokens:
     """Checks tokens of `issuers`. One that was good is remembered for at most a minute, and never past its end.
 
-    `timer` counts seconds, `lock` guards what is remembered. `revoked` is what was taken back, `proofs` looks after
+    `timer` counts seconds. `revoked` is what was taken back, `proofs` looks after
     tokens that are bound to a key.
     """
 
@@ -82,14 +81,12 @@ class Tokens:
         self,
         issuers: Sequence[Issuer],
         timer: Callable[[], float],
-        lock: AbstractContextManager[object],
         *,
         revoked: Revocations | None = None,
         proofs: Proofs | None = None,
     ) -> None:
         self._issuers = {issuer.name: issuer for issuer in issuers}
-        self._known: TTLCache[bytes, _Known] = TTLCache(_REMEMBERED, REMEMBER_SECONDS, timer)
-        self._lock = lock
+        self._known: Recent[bytes, _Known] = Recent(_REMEMBERED, REMEMBER_SECONDS, timer)
         self._revoked = revoked
         self._proofs = proofs or Proofs(Origins(()))
         self._jwt = {
@@ -99,13 +96,16 @@ class Tokens:
 
     def recall(self, text: str, now: int) -> Ok | None:
         """Whose token this is when it was good within the last minute, under the same keys; else `None`."""
-        known = self._recalled(text, now)
-        if known is None or known.bound or known.issuer.binding != "none":
+        known = self._known.get(sha256(text.encode()).digest())
+        if known is None:
             return None
-        revoked = self._revoked
-        if revoked is not None and (revoked.due or revoked.strikes(known.marks)):
+        ok, end, issuer, generation, bound, marks = known
+        if now >= end or bound or issuer.binding != "none":
             return None
-        return known.ok
+        keys, revoked = issuer.snapshot(), self._revoked
+        if keys is None or keys.generation != generation:
+            return None
+        return None if revoked is not None and (revoked.due or revoked.strikes(marks)) else ok
 
     def check(self, text: str, now: int, shown: Shown = BEARER) -> Generator[Need, Any, Identified]:
         """Whose token this is. Asks for keys only when those at hand do not have the token's."""
@@ -120,8 +120,7 @@ class Tokens:
         return known.ok
 
     def _recalled(self, text: str, now: int) -> _Known | None:
-        with self._lock:
-            known = self._known.get(_mark(text))
+        known = self._known.get(sha256(text.encode()).digest())
         if known is None or now >= known.end:
             return None
         keys = known.issuer.snapshot()
@@ -177,11 +176,6 @@ class Tokens:
         end = check_times(claims, issuer.leeway, issuer.max_lifetime, now)
         ok = Ok(actor_of(claims, issuer.name, issuer.claims, issuer.tier))
         known = _Known(ok, end, issuer, keys.generation, confirmation(claims), marks_of(claims, issuer.name, kid))
-        with self._lock:
-            self._known[_mark(text)] = known
+        # What a token is remembered under is not the token.
+        self._known.put(sha256(text.encode()).digest(), known)
         return known
-
-
-def _mark(text: str) -> bytes:
-    """What a token is remembered under: not the token."""
-    return sha256(text.encode()).digest()

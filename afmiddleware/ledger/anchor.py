@@ -1,17 +1,17 @@
-"""The high-water mark of a receipt log, kept in a file outside the database.
+"""The high-water mark of a receipt log, kept outside the database.
 
-Signatures inside a database do not tell when its tail is cut off; a mark on another volume does. The file is replaced
-whole, so a reader sees the old mark or the new one.
+Signatures inside a database do not tell when its tail is cut off; a mark on another volume does.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
-from afmiddleware.errors import ReceiptError
+from afmiddleware.errors import AFError, ReceiptError
 from afmiddleware.ledger.base import Filter
+from afmiddleware.ledger.sqlite_file import Queue
 from afmiddleware.receipts.anchor import Anchor
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.verify import StoredReceipt
 
-_log = logging.getLogger("afmiddleware.ledger")
+
+class AnchorError(AFError):
+    """A mark could not be written, or not be read back, at the moment. The text holds nothing that was received."""
 
 
 class Readable(Protocol):
@@ -31,37 +33,55 @@ class Readable(Protocol):
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]: ...
 
 
+class Place(Protocol):
+    """Somewhere outside the database. Several processes write to it, so it keeps the largest mark of a log."""
+
+    name: str
+    """What it is called in logs and errors: no password, no token."""
+
+    readable: bool
+    """Whether the last mark can be had back."""
+
+    def put(self, mark: Anchor) -> None:
+        """Keep a mark; may take seconds. Raises `AnchorError`."""
+        ...
+
+    def get(self) -> Anchor | None:
+        """The last mark, `None` when there is none. Raises `AnchorError`, and `ReceiptError` for what is no mark."""
+        ...
+
+
 class AnchorFile:
-    """Writes the mark at most once in `every` microseconds, and at the end."""
+    """A file, best on another volume. It is replaced whole, so a reader sees the old mark or the new one."""
 
-    def __init__(self, path: Path, every: int) -> None:
+    readable = True
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._every = every
-        self._written_at = 0
+        self.name = str(path)
 
-    def due(self, head: Head, now: int) -> None:
-        """Write the mark when the last one is old enough."""
-        if now - self._written_at >= self._every:
-            self._written_at = now
-            self.write(head)
-
-    def write(self, head: Head) -> None:
-        """Write the mark now, unless the file already knows a later one of this log. A fault is logged."""
-        if not head.size:
-            return
+    def put(self, mark: Anchor) -> None:
+        """Write the mark, unless the file already knows a later one of this log."""
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
-            known = read_anchor(self.path)
-            if known is not None and known.log == head.log and known.size >= head.size:
-                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="ascii") as file:
-                file.write(Anchor(head.log, head.size, head.leaf).text() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        except (OSError, ReceiptError) as error:
-            _log.error("the anchor %s was not written: %s", self.path, error)
+            with closing(Queue(self.path)) as queue, queue.turn():
+                known = self.get()
+                if known is not None and known.log == mark.log and known.size >= mark.size:
+                    return
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.write(mark.text() + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self.path)
+        except OSError as error:
+            raise AnchorError(error.strerror or type(error).__name__) from error
+        except ReceiptError as error:
+            raise AnchorError(str(error)) from error
+
+    def get(self) -> Anchor | None:
+        """The mark in the file."""
+        return read_anchor(self.path)
 
 
 def read_anchor(path: Path) -> Anchor | None:
@@ -76,20 +96,18 @@ def read_anchor(path: Path) -> Anchor | None:
     return Anchor.parse(text)
 
 
-def check_anchor(anchor: AnchorFile, ledger: Readable) -> None:
-    """Raises `ReceiptError` when the log is not, or not all of, what the anchor has seen."""
-    mark, head = read_anchor(anchor.path), ledger.head()
-    if mark is None:
-        return
-    place = f"the anchor {anchor.path}"
+def check_mark(mark: Anchor, name: str, ledger: Readable) -> None:
+    """Raises `ReceiptError` when the log is not, or not all of, what the mark in the place `name` has seen."""
+    head, place = ledger.head(), f"the anchor {name}"
+    begin = "go on after a loss with: afmiddleware receipts new-epoch"
     if mark.log != head.log:
         msg = f"{place} belongs to the log {mark.log}, the ledger holds {head.log}: point them at each other again"
         raise ReceiptError(msg)
     if mark.size > head.size:
         told = f"{place} has seen {mark.size} receipts, the ledger has {head.size}"
-        msg = f"{told}: its tail was cut off, or it is an old copy"
+        msg = f"{told}: its tail was cut off, or it is an old copy. Restore the newest copy; {begin}"
         raise ReceiptError(msg)
     found = next(iter(ledger.receipts(Filter(after=mark.size - 1))), None)
     if found is None or found.receipt.leaf != mark.leaf:
-        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten"
+        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten; {begin}"
         raise ReceiptError(msg)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
     from afmiddleware.model.revocation import Revocation
@@ -98,6 +99,9 @@ class Ledger(Reader, Protocol):
 
     keys: ReceiptKeys
     """What authenticates the receipts, and hides their owners."""
+
+    anchors: Anchors | None
+    """Where the mark of the log goes outside of it."""
 
     inline: bool
     """Whether a commit does no I/O, so that it may be made on an event loop."""

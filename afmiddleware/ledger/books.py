@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
+from afmiddleware.ledger.epoch import begin
 from afmiddleware.ledger.orders import OPERATOR, perform_order, put_in_force
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.settling import conclude, expire, settle
@@ -24,7 +25,19 @@ from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
 from afmiddleware.limits.slots import LEASE, RENEWED, take
 from afmiddleware.limits.stops import CONTROL, stopped
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Once, Order, Record, Settle
+from afmiddleware.model.entry import (
+    Closed,
+    Conclusion,
+    Entry,
+    Held,
+    InForce,
+    Item,
+    NewEpoch,
+    Once,
+    Order,
+    Record,
+    Settle,
+)
 from afmiddleware.model.outcome import Answer
 from afmiddleware.model.receipt import ANONYMOUS, Filled, ReceiptRef, Seal
 from afmiddleware.receipts.chain import Head, append
@@ -90,6 +103,8 @@ class Books:
                 return settle(self, item)
             if isinstance(item, InForce):
                 return put_in_force(self, item)
+            if isinstance(item, NewEpoch):
+                return begin(self, item)
             if isinstance(item, Record):
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Once):
@@ -315,6 +330,10 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     for item in items:
         if isinstance(item, Order):
             rows.update((item.key, f"actor:{OPERATOR}"))
+            continue
+        if isinstance(item, NewEpoch):
+            rows.add(f"actor:{OPERATOR}")
+            holds.update(item.open)
             continue
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")

@@ -76,16 +76,18 @@ class Committer:
     """Hands items to a writer thread of this process and brings the answers back to threads and event loops.
 
     `open_writer` is called in the thread, so that a connection never crosses threads or forks. `undo` makes the
-    conclusion of an admission whose caller has stopped waiting: its handler never runs.
+    conclusion of an admission whose caller has stopped waiting: its handler never runs. `gate` is asked before an
+    entry is taken, and raises when none may be.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a committer is made of)
         self,
         open_writer: Callable[[], Writer],
         undo: Callable[[Entry, Held], Conclusion],
         *,
         deadline: float = DEADLINE,
         max_waiting: int = MAX_WAITING,
+        gate: Callable[[], None] | None = None,
         rests: float = RESTS,
     ) -> None:
         self._open = open_writer
@@ -93,6 +95,7 @@ class Committer:
         self._deadline = deadline
         self._max_waiting = max_waiting
         self._rests = rests
+        self._gate = gate
         self._reset()
 
     def _reset(self) -> None:
@@ -148,6 +151,8 @@ class Committer:
         if self._pid != os.getpid():
             # After a fork there is no thread, and locks are in whatever state the parent's threads left them.
             self._reset()
+        if self._gate is not None and isinstance(ticket.item, Entry):
+            self._gate()
         with self._wake:
             if self._closing:
                 msg = "the ledger is closed"

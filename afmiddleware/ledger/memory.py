@@ -11,9 +11,10 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, keys_of
 from afmiddleware.ledger.claims import REFERENCE, USED
+from afmiddleware.ledger.memory_cold import WARM, cool, forgettable_keys
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.settling import EXPIRED
-from afmiddleware.limits.rows import forgettable, pack, unpack_row
+from afmiddleware.limits.rows import pack, unpack_row
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Entry, Expire, Once, Record
 from afmiddleware.receipts.chain import Head
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
     from afmiddleware.model.revocation import Revocation
@@ -53,6 +55,7 @@ class MemoryLedger:
     """
 
     inline = True
+    anchors: Anchors | None = None
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
@@ -93,6 +96,8 @@ class MemoryLedger:
             now = books.now = self._clock()
             if books.turned_away and now - books.turned_away_since > FLUSH_AFTER:
                 books.flush_turned_away()
+            if len(books.rows) > WARM or len(books.holds) > WARM:
+                cool(books)
             if len(books.rows) >= self._roomy:
                 self._make_room(item)
             while self._due and self._due[0][0] <= now:
@@ -301,7 +306,7 @@ class MemoryLedger:
         full = len(rows) + len(new) > self._max_rows or self._strangers + strangers > self._max_rows // 4 > 0
         if full and now - self._swept_at >= _SWEEP_EVERY:
             self._swept_at = now
-            for key in [key for key, row in rows.items() if forgettable(row, now)]:
+            for key in forgettable_keys(rows, now):
                 del rows[key]
             self._strangers = sum(key.startswith(_STRANGER) for key in rows)
         if strangers and self._strangers + strangers > self._max_rows // 4:

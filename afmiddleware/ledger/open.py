@@ -17,7 +17,8 @@ from afmiddleware.config.ledger_url import (
 )
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import ConfigError, LedgerError
-from afmiddleware.ledger.anchor import AnchorFile
+from afmiddleware.ledger import epoch_sqlite
+from afmiddleware.ledger.archive_sqlite import SqliteShelf
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from afmiddleware.config.schema import Config, Receipts
+    from afmiddleware.config.receipts_schema import Receipts
+    from afmiddleware.config.schema import Config
+    from afmiddleware.ledger.anchors import Anchors
+    from afmiddleware.ledger.archive import Shelf
     from afmiddleware.ledger.base import Ledger, Reader
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.limits.rows import Row
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.checkpoint import Signer
 
 SIGNING_FILE: Final = "fence.signing.pem"
@@ -50,11 +55,13 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     undo: Callable[[Entry, Held], Conclusion],
     secret: bytes | None = None,
     signer: Signer | None = None,
+    anchors: Anchors | None = None,
     rates: Rates | None = None,
 ) -> Ledger:
     """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
 
-    A PostgreSQL ledger goes by the database's clock and not by `clock`; `rates` are counted elsewhere. Raises
+    A PostgreSQL ledger goes by the database's clock and not by `clock`; `anchors` are where its mark goes, and `rates`
+    are counted elsewhere. Raises
     `ConfigError` for another kind of URL, a driver that is not installed or a memory ledger under several workers, and
     what the ledger raises.
     """
@@ -63,8 +70,6 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     if url in MEMORY:
         _one_process_only()
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom, signer=signer)
-    mark = receipts.anchor
-    anchor = AnchorFile(base / mark.file, mark.every * 1_000_000) if mark is not None else None
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
         opened = _postgres().PostgresLedger(
@@ -74,27 +79,32 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
             secret=secret,
             signing=_signing_on_server(base, receipts),
             signer=signer,
-            anchor=anchor,
+            anchors=anchors,
             rates=rates,
         )
         return cast("Ledger", opened)
     place = locate(url, base, receipts)
-    return SqliteLedger(place, clock, undo, secret=secret, signer=signer, anchor=anchor, rates=rates)
+    return SqliteLedger(place, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates)
 
 
-def open_for_fence(
+def open_for_fence(  # noqa: PLR0913 (what a fence's ledger is made of)
     config: Config,
     base: Path,
     clock: Callable[[], int],
     undo: Callable[[Entry, Held], Conclusion],
     signer: Signer | None,
+    anchors: Anchors | None,
+    secret: bytes | None = None,
 ) -> Ledger:
     """Open the ledger of a policy, and what it shares. Raises as `open_ledger` does."""
     rates = open_rates(config)
     if rates is not None:
         # Before the first request: a server that resets limits in silence is not started with.
         rates.check()
-    return open_ledger(config.ledger, base, config.receipts, clock, undo, signer=signer, rates=rates)
+    receipts = config.receipts
+    return open_ledger(
+        config.ledger, base, receipts, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates
+    )
 
 
 def open_rates(config: Config) -> Rates | None:
@@ -148,7 +158,7 @@ def locate(url: str, base: Path, receipts: Receipts | None = None) -> Location:
 
 def signing_file(config: Config, base: Path) -> Path:
     """The file of the key that signs the receipts of a policy. Raises `ConfigError` for a ledger in memory."""
-    _not_in_memory(config)
+    not_in_memory(config)
     if config.ledger.startswith(POSTGRES):
         return _signing_on_server(base, config.receipts)
     return locate(config.ledger, base, config.receipts).signing
@@ -175,21 +185,13 @@ def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None =
 
     It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
     """
-    _not_in_memory(config)
-    return open_ledger(
-        config.ledger, base, config.receipts.model_copy(update={"anchor": None}), clock or _no_clock, _no_undo
-    )
-
-
-def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
-    """Open the ledger of a policy for a command that settles, or sets what the operator may. Raises as the above."""
-    _not_in_memory(config)
-    return open_ledger(config.ledger, base, config.receipts, clock, _no_undo)
+    not_in_memory(config)
+    return open_ledger(config.ledger, base, config.receipts, clock or _no_clock, no_undo)
 
 
 def open_for_reading(config: Config, base: Path) -> Reader:
     """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
-    _not_in_memory(config)
+    not_in_memory(config)
     if config.ledger.startswith(POSTGRES):
         return cast("Reader", _postgres().PostgresReader(parse_postgres(config.ledger)))
     return SqliteReader(locate(config.ledger, base, config.receipts))
@@ -204,14 +206,29 @@ def keys_for_reading(config: Config, base: Path) -> ReceiptKeys | None:
     return read_keys(place, receipt_secret(config.receipts))
 
 
+def make_way(config: Config, base: Path) -> tuple[Head, tuple[str, ...], str]:
+    """Put an empty log in the place of that of a policy, which is copied: see `ledger.epoch_sqlite`."""
+    if config.ledger.startswith(POSTGRES):
+        found: tuple[Head, tuple[str, ...], str] = _postgres("epoch_postgres").make_way(parse_postgres(config.ledger))
+        return found
+    return epoch_sqlite.make_way(locate(config.ledger, base, config.receipts))
+
+
+def open_shelf(url: str, base: Path) -> Shelf:
+    """Where an export is read into: a ledger that is not there yet. Raises `ConfigError` and `ReceiptError`."""
+    if url.startswith(POSTGRES):
+        return cast("Shelf", _postgres("archive_postgres").PostgresShelf(parse_postgres(url)))
+    return SqliteShelf(locate(url, base).database)
+
+
 def _key_on_server(base: Path, receipts: Receipts) -> Path:
     named = receipts.mac_key.file if receipts.mac_key is not None else None
     return base / (named or KEY_FILE)
 
 
-def _postgres() -> Any:
+def _postgres(name: str = "postgres") -> Any:
     try:
-        return import_module("afmiddleware.ledger.postgres")
+        return import_module(f"afmiddleware.ledger.{name}")
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
             raise
@@ -238,7 +255,8 @@ def several_workers(told: str) -> None:
         raise ConfigError([msg])
 
 
-def _not_in_memory(config: Config) -> None:
+def not_in_memory(config: Config) -> None:
+    """Raise `ConfigError` for a ledger that no other process can see."""
     if config.ledger in MEMORY:
         msg = f"{config.source}: a ledger in memory ends with its process and cannot be seen from here; use sqlite:///fence.db"
         raise ConfigError([msg])
@@ -249,6 +267,7 @@ def _no_clock() -> int:
     raise LedgerError(msg)
 
 
-def _no_undo(_entry: Entry, _held: Held) -> Conclusion:
+def no_undo(_entry: Entry, _held: Held) -> Conclusion:
+    """For a ledger that admits nothing: there is nothing to undo."""
     msg = "a ledger opened for tools admits nothing"
     raise LedgerError(msg)

@@ -14,7 +14,6 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.ledger_url import PostgresUrl
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
@@ -223,15 +222,16 @@ class PostgresLedger(PostgresReader):
         secret: bytes | None = None,
         signing: Path | None = None,
         signer: Signer | None = None,
-        anchor: AnchorFile | None = None,
+        anchors: Anchors | None = None,
         rates: Rates | None = None,
         deadline: float | None = None,
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
         self.keys = prepare(url, key, secret, place, signer)
         super().__init__(url)
-        if anchor is not None:
-            check_anchor(anchor, self)
+        self.anchors = anchors
+        if anchors is not None:
+            anchors.check(self)
         seen, keys = Seen(), self.keys
 
         def read_signer() -> Signer | None:
@@ -241,12 +241,13 @@ class PostgresLedger(PostgresReader):
         read = super().rows
 
         def open_writer() -> Writer:
-            writer = PostgresWriter(url, keys, draw, anchor, seen, clock, read_signer)
+            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer)
             return writer if rates is None else rates.around(writer, read)
 
         self._committer = Committer(
             open_writer,
             undo,
+            gate=anchors.gate if anchors is not None else None,
             deadline=float(url.timeout) if deadline is None else deadline,
         )
 
@@ -275,6 +276,8 @@ class PostgresLedger(PostgresReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
         self._committer.close()
+        if self.anchors is not None:
+            self.anchors.close()
         if self._rates is not None:
             self._rates.close()
         super().close()

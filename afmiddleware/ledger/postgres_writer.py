@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.config.ledger_url import PostgresUrl
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
@@ -59,7 +59,7 @@ class PostgresWriter:
         url: PostgresUrl,
         keys: ReceiptKeys,
         draw: Callable[[int], bytes],
-        anchor: AnchorFile | None,
+        anchors: Anchors | None,
         seen: Seen,
         clock: Callable[[], int] | None = None,
         read_signer: Callable[[], Signer | None] = lambda: None,
@@ -67,7 +67,8 @@ class PostgresWriter:
         self._url = url
         self._keys = keys
         self._draw = draw
-        self._anchor = anchor
+        self._anchors = anchors
+        self._note = ""
         self._seen = seen
         self._clock = clock
         self._sql = Statements(url.schema)
@@ -117,14 +118,12 @@ class PostgresWriter:
             raise LedgerUnavailableError(msg) from error
 
     def close(self) -> None:
-        """Record what was only counted, anchor the log, and let go of the connection."""
+        """Record what was only counted, and let go of the connection."""
         try:
             if self._seen.turned_away and not self._connection.closed:
                 self._transact((), flush=True)
             if self._seen.lease and not self._connection.closed:
                 self._connection.execute(self._sql.end_lease, (self._seen.holder,))
-            if self._anchor is not None and self._seen.head is not None:
-                self._anchor.write(self._seen.head)
         except (AFError, psycopg.Error) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
@@ -173,8 +172,8 @@ class PostgresWriter:
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
         self._seen.lease = books.renewed or self._seen.lease
-        if self._anchor is not None:
-            self._anchor.due(books.head, books.now)
+        if self._anchors is not None and books.written:
+            self._anchors.due(books.head, self._note)
         return answers
 
     def _load(self, pipeline: psycopg.Pipeline, items: Sequence[Item]) -> Books:
@@ -292,6 +291,7 @@ class PostgresWriter:
             connection.execute(statements.put_receipts, _columns(books.columns()))
             leaves = [written.leaf for written in books.written]
             sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+            self._note = sealed.note
             connection.execute(statements.put_head, (head.size, head.leaf, head.ts, sealed.frontier.pack()))
             if sealed.nodes:
                 rows = [(node.level, node.index, node.hash) for node in sealed.nodes]

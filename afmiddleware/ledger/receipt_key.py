@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.receipts.checkpoint import KeySigner, key_name
+from afmiddleware.receipts.checkpoint import KeySigner, key_name, verifies
 from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.checkpoint import Signer
 
 KEY_BYTES: Final = 32
+ARCHIVE: Final = "archive"
+"""What stands in a head in the place of the key that would continue the log."""
 
 
 def new_log() -> str:
@@ -46,6 +48,9 @@ def keys_of_log(size: int, kid: str, path: Path, secret: bytes | None, place: st
     """
     if not size:
         return ReceiptKeys.derive(secret or _new_or_old_secret(path))
+    if kid == ARCHIVE:
+        msg = f"the log in {place} is an archive: it is read and verified, and never continued"
+        raise ReceiptError(msg)
     found = read_keys(path, secret)
     if found is None:
         msg = (
@@ -84,6 +89,14 @@ def signer_of_log(size: int, known: bytes, path: Path, signer: Signer | None, pl
         )
         raise ReceiptError(msg)
     return signer
+
+
+def check_signer(signer: Signer) -> None:
+    """Raises `ReceiptError` when what signs does not have the private half of the key it names."""
+    text = b"afmiddleware/self-check/1\n" + secrets.token_hex(16).encode()
+    if not verifies(signer.public, signer.sign(text), text):
+        msg = f"what signs the receipt log does not sign with the key {key_name(signer.public)} that it names"
+        raise ReceiptError(msg)
 
 
 def read_signing_key(path: Path) -> KeySigner:

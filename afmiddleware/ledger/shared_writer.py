@@ -248,4 +248,5 @@ def _actions(item: Item) -> tuple[Entry, ...]:
 
 def _passed(entry: Entry, held: Held) -> bool:
     """Whether a handler runs for it."""
-    return held.replay is None and held.receipt is not None and (held.verdict.authorized or entry.observe)
+    recorded = held.replay is None and held.receipt is not None
+    return recorded and (held.verdict.authorized or entry.observe) and not entry.trial

@@ -12,7 +12,6 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.anchor import check_anchor
 from afmiddleware.ledger.committer import Committer, Writer
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
@@ -27,7 +26,7 @@ from afmiddleware.receipts.notary import SigningKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
@@ -185,14 +184,15 @@ class SqliteLedger(SqliteReader):
         draw: Callable[[int], bytes] = os.urandom,
         secret: bytes | None = None,
         signer: Signer | None = None,
-        anchor: AnchorFile | None = None,
+        anchors: Anchors | None = None,
         rates: Rates | None = None,
         deadline: float = 2.0,
     ) -> None:
         self.keys = prepare(location, secret, signer)
         super().__init__(location)
-        if anchor is not None:
-            check_anchor(anchor, self)
+        self.anchors = anchors
+        if anchors is not None:
+            anchors.check(self)
         seen = Seen()
         path, keys, place = location.database, self.keys, location.signing
 
@@ -203,12 +203,13 @@ class SqliteLedger(SqliteReader):
         read = super().rows
 
         def open_writer() -> Writer:
-            writer = SqliteWriter(path, keys, clock, draw, anchor, seen, read_signer)
+            writer = SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer)
             return writer if rates is None else rates.around(writer, read)
 
         self._committer = Committer(
             open_writer,
             undo,
+            gate=anchors.gate if anchors is not None else None,
             deadline=deadline,
         )
 
@@ -237,6 +238,8 @@ class SqliteLedger(SqliteReader):
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
         self._committer.close()
+        if self.anchors is not None:
+            self.anchors.close()
         if self._rates is not None:
             self._rates.close()
         super().close()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from afmiddleware.ledger.anchor import AnchorFile
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item
@@ -90,7 +90,7 @@ class SqliteWriter:
         keys: ReceiptKeys,
         clock: Callable[[], int],
         draw: Callable[[int], bytes],
-        anchor: AnchorFile | None,
+        anchors: Anchors | None,
         seen: Seen,
         read_signer: Callable[[], Signer | None],
     ) -> None:
@@ -99,7 +99,8 @@ class SqliteWriter:
         self._keys = keys
         self._clock = clock
         self._draw = draw
-        self._anchor = anchor
+        self._anchors = anchors
+        self._note = ""
         self._connection = _opened(path)
         self._queue = Queue(path)
         self._inode = path.stat().st_ino
@@ -153,15 +154,13 @@ class SqliteWriter:
                 connection.execute(drop, (over[at], PAGE))
 
     def close(self) -> None:
-        """Record what was only counted, anchor the log, and let go of the file."""
+        """Record what was only counted, and let go of the file."""
         try:
             if self._seen.turned_away:
                 self._transact((), flush=True)
             if self._seen.lease:
                 with self._queue.turn(), transaction(self._connection):
                     self._connection.execute("DELETE FROM lease WHERE holder = ?", (self._seen.holder,))
-            if self._anchor is not None and self._seen.head is not None:
-                self._anchor.write(self._seen.head)
         except (AFError, sqlite3.Error, OSError) as error:
             _log.warning("the last counts were not recorded: %s", error)
         finally:
@@ -181,7 +180,7 @@ class SqliteWriter:
                         books.flush_turned_away()
                     self._store(books, [item for item in items if isinstance(item, Record)])
                     asked = True
-                self._fold()
+                self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
             if asked:
@@ -192,8 +191,8 @@ class SqliteWriter:
         self._seen.turned_away = books.turned_away
         self._seen.turned_away_since = books.turned_away_since
         self._seen.lease = books.renewed or self._seen.lease
-        if self._anchor is not None:
-            self._anchor.due(books.head, books.now)
+        if self._anchors is not None and books.written:
+            self._anchors.due(books.head, self._note)
         return answers
 
     def _load(self, items: Sequence[Item]) -> Books:
@@ -261,6 +260,7 @@ class SqliteWriter:
         before = head.size - len(books.written)
         leaves = [written.leaf for written in books.written]
         sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
+        self._note = sealed.note
         done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
         if done.rowcount != 1:
             msg = f"the end of the log in {self._path} moved during a transaction"
@@ -288,12 +288,15 @@ class SqliteWriter:
             left = without(packed[0] if packed is not None else None, record.erase)
             connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
 
-    def _fold(self) -> None:
+    def _fold(self, *, erased: bool) -> None:
+        """Fold the write-ahead log back when it is large; at once, and emptied, when it still holds what was erased."""
         try:
             large = self._wal.stat().st_size > FOLD_BYTES
         except FileNotFoundError:
             return
-        if large:
+        if erased and self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            _log.warning("%s still holds what was erased while somebody reads; redact again later", self._wal)
+        elif large:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _still_the_same_file(self) -> None:

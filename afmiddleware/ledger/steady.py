@@ -16,6 +16,9 @@ AHEAD: Final = 5_000_000
 BELIEVED: Final = 30_000_000
 """How long a clock that has jumped must run evenly before it is believed, in microseconds."""
 
+# Where there is one, a clock that goes on while the host sleeps.
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Steady:
     """Holds a clock of day against the host's steady one. `name` says whose clock it is."""
@@ -53,5 +56,4 @@ class Steady:
 
 
 def _since_boot() -> int:
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1000
+    return time.clock_gettime_ns(_CLOCK) // 1000

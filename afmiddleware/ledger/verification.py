@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.receipts.seals import Had
     from afmiddleware.receipts.verify import Report
 
@@ -31,19 +32,23 @@ def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
     *,
     trusted: tuple[bytes, ...] = (),
     had: Sequence[Had] = (),
+    anchors: Anchors | None = None,
 ) -> Report:
     """Verify the log of a policy's ledger against its key and its anchor. Raises `AFError` when it cannot be read.
 
-    `base` is the policy's folder; `anchor` names another anchor file than the policy does, or is `NO_ANCHOR` where
-    whoever asks does without one; `trusted` are public keys the log must be signed by, `had` what was given out.
+    `base` is the policy's folder, `anchors` those of the policy; `anchor` names a file instead of them, or is
+    `NO_ANCHOR` where whoever asks does without one. `trusted` are public keys the log must be signed by, `had` is what
+    was given out.
     """
     with closing(open_for_reading(config, base)) as ledger:
-        mark = config.receipts.anchor if anchor != NO_ANCHOR else None
-        place = Path(anchor) if anchor and anchor != NO_ANCHOR else base / mark.file if mark is not None else None
         if anchor and anchor != NO_ANCHOR and not Path(anchor).is_file():
             msg = f"there is no anchor at {anchor}"
             raise ReceiptError(msg)
-        seen = read_anchor(place) if place is not None else None
+        if anchor:
+            seen = read_anchor(Path(anchor)) if anchor != NO_ANCHOR else None
+        else:
+            marks = [mark for _, mark in anchors.marks() if mark is not None] if anchors is not None else []
+            seen = max(marks, key=lambda mark: mark.size, default=None)
         keys = keys_for_reading(config, base)
         report = ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
     if anchor == NO_ANCHOR and report.status == "unanchored":

@@ -148,11 +148,16 @@ def resets_at(cell: Cell, room: int, cap: int) -> int:
 
 def expired(cell: Cell, now: int) -> bool:
     """Whether nothing in the counter counts any more, so that it can be forgotten."""
+    return now >= over_at(cell)
+
+
+def over_at(cell: Cell) -> int:
+    """When nothing in the counter counts any more."""
     if cell.slots:
-        return now >= cell.until + cell.span * (len(cell.slots) - 1)
+        return cell.until + cell.span * (len(cell.slots) - 1)
     if cell.span < 0:
-        return not cell.total or now >= cell.until - (cell.total - 1) * cell.span
-    return now >= cell.until
+        return cell.until - (cell.total - 1) * cell.span if cell.total else 0
+    return cell.until
 
 
 def _drain(cell: Cell, now: int) -> None:

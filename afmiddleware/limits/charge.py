@@ -153,15 +153,19 @@ def amount_text(limit: Limit, amount: int) -> str:
     return str(amount) if limit.unit is not Unit.SPEND else f"{to_major(amount, limit.exponent)} {limit.currency}"
 
 
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
 def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
     kind, seconds = limit.window.kind, limit.window.seconds
     window = _SPOKEN.get(kind) or (f"in {seconds} s" if seconds else f"this {kind}")
     if anonymous:
         return f"The limit {limit.name} is reached."
     if kind == "pacing":
-        return f"The limit {limit.name} lets {limit.quota} requests pass {window}, evenly spaced."
+        return f"The limit {limit.name} lets {_requests(limit.quota)} pass {window}, evenly spaced."
     if limit.unit is Unit.RATE:
-        return f"The limit {limit.name} lets {limit.cap} requests pass {window}."
+        return f"The limit {limit.name} lets {_requests(limit.cap)} pass {window}."
     if not limit.own:
         # How much is left would tell what others have spent.
         return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."

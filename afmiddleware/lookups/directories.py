@@ -88,6 +88,7 @@ def _source(agent: AgentEntry, base: Path, source: str) -> Source:
         ALGORITHMS,
         timer=time.monotonic,
         fetch=fetcher(allow_private=agent.allow_private),
+        made_of=(agent.origin, agent.directory, agent.allow_private),
         read=read_directory,
     )
 

@@ -1,4 +1,4 @@
-"""Fetching one small JSON document, guarded against hostile servers and against being turned on our own network."""
+"""Fetching or sending one small JSON document, guarded against hostile servers and against our own network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import re
 import socket
 import ssl
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 
 from afmiddleware.identity.address import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 MAX_BYTES: Final = 64 * 1024
 TIMEOUT: Final = 3.0
@@ -78,6 +78,53 @@ def fetch_document(
     With a `form` it is POSTed. `etag` is that of the document at hand, if any. The name is resolved once, before the
     seconds count, and only addresses that were checked are connected to. Raises `FetchError`.
     """
+    if form is None:
+        sent = _answered("GET", url, None, {"if-none-match": etag} if etag else {}, allow_private, timer)
+    else:
+        more = {"content-type": "application/x-www-form-urlencoded", "authorization": form.authorization}
+        sent = _answered("POST", url, urlencode(form.fields).encode(), more, allow_private, timer)
+    with sent as answer:
+        if etag and answer.status == _UNCHANGED:
+            return Document(None, _max_age(answer), etag, unchanged=True)
+        _check_head(answer)
+        data = answer.read(MAX_BYTES + 1)
+        version = answer.headers.get("etag", "")
+        if len(data) > MAX_BYTES:
+            msg = f"the answer is larger than {MAX_BYTES} bytes"
+            raise FetchError(msg)
+        known = version if version.isascii() and version.isprintable() and len(version) <= MAX_ETAG else ""
+        return Document(json.loads(data.decode("utf-8")), _max_age(answer), known)
+
+
+def post_json(
+    url: str,
+    body: bytes,
+    *,
+    token: str = "",
+    allow_private: bool,
+    timer: Callable[[], float] = time.monotonic,
+) -> None:
+    """POST a JSON document, guarded in the same way; an answer other than 2xx is a fault. Raises `FetchError`.
+
+    `token` goes along as a bearer token, to nobody but the server the URL names.
+    """
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+    with _answered("POST", url, body, headers, allow_private, timer) as answer:
+        if answer.status // 100 != _OK // 100:
+            msg = f"the server answered {answer.status}"
+            raise FetchError(msg)
+
+
+@contextmanager
+def _answered(  # noqa: PLR0913 (what a request is made of)
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    allow_private: bool,  # noqa: FBT001 (the caller's own)
+    timer: Callable[[], float],
+) -> Generator[http.client.HTTPResponse]:
+    """Send a request, and hand over the answer. Raises `FetchError`, also for what goes wrong while it is read."""
     try:
         parts = urlsplit(url)
         host, secure = parts.hostname or "", parts.scheme == "https"
@@ -90,23 +137,10 @@ def fetch_document(
         target = parts.path or "/"
         with closing(_Connection(host, port, addresses, left, secure=secure)) as connection:
             target = f"{target}?{parts.query}" if parts.query else target
-            if form is None:
-                connection.request("GET", target, headers=_HEADERS | ({"if-none-match": etag} if etag else {}))
-            else:
-                more = {"content-type": "application/x-www-form-urlencoded", "authorization": form.authorization}
-                connection.request("POST", target, urlencode(form.fields), _HEADERS | more)
+            connection.request(method, target, body, {**_HEADERS, **headers})
             # A server that closes after its answer leaves the answer as the one owner of the socket.
             with connection.getresponse() as answer:
-                if etag and answer.status == _UNCHANGED:
-                    return Document(None, _max_age(answer), etag, unchanged=True)
-                _check_head(answer)
-                data = answer.read(MAX_BYTES + 1)
-                version = answer.headers.get("etag", "")
-        if len(data) > MAX_BYTES:
-            msg = f"the answer is larger than {MAX_BYTES} bytes"
-            raise FetchError(msg)
-        known = version if version.isascii() and version.isprintable() and len(version) <= MAX_ETAG else ""
-        return Document(json.loads(data.decode("utf-8")), _max_age(answer), known)
+                yield answer
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         msg = f"{type(error).__name__} while fetching"
         raise FetchError(msg) from error

@@ -85,7 +85,7 @@ class FetchedKeys:
     """Keys behind a URL. `timer` counts seconds; `fetch` reads a URL's JSON document or raises `FetchError`.
 
     With `discovery` the URL is that of the issuer's metadata, which is read once a day and names where the keys are:
-    on the issuer's own host, or on one of `hosts`.
+    on the issuer's own host, or on one of `hosts`. Two that are `made_of` the same fetch the same keys.
     `read` makes keys of the document in place of `read_keyset`.
     """
 
@@ -100,8 +100,10 @@ class FetchedKeys:
         times: KeyTimes = USUAL,
         timer: Callable[[], float],
         fetch: Callable[[str, str], Document],
+        made_of: object = None,
         read: Callable[[object, int], KeySet] | None = None,
     ) -> None:
+        self.made_of = made_of
         self._issuer = issuer
         self._read = read or partial(_read, algorithms)
         self._url = url
@@ -129,6 +131,10 @@ class FetchedKeys:
     def cold_wait(self) -> float:
         """How long a request waits for keys that are being fetched, in seconds."""
         return self._times.cold_wait
+
+    def like(self, other: FetchedKeys) -> bool:
+        """Whether both would fetch the same keys in the same way."""
+        return self.made_of is not None and self.made_of == other.made_of
 
     def snapshot(self) -> KeySet | None:
         """The keys as last read, `None` when there are none or they are too old to be believed. Never waits."""
@@ -273,20 +279,28 @@ class KeySources:
     def wait(self, need: NeedKeySet) -> KeySet:
         """The keys of an issuer, waiting a moment for a fetch. Raises `IdentityUnavailableError`."""
         try:
-            source = self.sources[need.issuer]
+            source = self._source(need.issuer)
             return source.wanted(need.kid).result(source.cold_wait)
         except FutureTimeoutError:
             raise _slow(need.issuer) from None
 
     async def await_(self, need: NeedKeySet) -> KeySet:
         """`wait` without blocking the event loop."""
-        source = self.sources[need.issuer]
+        source = self._source(need.issuer)
         wanted = asyncio.wrap_future(source.wanted(need.kid))
         try:
             # Shielded: one caller's time-out must not cancel the fetch that others wait for.
             return await asyncio.wait_for(asyncio.shield(wanted), source.cold_wait)
         except TimeoutError:
             raise _slow(need.issuer) from None
+
+    def _source(self, issuer: str) -> FixedKeys | FetchedKeys:
+        found = self.sources.get(issuer)
+        if found is None:
+            # A request that began under the policy before.
+            msg = f"{issuer} is no issuer of the policy any more"
+            raise IdentityUnavailableError(msg, retry_after=1)
+        return found
 
     def close(self) -> None:
         """Let go of every source."""

@@ -15,8 +15,8 @@ class Code(msgspec.Struct, frozen=True, gc=False):
     """One reason code.
 
     `status` is the HTTP status of its problem (RFC 9457), `title` the problem's title, which never varies.
-    `remediation` lists what a machine can do: `authenticate`, `step_up`, `wait`, `reduce_amount`, `request_approval` or
-    `stop` (do not send the same again).
+    `remediation` lists what a machine can do: `authenticate`, `step_up`, `wait`, `reduce_amount`, `request_approval`,
+    `change_request` (as the detail says) or `stop`.
     """
 
     code: str
@@ -70,16 +70,16 @@ _ROWS: Final = (
     Code(IDENTITY_UNAVAILABLE, 503, "The credential cannot be checked at the moment", ("wait",)),
     Code(IDENTITY_TIER, 403, "A stronger identity is needed", ("step_up",)),
     Code(IDENTITY_SCOPE, 403, "The credential lacks a scope or a role", ("step_up",)),
-    Code(REQUEST_AMBIGUOUS, 400, "The request can be read in more than one way", ("stop",)),
-    Code(REQUEST_TOO_LARGE, 413, "The request body is too large", ("stop",)),
-    Code(REQUEST_MEDIA_TYPE, 415, "The media type or encoding is not accepted", ("stop",)),
-    Code(REQUEST_UNKNOWN_METHOD, 400, "The method is not known here", ("stop",)),
-    Code(REQUEST_HEADER_MISMATCH, 400, "A header does not say what the body says", ("stop",)),
-    Code(REQUEST_BATCH_REFUSED, 403, "Another call of the same request was refused", ("stop",)),
+    Code(REQUEST_AMBIGUOUS, 400, "The request can be read in more than one way", ("change_request",)),
+    Code(REQUEST_TOO_LARGE, 413, "The request body is too large", ("change_request",)),
+    Code(REQUEST_MEDIA_TYPE, 415, "The media type or encoding is not accepted", ("change_request",)),
+    Code(REQUEST_UNKNOWN_METHOD, 400, "The method is not known here", ("change_request",)),
+    Code(REQUEST_HEADER_MISMATCH, 400, "A header does not say what the body says", ("change_request",)),
+    Code(REQUEST_BATCH_REFUSED, 403, "Another call of the same request was refused", ("change_request",)),
     Code(REQUEST_UNSEALED, 500, "The request changed after it was judged", ("stop",)),
     Code(AMOUNT_OVER_ACTION_CAP, 403, "The amount is over the cap of one action", ("reduce_amount",)),
-    Code(AMOUNT_UNRESOLVABLE, 422, "A value the policy needs cannot be read", ("stop",)),
-    Code(CURRENCY_MISMATCH, 422, "The currency is not the one the policy speaks of", ("stop",)),
+    Code(AMOUNT_UNRESOLVABLE, 422, "A value the policy needs cannot be read", ("change_request",)),
+    Code(CURRENCY_MISMATCH, 422, "The currency is not the one the policy speaks of", ("change_request",)),
     Code(SPEND_EXCEEDED, 403, "A spend limit would be exceeded", ("reduce_amount", "wait")),
     Code(RATE_EXCEEDED, 429, "Too many requests", ("wait",)),
     Code(CONCURRENCY_EXCEEDED, 429, "Too many requests at once", ("wait",)),
@@ -92,9 +92,9 @@ _ROWS: Final = (
     Code(BREAKER_OPEN, 503, "Spending is stopped by a circuit breaker", ("wait",)),
     Code(LEDGER_UNAVAILABLE, 503, "The decision cannot be recorded at the moment", ("wait",)),
     Code(LEDGER_FULL, 503, "No room for another caller at the moment", ("wait",)),
-    Code("idempotency.missing", 400, "An Idempotency-Key is needed", ("stop",)),
+    Code("idempotency.missing", 400, "An Idempotency-Key is needed", ("change_request",)),
     Code("idempotency.in_flight", 409, "The first request with this key is still running", ("wait",)),
-    Code("idempotency.mismatch", 422, "This key was used for another request", ("stop",)),
+    Code("idempotency.mismatch", 422, "This key was used for another request", ("change_request",)),
     Code("idempotency.outcome_unknown", 409, "The outcome of the first attempt is not known", ("stop",)),
     Code("idempotency.replay_unavailable", 409, "The stored answer was not kept", ("stop",)),
     Code(SESSION_INVALID, 403, "The session handle is not valid for this caller", ("stop",)),

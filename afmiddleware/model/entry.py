@@ -199,5 +199,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once
+class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A new log in the place of one that cannot be continued: its first record says what is known of the old one.
+
+    `old` is what the last mark outside the ledger has seen of it: log, size, leaf (hex) and signed checkpoint; `found`
+    is what the ledger still held: log, size, leaf (hex). `open` are the reservations that are carried over. `reason`
+    and `by` are for the record.
+    """
+
+    old: tuple[str, int, str, str]
+    reason: str
+    by: str
+    found: tuple[str, int, str] = ("", 0, "")
+    open: tuple[str, ...] = ()
+
+
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | NewEpoch
 """What a ledger commits."""

@@ -36,6 +36,9 @@ class Money(msgspec.Struct, frozen=True, gc=False):
     def parse(cls, text: str, assets: Mapping[str, int] = MappingProxyType({})) -> Money:
         """Read `12.50 USD`. `assets` adds currencies beyond ISO 4217 as name to exponent. Raises `MoneyError`."""
         number, _, currency = text.partition(" ")
+        if not currency:
+            msg = f"{text[:60]!r} names no currency; write one after it, such as '{number[:40] or 5} USD'"
+            raise MoneyError(msg)
         try:
             return cls.of(number, currency, assets)
         except MoneyError as error:

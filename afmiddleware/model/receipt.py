@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ANONYMOUS = "anonymous"
 """The owner of receipts that nobody has proven to be theirs."""
 
+PRIVATE = ("actor", "credential", "on_behalf_of", "payload", "peer", "recipient", "request", "resource")
+"""The members of a decision's receipt that are stored as commitments."""
+
 Value = str | int | bool | list["Value"] | dict[str, "Value"]
 """What a receipt body may hold: no floats, no nulls; integers within +-(2^53 - 1)."""
 
@@ -20,7 +23,8 @@ Value = str | int | bool | list["Value"] | dict[str, "Value"]
 class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
     """The body of an `intent` or a `refusal`. Its members are in canonical order, so it is encoded as it stands.
 
-    What `receipts.chain` fills in has a default here; `clock_back` is left out unless it is set.
+    What `receipts.chain` fills in has a default here; `clock_back` is left out unless it is set. `withheld` are the
+    members whose values were never kept.
     """
 
     amount: str
@@ -54,6 +58,7 @@ class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
     ts: int = 0
     v: int = 0
     verdict: str
+    withheld: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
@@ -140,13 +145,15 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
     `owner` is the actor it belongs to. `body` holds the plain members (those that are never redacted); `private` the
     members stored only as salted commitments, `None` for an absent one: all members of a kind are always listed, so
-    that presence does not leak. A body that is `Filled` brings its own.
+    that presence does not leak. A body that is `Filled` brings its own. Those in `withheld` are committed to with a
+    salt of the log's key, and never stored.
     """
 
     kind: str
     owner: str
     body: Body | Filled | Mapping[str, Value]
     private: Mapping[str, str | None] = MappingProxyType({})
+    withheld: frozenset[str] = frozenset()
 
 
 class Seal(msgspec.Struct, gc=False):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.pep.closed import Closed
+    from afmiddleware.plan import Plan
 
 _log = logging.getLogger("afmiddleware")
 
@@ -51,6 +52,9 @@ class Sealed(Protocol):
 
 class Routing(Protocol):
     """One request on its way through a framework's router."""
+
+    plan: Plan
+    """The policy that decides it: the one in force when the router was looked at."""
 
     def resolve(self) -> Target | None:
         """The endpoint that will run, or `None` when the framework answers by itself."""
@@ -71,7 +75,7 @@ class Router(Protocol):
     watched: bool
     """Whether unknown layers, which the policy names, stand between the fence and the handlers."""
 
-    def begin(self, scope: Scope) -> Routing:
+    def begin(self, scope: Scope, /) -> Routing:
         """Look at one request; nothing is resolved yet."""
         ...
 
@@ -127,18 +131,21 @@ class FenceMiddleware:
         if facts.path.startswith(fence.prefix) and await served(fence, facts, io, send, known):
             return
         try:
-            routing = (self._router or self._start(scope)).begin(scope)
+            router = self._router or self._start(scope)
+            routing = router.begin(scope)
+            # One policy for the whole request, whatever is loaded meanwhile.
+            plan = routing.plan
         except ConfigError as error:
             unfit = unusable(fence, facts, error)
             await _answer(send, refusal(unfit, now, fence.vary, cross_origin=cross_origin(facts)))
             return
         try:
-            passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now), known), io)
+            passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id(now), known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
             await _answer(send, refusal(passage, fence.clock(), fence.vary, cross_origin=cross_origin(facts)))
-        elif fence.plan.observe:
+        elif plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
             await self._pass(passage, routing, scope, io, send)
@@ -207,17 +214,19 @@ class FenceMiddleware:
         fence, facts = self.fence, facts_of(scope, method="WEBSOCKET")
         now = fence.clock()
         try:
-            routing = (self._router or self._start(scope)).begin(scope)
+            router = self._router or self._start(scope)
+            routing = router.begin(scope)
+            plan = routing.plan
         except ConfigError as error:
             _log.critical("the application cannot be fenced, so nothing runs: %s", error)
             await send({"type": "websocket.close", "code": 1011, "reason": "policy.unavailable"})
             return
         io = _Io(fence, receive, facts)
-        passage = await arun(admit(fence.plan, facts, routing.resolve, now, fence.new_id(now)), io)
+        passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id(now)), io)
         if isinstance(passage, Refused):
             reason = websocket_close_reason(passage.verdict)
             await send({"type": "websocket.close", "code": 1008, "reason": reason})
-        elif fence.plan.observe:
+        elif plan.observe:
             await self.app(scope, receive, send)
         elif isinstance(passage, Pass):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from afmiddleware.pep.table import table_of
+from afmiddleware.pep.table import TablesOf
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.model.http import Target
     from afmiddleware.pep.table import RouteTable
+    from afmiddleware.plan import Plan
 
 _log = logging.getLogger("afmiddleware")
 
@@ -24,22 +25,22 @@ class TableRouter:
 
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
-        self._table = table_of(fence)
+        self._tables = TablesOf(fence)
         _log.info("%s: routes are resolved by its own table, not by the application's router", fence.config.source)
 
     def begin(self, scope: Scope) -> TableRouting:
         """Look at one request."""
-        if self._table.bindings is not self._fence.plan.bindings:
-            self._table = table_of(self._fence)
-        return TableRouting(self._table, scope)
+        plan = self._fence.plan
+        return TableRouting(plan, self._tables.of(plan), scope)
 
 
 class TableRouting:
     """One request. Nothing can be sealed, for nobody says which endpoint is reached."""
 
-    __slots__ = ("_scope", "_table")
+    __slots__ = ("_scope", "_table", "plan")
 
-    def __init__(self, table: RouteTable, scope: Scope) -> None:
+    def __init__(self, plan: Plan, table: RouteTable, scope: Scope) -> None:
+        self.plan = plan
         self._table = table
         self._scope = scope
 

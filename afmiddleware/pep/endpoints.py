@@ -17,7 +17,7 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
 from afmiddleware.pep.minting import mint
-from afmiddleware.pep.passage import unrecorded
+from afmiddleware.pep.passage import guessed, unrecorded
 from afmiddleware.pep.respond import instant, refusal
 from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
@@ -92,6 +92,8 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if isinstance(found, Unavailable):
         return _refusal(fence, facts, "identity.unavailable", "The key source cannot be reached.", found.retry_after)
     if isinstance(found, Invalid):
+        if found.guess:
+            return _refused(fence, facts, guessed(fence, facts, found.code, "The credential is not good."))
         asked = unrecorded(fence, facts, found.code, "The credential is not good.")
         return _refused(fence, facts, replace(asked, verdict=replace(asked.verdict, nonce=found.nonce)))
     asking = found if isinstance(found, Ok) and not found.actor.anonymous else None

@@ -11,7 +11,7 @@ from afmiddleware.flow import refused
 from afmiddleware.identity.address import anonymous
 from afmiddleware.model.entry import Entry
 from afmiddleware.model.receipt import ANONYMOUS, Draft
-from afmiddleware.plan import Refused
+from afmiddleware.plan import Refused, guess_charge
 
 if TYPE_CHECKING:
     from afmiddleware.errors import ConfigError, SealBrokenError
@@ -45,6 +45,20 @@ def unrecorded(fence: Fence, facts: HttpFacts, code: str, said: str, *, retry_af
     with suppress(LedgerUnavailableError):
         fence.post(entry)
     return Refused(id=decision, verdict=verdict, actor=anonymous(facts))
+
+
+def guessed(fence: Fence, facts: HttpFacts, code: str, said: str) -> Refused:
+    """`unrecorded` for a credential that may have been made up: it is counted where it came from, and may block."""
+    now, plan = fence.clock(), fence.plan
+    verdict, rates = refused(code, said), guess_charge(plan, plan.client(facts))
+    entry = Entry(
+        id=fence.new_id(now), owner=ANONYMOUS, verdict=verdict, record=_nothing_of, rates=rates, quiet=True, trial=True
+    )
+    # Without a ledger it is refused all the same.
+    with suppress(LedgerUnavailableError):
+        verdict = fence.commit(entry).verdict
+        plan.full.note(rates, verdict, now)
+    return Refused(id=entry.id, verdict=verdict, actor=anonymous(facts))
 
 
 def cross_origin(facts: HttpFacts) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.fence import Fence
     from afmiddleware.mapping.bindings import Binding
+    from afmiddleware.plan import Plan
 
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "QUERY", "WEBSOCKET"})
 UNLISTED: Final = "(no route)"
@@ -144,9 +145,28 @@ class RouteTable:
         return target.template is not UNLISTED
 
 
-def table_of(fence: Fence) -> RouteTable:
-    """The table of the policy that is in force. Raises `ConfigError`."""
-    return RouteTable(fence.plan.bindings, fence.config.source)
+class TablesOf:
+    """The tables of a fence's policies: of the one in force, and of the one that takes over.
+
+    Raises `ConfigError` for a policy that a table cannot hold; one that is loaded later is refused for it.
+    """
+
+    def __init__(self, fence: Fence) -> None:
+        self._source = fence.config.source
+        self._table = self._next = RouteTable(fence.plan.bindings, self._source)
+        fence.fits.append(self._fits)
+
+    def of(self, plan: Plan) -> RouteTable:
+        """The table of a policy. Raises `ConfigError`."""
+        for table in (self._table, self._next):
+            if table.bindings is plan.bindings:
+                return table
+        # Bindings declared in code were adopted since.
+        self._table = RouteTable(plan.bindings, self._source)
+        return self._table
+
+    def _fits(self, plan: Plan, source: str) -> None:
+        self._next, self._table = RouteTable(plan.bindings, source), self._next
 
 
 def _fault(template: str) -> str | None:

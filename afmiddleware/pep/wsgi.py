@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.identity.app_user import AppUser
     from afmiddleware.model.http import HttpFacts, Target
     from afmiddleware.pep.endpoints import Answer
-    from afmiddleware.plan import Pass
+    from afmiddleware.plan import Pass, Plan
 
 _NO_BODY: Final = frozenset({204, 304})
 """Statuses whose answer has no body, so that nobody need ask for one."""
@@ -50,8 +50,8 @@ class Routing(Protocol):
 class Router(Protocol):
     """What the fence asks of a router."""
 
-    def begin(self, environ: WSGIEnvironment) -> Routing:
-        """Look at one request; nothing is resolved yet."""
+    def begin(self, environ: WSGIEnvironment, plan: Plan, /) -> Routing:
+        """Look at one request, which `plan` decides; nothing is resolved yet."""
         ...
 
 
@@ -86,10 +86,11 @@ class FenceMiddleware:
             return answer
         try:
             router = self._router or self._start(environ)
+            exchange.plan = self.fence.plan
         except ConfigError as error:
             return exchange.refuse(unusable(self.fence, exchange.facts, error))
         try:
-            passage = exchange.decide(router.begin(environ).resolve)
+            passage = exchange.decide(router.begin(environ, exchange.plan).resolve)
         except ClientGoneError as error:
             return exchange.cut_off(error)
         return exchange.refuse(passage) if isinstance(passage, Refused) else exchange.run(self.app)
@@ -118,12 +119,15 @@ class Exchange:
         "body",
         "environ",
         "fence",
+        "plan",
         "settling",
         "status",
     )
 
     def __init__(self, fence: Fence, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self.fence = fence
+        # One policy for the whole request, whatever is loaded meanwhile.
+        self.plan = fence.plan
         self.environ = environ
         self.body: Body | None = None
         self.admission: Admission | None = None
@@ -153,7 +157,7 @@ class Exchange:
         fence = self.fence
         body = self.body or self._look()
         now = fence.clock()
-        passage = run(admit(fence.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
+        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id(now), known), _Io(fence, body))
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)

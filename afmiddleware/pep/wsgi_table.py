@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from afmiddleware.pep.environ import path_of
-from afmiddleware.pep.table import table_of
+from afmiddleware.pep.table import TablesOf
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from afmiddleware.fence import Fence
     from afmiddleware.model.http import Target
     from afmiddleware.pep.table import RouteTable
+    from afmiddleware.plan import Plan
 
 _log = logging.getLogger("afmiddleware")
 
@@ -22,15 +23,12 @@ class TableRouter:
     """Asks the table of the policy that is in force. Raises `ConfigError` for one that a table cannot hold."""
 
     def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self._table = table_of(fence)
+        self._tables = TablesOf(fence)
         _log.info("%s: routes are resolved by its own table, not by the application's router", fence.config.source)
 
-    def begin(self, environ: WSGIEnvironment) -> TableRouting:
+    def begin(self, environ: WSGIEnvironment, plan: Plan) -> TableRouting:
         """Look at one request."""
-        if self._table.bindings is not self._fence.plan.bindings:
-            self._table = table_of(self._fence)
-        return TableRouting(self._table, environ)
+        return TableRouting(self._tables.of(plan), environ)
 
 
 class TableRouting:

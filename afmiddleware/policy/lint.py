@@ -22,9 +22,11 @@ NEVER: Final = "rule.never_holds"
 OPENS_NOTHING: Final = "approval.opens_nothing"
 UNMAPPED_FIELD: Final = "rule.field_unmapped"
 MAY_OMIT: Final = "rule.caller_may_omit"
+MAY_HIDE: Final = "rule.caller_may_hide"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
 NEVER_BINDS: Final = "limit.never_binds"
+SESSION_ALONE: Final = "limit.session_alone"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
 
@@ -35,14 +37,17 @@ IDS: Final = (
     OPENS_NOTHING,
     UNMAPPED_FIELD,
     MAY_OMIT,
+    MAY_HIDE,
     ROUTE_CLOSED,
     MONEY_OPEN,
     NEVER_BINDS,
+    SESSION_ALONE,
     UNUSED_RISK,
     UNUSED_NAME,
 )
 """The ids of all findings, which never change their meaning."""
 
+_SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
 
@@ -72,8 +77,10 @@ def lint(policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit])
         *_reach(policy),
         *_conditions(policy),
         *_omissions(policy, mapped),
+        *_hidden(policy),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
+        *_sessions(limits),
         *_unused(policy, routes),
     ]
     return sorted(set(found))
@@ -190,6 +197,31 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
             yield Finding(rule.line, MAY_OMIT, text)
 
 
+def _hidden(policy: Policy) -> Iterator[Finding]:
+    """Rules that refuse somebody who is allowed again once it leaves its credential out."""
+    open_to_all = [rule for rule in policy.rules["allow"] if _for_anybody(rule)]
+    for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
+        fields = sorted({name for one in rule.when for name, told in one.items() if _proves(name, told)})
+        opened = next((one for one in open_to_all if fields and meets(one.pattern, rule.pattern)), None)
+        if opened is not None:
+            text = (
+                f"{_named(rule)} asks for {fields[0]}, and {opened.id} allows those who hide who they are; "
+                f"add identity: token to {opened.id}"
+            )
+            yield Finding(rule.line, MAY_HIDE, text)
+
+
+def _proves(field: str, operators: Any) -> bool:
+    """Whether a condition only holds for what a credential says."""
+    if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
+        return False
+    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+
+
+def _for_anybody(rule: Rule) -> bool:
+    return rule.tier is Tier.ANONYMOUS and not (rule.scopes or rule.roles or _asks_tier(rule))
+
+
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
         plan = policy.matching(route.capability or "")
@@ -201,7 +233,7 @@ def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
         if getattr(route, "amount", None) is None or plan.denied is not None:
             continue
         for rule, _ in plan.allows:
-            if rule.tier is Tier.ANONYMOUS and not rule.scopes and not rule.roles and not _asks_tier(rule):
+            if _for_anybody(rule):
                 text = (
                     f"{_named(rule)} lets anybody use {route.route}, which moves money; add identity: token or verified"
                 )
@@ -231,6 +263,18 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
                 text = f"the limit {limit.name} never refuses, since {other.name} is reached before it; remove one"
                 yield Finding(limit.line, NEVER_BINDS, text)
                 break
+
+
+def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
+    """What a session may spend is a part of what its caller may: a caller can have several."""
+    for limit in limits:
+        if not limit.currency or "session" not in limit.per.split("+"):
+            continue
+        pattern = limit.capability or "**"
+        others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]
+        if not any(covers(one.capability or "**", pattern) for one in others):
+            text = f"nothing but {limit.name} stops a caller who has several sessions; add a spend limit per: actor"
+            yield Finding(limit.line, SESSION_ALONE, text)
 
 
 def _unused(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:

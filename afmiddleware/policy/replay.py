@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from afmiddleware.model import codes
 from afmiddleware.model.action import ActionEvent
@@ -19,7 +20,7 @@ from afmiddleware.model.verdict import Verdict
 from afmiddleware.policy.suite import Case, Change, weight, word_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from afmiddleware.policy.compiled import Policy
 
@@ -51,6 +52,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unknown: frozenset[str] = frozenset()
     whole: bool = False
     """Whether all of the event was kept, the payload too."""
+    lacks: str = ""
+    """Why another policy could not decide it, where that is known already."""
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +105,25 @@ def replay(policy: Policy, records: Iterable[Record]) -> Replay:
     return Replay(total=total, reproduced=reproduced, changes=tuple(changes), undecidable=undecidable)
 
 
+def differences(old: Policy, new: Policy, records: Iterable[Record]) -> Replay:
+    """What two policies decide differently of what was decided before; by which policy that was does not count."""
+
+    def again() -> Iterator[Record]:
+        for record in records:
+            missing = _missing(old, record)
+            yield replace(record, lacks=missing) if missing else replace(record, verdict=_at(old, record))
+
+    return replay(new, again())
+
+
+def _at(policy: Policy, record: Record) -> Verdict:
+    return policy.decide(record.event, record.now)
+
+
 def _missing(policy: Policy, record: Record) -> str:
     """What keeps a record from being decided again, empty when nothing does."""
-    if record.whole:
-        return ""
+    if record.lacks or record.whole:
+        return record.lacks
     if record.verdict.code not in BY_RULES:
         return f"decided by {record.verdict.code}"
     needed = reads(policy, record.event.capability)

@@ -113,10 +113,15 @@ def only_observed(rule: Rule, actor_id: str) -> bool:
     The actors it falls on are chosen by a hash of rule and actor, so that one caller always meets the same, and cannot
     ask again until it is lucky.
     """
-    if rule.observe >= HUNDREDTHS:
+    return falls_on(rule.observe, rule.id, actor_id)
+
+
+def falls_on(share: int, name: str, actor_id: str) -> bool:
+    """Whether an actor is of the `share`, in hundredths of a percent, that is drawn for `name`."""
+    if share >= HUNDREDTHS:
         return True
-    drawn = hashlib.sha256(f"{rule.id}\0{actor_id}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(drawn[:8], "big") % HUNDREDTHS < rule.observe
+    drawn = hashlib.sha256(f"{name}\0{actor_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(drawn[:8], "big") % HUNDREDTHS < share
 
 
 def denied(rule: Rule, capability: str) -> Verdict:

@@ -60,6 +60,7 @@ def word_of(verdict: Verdict) -> str:
 def read_cases(document: Any, assets: Mapping[str, int], environment: str = "", *, needs: bool = True) -> list[Case]:
     """Read `{cases: [{name, event, expect}]}`, or such a list. With `needs` every case has to expect something.
 
+    What is expected is a map of some of `EXPECTED`, or the verdict alone.
     Raises `CaseError` naming the case.
     """
     entries = document.get("cases") if isinstance(document, Mapping) else document
@@ -73,6 +74,8 @@ def read_cases(document: Any, assets: Mapping[str, int], environment: str = "", 
 
 def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *, needs: bool) -> Case:
     name = str(entry.get("name", f"case {place}")) if isinstance(entry, Mapping) else f"case {place}"
+    if isinstance(entry, Mapping) and isinstance(entry.get("expect"), str):
+        entry = {**entry, "expect": {"verdict": entry["expect"]}}
     fault = _fault(entry, needs=needs)
     if fault:
         raise CaseError(f"{name}: {fault}")

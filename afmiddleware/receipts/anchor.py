@@ -13,15 +13,20 @@ _HEX_LEAF = re.compile(r"[0-9a-f]{64}")
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """A mark outside the database: this log had `size` receipts, and the last one's leaf was `leaf`."""
+    """A mark outside the database: this log had `size` receipts, and the last one's leaf was `leaf`.
+
+    `checkpoint` is the signed note over them, where the log is signed.
+    """
 
     log: str
     size: int
     leaf: bytes
+    checkpoint: str = ""
 
     def text(self) -> str:
         """The mark as one line of JSON."""
-        return msgspec.json.encode({"log": self.log, "size": self.size, "leaf": self.leaf.hex()}).decode()
+        told = _AnchorText(self.log, self.size, self.leaf.hex(), self.checkpoint)
+        return msgspec.json.encode(told).decode()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -34,10 +39,11 @@ class Anchor(msgspec.Struct, frozen=True):
         if found.size < 1 or _HEX_LEAF.fullmatch(found.leaf) is None:
             msg = "not an anchor: size is a whole number from 1, leaf has 64 hexadecimal digits"
             raise ReceiptError(msg)
-        return cls(found.log, found.size, bytes.fromhex(found.leaf))
+        return cls(found.log, found.size, bytes.fromhex(found.leaf), found.checkpoint)
 
 
-class _AnchorText(msgspec.Struct, forbid_unknown_fields=True):
+class _AnchorText(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     log: str
     size: int
     leaf: str
+    checkpoint: str = ""

@@ -59,6 +59,7 @@ class Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     new_key: str = ""
     fields: list[str] = []
     seqs: list[int] = []
+    withheld: list[str] = []
 
 
 Read = Plain | DecisionBody | OutcomeBody
@@ -123,11 +124,15 @@ def _in_order(names: tuple[str, ...]) -> bool:
 
 
 def missing_of(body: Read, receipt: Receipt) -> set[str]:
-    """Which commitments have no value beside them. Raises `FaultError` for a value that is not the one committed to."""
+    """Which commitments have no value beside them and are not said to be withheld.
+
+    Raises `FaultError` for a value that is not the one committed to.
+    """
     disclosed = receipt.disclosed
     commitments = _NO_COMMITMENTS if isinstance(body, OutcomeBody) else body.c
+    withheld = () if isinstance(body, OutcomeBody) else body.withheld or ()
     if not disclosed:
-        return {*commitments}
+        return commitments.keys() - withheld
     framed = _framed(tuple(disclosed))
     for (name, (salt, value)), (absent, present) in zip(disclosed.items(), framed, strict=True):
         try:
@@ -138,7 +143,9 @@ def missing_of(body: Read, receipt: Receipt) -> set[str]:
         if made != commitments.get(name) or len(salt) != SALT_BYTES or not absent:
             told = f"the value of {shown(name)} beside it is not the one that was recorded"
             raise FaultError("disclosure.mismatch", told)
-    return commitments.keys() - disclosed.keys() if len(commitments) != len(disclosed) else set()
+    if len(commitments) == len(disclosed):
+        return set()
+    return commitments.keys() - disclosed.keys() - {*withheld}
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ SALT_BYTES: Final = 16
 NO_LEAF: Final = bytes(32)
 _NO_TEXT: Final = "a private value is not text that has a UTF-8 form, or its name is too long"
 _CHAIN_MEMBERS: Final = frozenset(
-    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c"},
+    {"v", "log", "seq", "ts", "clock_back", "kind", "prev", "owner", "oseq", "oprev", "kid", "c", "withheld"},
 )
 
 
@@ -138,9 +138,14 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
     private, salts = draft.private, b""
     if private:
         salts = _drawn(draw, len(private))
+        if draft.withheld:
+            body.withheld = tuple(sorted(draft.withheld & private.keys()))
+            own = (keys.salt(head.log, seq, name) if name in body.withheld else b"" for name in private)
+            salts = b"".join(mine or drawn for mine, drawn in zip(own, _salts(salts), strict=True))
         body.c = dict(zip(private, _commitments(tuple(private), salts, tuple(private.values())), strict=True))
     data = encode(body if typed else vars(body))
-    return Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
+    written = Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
+    return written.without(draft.withheld) if draft.withheld else written
 
 
 def _fill(  # noqa: PLR0913 (as of `append`)

@@ -24,13 +24,14 @@ class ReceiptKeys:
     `kid` names the secret without telling it: 16 hexadecimal digits.
     """
 
-    def __init__(self, kid: str, mac_key: bytes, owner_key: bytes, ticket_key: bytes) -> None:
+    def __init__(self, kid: str, mac_key: bytes, owner_key: bytes, ticket_key: bytes, salt_key: bytes) -> None:
         self.kid = kid
         # HMAC (RFC 2104) with both padded keys hashed beforehand; a copy of each is all that a receipt costs.
         padded = mac_key.ljust(_BLOCK, b"\0")
         self._inner = sha256(padded.translate(_INNER))
         self._outer = sha256(padded.translate(_OUTER))
         self._owner_key = owner_key
+        self._salt_key = salt_key
         self._ticket_key = ticket_key
         self._pseudonyms: dict[str, str] = {}
 
@@ -44,6 +45,7 @@ class ReceiptKeys:
             kid=_expand(secret, b"afm/kid", 8).hex(),
             mac_key=_expand(secret, b"afm/mac", 32),
             owner_key=_expand(secret, b"afm/owner", 32),
+            salt_key=_expand(secret, b"afm/salt", 32),
             ticket_key=_expand(secret, b"afm/ticket", 32),
         )
 
@@ -58,6 +60,10 @@ class ReceiptKeys:
     def sign(self, message: bytes) -> bytes:
         """The HMAC-SHA-256 of what is handed out to callers and comes back: session handles, nonces."""
         return hmac.digest(self._ticket_key, message, "sha256")
+
+    def salt(self, log: str, seq: int, name: str) -> bytes:
+        """The salt (16 bytes) of a member that is withheld: whoever has the key can check a value that is claimed."""
+        return hmac.digest(self._salt_key, f"{log}\n{seq}\n{name}".encode(), "sha256")[:16]
 
     def pseudonym(self, owner: str) -> str:
         """The name an owner has in the log: stable, and not to be turned back without the key."""

@@ -15,7 +15,7 @@ from afmiddleware.receipts.forms import form_of, quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from afmiddleware.model.entry import InForce, Order
+    from afmiddleware.model.entry import InForce, NewEpoch, Order
     from afmiddleware.model.outcome import End, Outcome, Settlement
     from afmiddleware.model.receipt import Value
 
@@ -175,6 +175,45 @@ def policy_change(owner: str, old: tuple[str, str], new: InForce) -> Draft:
         "cause": new.cause,
     }
     return Draft("policy", owner, body, {"by": new.by or None})
+
+
+def epoch(owner: str, new: NewEpoch) -> Draft:
+    """That a log goes on from another, from which something may be missing: what was anchored of it, what was found."""
+    log, size, leaf, checkpoint = new.old
+    found_log, found_size, found_leaf = new.found
+    body: dict[str, Value] = {
+        "id": "",
+        "old_log": log,
+        "old_size": size,
+        "old_leaf": leaf,
+        "old_checkpoint": checkpoint,
+        "found_log": found_log,
+        "found_size": found_size,
+        "found_leaf": found_leaf,
+        "reason": new.reason,
+    }
+    return Draft("epoch", owner, body, {"by": new.by})
+
+
+def carried(  # noqa: PLR0913 (one argument a member)
+    id: str,  # noqa: A002 (the member's name)
+    owner: str,
+    capability: str,
+    intent: bytes,
+    amount: int,
+    currency: str,
+    exponent: int,
+) -> Draft:
+    """A reservation of the log before this one that is still open; its outcome names the leaf of this record."""
+    body: dict[str, Value] = {
+        "id": id,
+        "capability": capability,
+        "old_ref": intent.hex(),
+        "amount": str(amount) if currency else "",
+        "currency": currency,
+        "exponent": exponent,
+    }
+    return Draft("carried", owner, body, _NONE)
 
 
 def window_of(decision: str, now: int) -> int:

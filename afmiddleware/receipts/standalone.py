@@ -134,13 +134,13 @@ class State:
         if body["oseq"] != oseq + 1 or body["oprev"] != before:
             raise TamperedError(f"receipt {seq}: its owner's receipt {oseq + 1} is missing before it")
         self.owners[body["owner"]] = (oseq + 1, leaf.hex())
-        if body["kind"] == "intent":
+        if body["kind"] in ("intent", "carried"):
             self.open.add(leaf.hex())
         elif body["kind"] == "outcome":
             if body.get("ref") not in self.open:
                 raise TamperedError(f"receipt {seq} ends an intent that is not there, or that has ended before")
             self.open.remove(body["ref"])
-        missing = set(body.get("c", {})) - set(told.get("disclosed", {}))
+        missing = set(body.get("c", {})) - set(told.get("disclosed", {})) - set(body.get("withheld", []))
         if missing and not owner:
             self.missing[seq] = missing
         if body["kind"] == "redaction":
@@ -183,8 +183,9 @@ def receipt(told: Any, log: str) -> tuple[bytes, dict[str, Any]]:
     if body.get("v") != 1 or body["log"] != log or body["seq"] != told["seq"] or body["seq"] < 1:
         raise TamperedError(f"receipt {told['seq']!r:.20} is of another log, version or number than it says")
     listed = [(body.get("fields"), str), (body.get("seqs"), int)] if body["kind"] == "redaction" else []
+    listed.append((body.get("withheld", []), str))
     if not all(isinstance(all_, list) and all(type(one) is kind for one in all_) for all_, kind in listed):
-        raise TamperedError(f"receipt {seq}: a redaction without its fields")
+        raise TamperedError(f"receipt {seq}: what is redacted or withheld cannot be read")
     if body["kind"] == "outcome" and not isinstance(body.get("ref"), str):
         raise TamperedError(f"receipt {seq}: an outcome of nothing")
     commitments, disclosed = body.get("c", {}), told.get("disclosed", {})

@@ -31,6 +31,7 @@ _PROGRESS_EVERY: Final = 1000
 _EXIT: Final = {"whole": 0, "tampered": 3, "unanchored": 4, "unauthenticated": 5}
 _AUTHENTICITY: Final = frozenset({"mac", "checkpoint", "signer"})
 _COMPLETENESS: Final = frozenset({"seq", "anchor", "head", "owner"})
+_OPENS: Final = frozenset({"intent", "carried"})  # carried over from the log before
 _NOT_INTEGRITY: Final = _AUTHENTICITY | _COMPLETENESS
 
 
@@ -47,8 +48,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     `status` is `whole`, `tampered`, `unanchored`, or `unauthenticated` where neither the log's key nor a public key
     that is known was at hand. `seq` is the first bad sequence number (0 when there is none),
     `code` the stable name of what is wrong with it and `reason` a sentence. `open` counts intents without an outcome,
-    which is no fault: their money is still counted. `signed` is how many receipts
-    the last signed checkpoint covers, `evidence` two checkpoints that contradict each other.
+    which is no fault: their money is still counted. `signed` is how many receipts the last signed checkpoint covers,
+    `evidence` two checkpoints that contradict each other.
     """
 
     status: str
@@ -281,7 +282,7 @@ class _Check:
                     self._missing[one] = left
 
     def _pair(self, body: Read, leaf: bytes) -> None:
-        if body.kind == "intent":
+        if body.kind in _OPENS:
             self._open.add(leaf.hex())
         elif body.kind == "outcome" and not isinstance(body, DecisionBody):
             if body.ref not in self._open:

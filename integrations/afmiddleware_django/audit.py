@@ -13,8 +13,8 @@ from django.core.handlers.base import BaseHandler
 from afmiddleware.assemble import assemble, audited
 from afmiddleware.declare import declared, location
 from afmiddleware.errors import ConfigError
-from afmiddleware.fence import read_policy
 from afmiddleware.mapping.coverage import ANY_METHOD, Endpoint, Listing, Report
+from afmiddleware.policy_file import read_policy
 from afmiddleware_django.layers import HARMLESS, inner_layers
 from afmiddleware_django.resolver import Resolver
 from afmiddleware_django.settings import read_settings

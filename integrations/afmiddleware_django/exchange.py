@@ -89,6 +89,7 @@ class Exchange:
         "fence",
         "held",
         "judged",
+        "plan",
         "reached",
         "request",
         "settling",
@@ -97,6 +98,8 @@ class Exchange:
 
     def __init__(self, fence: Fence, request: HttpRequest, facts: HttpFacts, held: HeldBody | None) -> None:
         self.fence = fence
+        # One policy for the whole request, whatever is loaded meanwhile.
+        self.plan = fence.plan
         self.request = request
         self.facts = facts
         self.held = held
@@ -121,7 +124,7 @@ class Exchange:
         if screen(self.facts) is None:
             return None
         # In observe mode it passes, and is not judged again.
-        self.decided = self.fence.plan.observe
+        self.decided = self.plan.observe
         return self._admit(_nothing, screened=False)
 
     def judge(self, resolver: Resolver, view: Callable[..., Any], kwargs: Mapping[str, object]) -> Flow[Any]:
@@ -252,7 +255,7 @@ class Exchange:
 
     def _difference(self, response: HttpResponseBase, *, watched: bool) -> SealBrokenError | None:
         """Why an answer does not come from what was judged."""
-        if self.fence.plan.observe or self._refused is not None:
+        if self.plan.observe or self._refused is not None:
             return None
         status, method = response.status_code, self.request.method
         if self._answers_itself and status != _NOT_ALLOWED and method != "OPTIONS":
@@ -274,7 +277,7 @@ class Exchange:
     def _admit(self, resolve: Callable[[], Target | None], *, screened: bool) -> Flow[Pass | Refused | Admission]:
         fence = self.fence
         now = fence.clock()
-        return admit(fence.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
+        return admit(self.plan, self.facts, resolve, now, fence.new_id(now), self._known, screened=screened)
 
 
 def _nothing() -> None:

@@ -146,7 +146,7 @@ class FenceMiddleware:
         if exchange is None or exchange.request is not request:
             return self._foreign(request)
         try:
-            if self.fence.plan.from_app is not None and hasattr(request, "auser"):
+            if exchange.plan.from_app is not None and hasattr(request, "auser"):
                 exchange.user = await request.auser()
             flow = self._judge(exchange, view, kwargs)
             return None if flow is None else exchange.conclude(await arun(flow, _AsyncIo(self.fence, exchange)))
@@ -162,7 +162,7 @@ class FenceMiddleware:
         kwargs: Mapping[str, object],
     ) -> Flow[Any] | None:
         """The decision to be made, `None` for what passes although it is ambiguous."""
-        if exchange.decided and self.fence.plan.observe:
+        if exchange.decided and exchange.plan.observe:
             return None
         return exchange.judge(self.resolver, view, kwargs)
 
@@ -239,7 +239,7 @@ class SealMiddleware:
         _kwargs: Mapping[str, object],
     ) -> HttpResponse | None:
         exchange = exchange_of(request)
-        if exchange is None or exchange.fence.plan.observe:
+        if exchange is None or exchange.plan.observe:
             return None
         if exchange.judged is None or exchange.request is not request:
             difference = "the request did not come in through the fence"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Scope
 
+    from afmiddleware.plan import Plan
+    from afmiddleware_fastapi.tree import Tree
+
 
 class FenceMiddleware(AsgiFence):
     """Put it on with `app.add_middleware(FenceMiddleware, policy="fence.yaml")`, before any other middleware.
@@ -53,7 +56,7 @@ class FenceMiddleware(AsgiFence):
             raise ConfigError([msg]) from error
         found = listing(app)
         self.fence.adopt(found)
-        return FastApiRouter(resolver, watched=bool(found.layers))
+        return FastApiRouter(self.fence, resolver, watched=bool(found.layers))
 
     def _adopt_again(self, app: Any) -> None:
         """Routes were added to the running application. What is wrong with them stays unmapped, and is denied."""
@@ -66,23 +69,27 @@ class FenceMiddleware(AsgiFence):
 class FastApiRouter:
     """A FastAPI or Starlette application, as the fence asks it."""
 
-    def __init__(self, resolver: Resolver, *, watched: bool) -> None:
+    def __init__(self, fence: Fence, resolver: Resolver, *, watched: bool) -> None:
         self.watched = watched
+        self._fence = fence
         self._resolver = resolver
 
     def begin(self, scope: Scope) -> _Routing:
         """Look at one request, in the routes as they are now."""
-        return _Routing(self._resolver, scope)
+        # Looking may find routes that were added, which makes another plan.
+        tree = self._resolver.tree
+        return _Routing(self._fence.plan, self._resolver, tree, scope)
 
 
 class _Routing:
     """One request: what the router will do with it, asked at most once."""
 
-    __slots__ = ("_found", "_resolver", "_scope", "_tree")
+    __slots__ = ("_found", "_resolver", "_scope", "_tree", "plan")
 
-    def __init__(self, resolver: Resolver, scope: Scope) -> None:
+    def __init__(self, plan: Plan, resolver: Resolver, tree: Tree, scope: Scope) -> None:
+        self.plan = plan
         self._resolver = resolver
-        self._tree = resolver.tree
+        self._tree = tree
         self._scope = scope
         self._found: Routed | Unrouted | None = None
 

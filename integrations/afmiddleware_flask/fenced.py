@@ -59,7 +59,8 @@ class FencedApp:
             # A dispatcher behind another application's wrapper has brought the request here.
             answer: Iterable[bytes] = self.inner(environ, start_response)
             return answer
-        exchange = FlaskExchange(fence, environ, start_response, layered=self._layered and not fence.plan.observe)
+        exchange = FlaskExchange(fence, environ, start_response)
+        exchange.layered = self._layered and not exchange.plan.observe
         if (served := exchange.served()) is not None:
             return served
         if exchange.layered:
@@ -90,7 +91,7 @@ class FencedApp:
         exchange = asked.environ.get(KEY)
         if not isinstance(exchange, FlaskExchange) or exchange.decided or exchange.fence is not self.fence:
             return self._unsealed(asked, "the request did not come in through the fence, or for the second time")
-        if type(self.app.view_functions) is not SealedViews and not self.fence.plan.observe:
+        if type(self.app.view_functions) is not SealedViews and not exchange.plan.observe:
             return self._unsealed(asked, "the table of views was replaced, so that nobody sees which of them runs")
         exchange.look_anew(asked.environ)
         exchange.decided = True
@@ -115,7 +116,7 @@ class FencedApp:
         if judged is not None:
             # A stream made before now would go on reading the server's.
             vars(asked).pop("stream", None)
-        if not self.fence.plan.observe:
+        if not exchange.plan.observe:
             exchange.seal = Seal(asked, target, judged)
         return None
 

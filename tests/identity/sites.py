@@ -22,7 +22,7 @@ from afmiddleware.fence import Fence
 from afmiddleware_fastapi import install
 from afmiddleware_flask import AgentFence
 from tests.identity.server import API, CLIENT, AuthorizationServer, Served
-from tests.integrations.django.project import project
+from tests.integrations.django.project import configure, project
 
 STACKS = ("fastapi", "flask", "django")
 POLICY = """
@@ -48,6 +48,9 @@ limits:
   - {{name: session, spend: 10 USD, window: session, per: session}}
   - {{name: daily, spend: 25 USD, window: day, per: actor}}
 """
+
+
+configure()
 
 
 class Answer(NamedTuple):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from afmiddleware.config.ledger_url import parse_postgres
 from afmiddleware.config.load import load
 from afmiddleware.fence import Fence
 from afmiddleware.ledger.base import Filter
@@ -12,13 +15,13 @@ from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.orders import key_change
 from afmiddleware.model import Closed, Held, Record, Settlement
 from afmiddleware.model.api_key import ApiKeyRecord
-from afmiddleware.model.entry import InForce, Order, Settle
+from afmiddleware.model.entry import InForce, NewEpoch, Order, Settle
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.notary import redaction
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import entry
-from tests.ledger.servers import SECRET
+from tests.ledger.servers import POSTGRES, SECRET, admin, postgres, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +88,10 @@ def test_a_fence_says_once_which_policy_decides(tmp_path: Path):
     for mode, more in (("enforce", ""), ("enforce", ""), ("observe", ""), ("enforce", ", a.b")):
         decided(mode, more)
     assert found == [[], [], ["observe"], ["observe", "enforce"]]
+    looking = Fence(load(POLICY.format(mode="enforce", more=", c.d")), base=tmp_path, clock=FrozenClock())
+    with closing(looking):
+        # Who only looks puts no policy in force.
+        assert looking.decide(event).authorized
     fence = Fence(load(POLICY.format(mode="enforce", more=", a.b")), base=tmp_path, clock=FrozenClock())
     with closing(fence):
         assert [(one["old_policy"], one["policy"]) for one in bodies(fence.ledger, "policy")] == [
@@ -149,3 +156,33 @@ def test_processes_that_start_with_one_policy_record_it_once(ledger: Ledger):
         ledger.post(InForce("aa", "enforce"))
     ledger.commit(entry("d2"))
     assert len(bodies(ledger, "policy")) == 1
+
+
+@pytest.mark.service("postgresql")
+def test_a_new_log_on_a_server_keeps_a_copy_of_the_old_one_and_what_counts(clock: FrozenClock):
+    from afmiddleware.ledger.epoch_postgres import make_way
+    from afmiddleware.ledger.postgres import PostgresReader
+
+    with schema() as url:
+        with closing(postgres(url, clock)) as ledger:
+            ledger.commit(entry("d1"))
+            ledger.commit(InForce("aa", "enforce"))
+            old = ledger.head()
+        head, held, copy = make_way(parse_postgres(url))
+        assert (head, held) == (old, ("d1",))
+        with closing(postgres(url, clock)) as ledger:
+            item = NewEpoch(old=("", 0, "", ""), reason="x", by="ops", found=("a", 1, "b"), open=held)
+            assert isinstance(ledger.commit(item), Closed)
+            ledger.commit(Settle("d1", Settlement.RELEASE, "", "ops"))
+            kinds = [strict_parse(one.receipt.body)["kind"] for one in ledger.receipts(Filter())]
+            assert kinds == ["epoch", "carried", "outcome"]
+            assert whole(ledger)
+            # The policy in force is remembered.
+            assert ledger.commit(InForce("aa", "enforce")) == Closed(booked=False, state="policy")
+        try:
+            with closing(PostgresReader(parse_postgres(f"{POSTGRES}?schema={copy}"))) as reader:
+                assert reader.head() == old
+                assert ReceiptLog(reader, ReceiptKeys.derive(SECRET)).verify().checked == 2
+        finally:
+            with admin() as connection:
+                connection.execute(f'DROP SCHEMA "{copy}" CASCADE')

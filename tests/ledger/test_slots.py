@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from afmiddleware.limits.rows import Row
@@ -61,6 +62,19 @@ def test_a_slot_that_all_callers_share_is_freed_at_the_end_of_its_request(ledger
         begun = entry(f"d{n}", one)
         ledger.commit(ending(begun, admit(ledger, begun)))
     assert ledger.rows(["global"]).get("global") in (None, Row({}))
+
+
+@pytest.mark.parametrize("amount", [40, 4000])
+def test_a_trial_is_counted_as_judged_and_holds_nothing(ledger: Ledger, amount: int) -> None:
+    one, budget, burst = crowd(1), spend(100, TOTAL), rate(10)
+    tried = msgspec.structs.replace(entry("d1", one, budget, burst, amount=amount), trial=True)
+    held = admit(ledger, tried)
+    assert (held.verdict.authorized, held.receipt is not None) == (amount == 40, True)
+    # Nothing stands in its slot, and its money was never taken.
+    assert admit(ledger, entry("d2", one, budget, burst, amount=100)).verdict.code == "policy.allowed"
+    assert ledger.commit(ending(tried, held)).booked is False  # type: ignore[union-attr]
+    [balance] = admit(ledger, entry("d3", burst)).balances
+    assert balance.used == 3
 
 
 def test_no_slot_of_zero(ledger: Ledger) -> None:

@@ -20,6 +20,7 @@ import pytest
 from afmiddleware.errors import LedgerError, LedgerUnavailableError, ReceiptError
 from afmiddleware.fence import undo
 from afmiddleware.ledger.anchor import AnchorFile
+from afmiddleware.ledger.anchors import Anchors
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
@@ -33,8 +34,8 @@ TOTAL = Window("total")
 
 
 def opened(folder: Path, anchor: bool = False, secret: bytes | None = None) -> SqliteLedger:
-    mark = AnchorFile(folder / "anchor.json", 0) if anchor else None
-    return SqliteLedger(Location.of(folder / "fence.db"), FrozenClock(), undo, anchor=mark, secret=secret)
+    anchors = Anchors([AnchorFile(folder / "anchor.json")], 0) if anchor else None
+    return SqliteLedger(Location.of(folder / "fence.db"), FrozenClock(), undo, anchors=anchors, secret=secret)
 
 
 def admit(ledger: SqliteLedger, name: str, amount: int = 100, cap: int = 10_000) -> Held:

@@ -19,7 +19,7 @@ ledger: memory
 routes:
   - {route: GET /health, public: true}
   - {route: "GET /items/<int:item>", capability: items.read}
-rules: {allow: ["**"]}
+rules: {allow: [{capability: "**", identity: token}]}
 """
 APP = """
 from fastapi import FastAPI
@@ -168,3 +168,11 @@ def test_what_is_not_there_is_a_mistake_of_the_caller(check: Callable[..., Ran],
     assert ran.code == 2
     assert text in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_what_code_declares_is_linted_too(check: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "fence.yaml").write_text(POLICY.replace(", identity: token", ""))
+    ran = check("shop_app:app", "--strict")
+    assert ran.code == 1
+    said = "money.without_identity: the allow rule allow[1] lets anybody use POST /pay, which moves money"
+    assert said in ran.err

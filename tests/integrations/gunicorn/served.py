@@ -36,7 +36,9 @@ receipts:
 class Gunicorn:
     """`app.py` beside this file under gunicorn, at a loopback port that was free."""
 
-    def __init__(self, site: Site, worker: str = "gthread", *, workers: int = 1, threads: int = 60) -> None:
+    def __init__(
+        self, site: Site, worker: str = "gthread", *, workers: int = 1, threads: int = 60, preload: bool = False
+    ) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._socket.set_inheritable(True)
         self.port: int = self._socket.getsockname()[1]
@@ -44,7 +46,7 @@ class Gunicorn:
         command = [sys.executable, "-m", "gunicorn", "--bind", f"fd://{fd}", "--chdir", str(HERE)]
         command += ["--worker-class", worker, "--workers", str(workers), "--graceful-timeout", "10"]
         command += ["--threads", str(threads if worker == "gthread" else 1), "--log-level", "warning"]
-        command += ["--no-control-socket", "app:create()"]
+        command += ["--no-control-socket", *(["--preload"] if preload else []), "app:create()"]
         environment = {**os.environ, "AFM_POLICY": str(site.policy), "TEST_MARKS": str(site.folder / "marks")}
         self.log = site.folder / f"server-{self.port}.log"
         self._log = self.log.open("wb")

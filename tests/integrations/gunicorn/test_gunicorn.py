@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -176,3 +177,31 @@ def test_a_broken_policy_fails_the_start_and_says_why(site: Site) -> None:
         assert server.process.wait(PATIENCE) != 0
     assert "fence.yaml:3:1: unknown key 'rulez'; did you mean 'rules'?" in server.log.read_text()
     assert not (site.folder / "marks").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preload", [False, True])
+def test_every_worker_comes_to_decide_by_a_changed_policy(site: Site, preload: bool) -> None:
+    """Nothing is restarted and nothing is told: each process sees the file, one that was forked off too."""
+    key = site.key("payer")
+    until = time.monotonic() + PATIENCE
+    with Gunicorn(site, "sync", workers=2, preload=preload) as server:
+        body = json.dumps({"amount": "0.01"}).encode()
+
+        def ask(_place: int) -> tuple[int, str]:
+            answer = httpx.post(f"{server.base}/pay", headers=headers(key), content=body, timeout=PATIENCE)
+            return answer.status_code, answer.json().get("code", "")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(ask, range(16))) == {(200, "")}
+            site.policy.with_name("new").write_text(POLICY.replace("rules:", "rules:\n  deny: [payments.pay]"), "utf-8")
+            site.policy.with_name("new").replace(site.policy)
+            denied = 0
+            while denied < 5 and time.monotonic() < until:
+                seen = set(pool.map(ask, range(16)))
+                assert seen <= {(200, ""), (403, "policy.denied")}
+                denied = denied + 1 if len(seen) == 1 and (403, "policy.denied") in seen else 0
+            assert denied == 5
+    changes = [one for one in site.bodies() if one["kind"] == "policy"]
+    assert len(changes) == 1
+    assert changes[0]["old_policy"] != changes[0]["policy"]

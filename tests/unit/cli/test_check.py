@@ -27,7 +27,7 @@ BROKEN = POLICY + "mode: block\nlimmits: []\n"
 
 def test_a_good_policy_is_counted(afm, policy):
     ran = afm("check", "--policy", policy)
-    assert (ran.code, ran.out, ran.err) == (0, f"{policy}: 1 routes, 2 rules, 1 limits; no errors.\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, f"{policy}: 1 route, 2 rules, 1 limit; no errors.\n", "")
     assert afm("check", "--policy", policy, "--json").json == {
         "policy": str(policy),
         "ok": True,
@@ -40,7 +40,7 @@ def test_every_error_is_told_with_its_line(afm, tmp_path):
     policy = written(tmp_path, text=BROKEN)
     line = len(POLICY.splitlines()) + 1
     problems = [
-        f"{policy}:{line}:7: mode: 'block' is not known here; use enforce or observe",
+        f"{policy}:{line}:7: mode: 'block' is not known here; use enforce, observe, or a part of the callers such as observe 25%",
         f"{policy}:{line + 1}:1: unknown key 'limmits'; did you mean 'limits'?",
     ]
     ran = afm("check", "--policy", policy)

@@ -129,7 +129,7 @@ def test_live_counts_from_the_ledger(afm, tmp_path):
     ("options", "said"),
     [
         (["--capability", "A.b"], "'A.b' is not a capability"),
-        (["--capability", "a.b", "--amount", "5"], "'5' is not money such as"),
+        (["--capability", "a.b", "--amount", "5"], "'5' names no currency"),
         (["--capability", "a.b", "--tier", "king"], "'king' is not an identity tier"),
         (["--capability", "a.b", "--risk", "HIGH"], "'HIGH' is not a level of risk"),
         (["--capability", "a.b", "--at", "noon"], "'noon' is not a time"),

@@ -128,3 +128,33 @@ def test_a_trace_has_all_of_its_events(afm, played, tmp_path):
         ran = afm("replay", trace, "--policy", played)
         assert (ran.code, said in ran.err) == (2, True)
     assert "cannot be read" in afm("replay", tmp_path / "no.jsonl", "--policy", played).err
+
+
+def test_two_policies_over_the_receipts_of_a_ledger(afm, played, tmp_path):
+    new = tmp_path / "new.yaml"
+    new.write_text(
+        POLICY.replace("max_amount: 20 USD", "max_amount: 30 USD").replace("recipient: evil", "recipient: acme")
+    )
+    ran = afm("diff", played, new, "--receipts", tmp_path / "fence.db", "--json")
+    told = ran.json
+    assert (ran.code, told["total"], told["changed"], told["newly_allowed"]) == (1, 9, 5, 1)
+    assert told["missing"] == MISSING
+    codes = [(one["old"]["code"], one["new"]["code"]) for one in told["changes"]]
+    # What was paid to acme would be denied; what was denied to evil would be allowed, and comes first.
+    assert codes[0] == ("policy.denied", "policy.allowed")
+    assert sorted(codes[1:]) == [
+        ("amount.over_action_cap", "policy.denied"),
+        ("policy.allowed", "policy.denied"),
+        ("policy.allowed", "policy.denied"),
+        ("policy.unmatched", "policy.denied"),
+    ]
+    same = afm("diff", played, played, "--receipts", f"sqlite:///{tmp_path}/fence.db")
+    assert (same.code, same.out.splitlines()[-1]) == (0, "0 of 9 receipts change, 0 are newly allowed.")
+    assert "undecidable: 1, payload not kept" in same.out
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_diff_is_of_cases_or_of_receipts(afm, played, tmp_path, both):
+    more = ("--receipts", "x.db", "--cases", "y.yaml") if both else ()
+    ran = afm("diff", played, played, *more)
+    assert (ran.code, "--cases FILE, or --receipts LEDGER" in ran.err) == (2, True)

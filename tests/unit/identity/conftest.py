@@ -53,7 +53,7 @@ class Desk:
         self.issuer: TestIssuer = mint_es256_issuer(clock=self.clock)
         self.keys = Keys(read_keyset(self.issuer.jwks, ("ES256",), 1))
         named = {"name": self.issuer.issuer, "audience": self.issuer.audience, "algorithms": ("ES256",)}
-        self.tokens = Tokens([Issuer(**(named | settings), snapshot=self.keys)], self.timer, FREE)
+        self.tokens = Tokens([Issuer(**(named | settings), snapshot=self.keys)], self.timer)
 
     def check(self, text: str, *answers: Any) -> Identified:
         """What a token comes to, when `answers` are what its needs are answered with."""

@@ -17,7 +17,7 @@ from afmiddleware.identity.needs import NeedKeySet
 from afmiddleware.identity.outcome import Invalid, Ok
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.testing import TestIssuer, mint_es256_issuer
-from tests.unit.identity.conftest import FREE, Desk, Keys, Timer, encoded, part, sealed, settled
+from tests.unit.identity.conftest import Desk, Keys, Timer, encoded, part, sealed, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_an_issuer_s_key_signs_for_nobody_else_though_its_id_is_the_same(desk):
     one = desk.issuer
     two = mint_es256_issuer("https://two.example.com", one.audience, clock=desk.clock)
     keys = [Keys(read_keyset(issuer.jwks, ("ES256",))) for issuer in (one, two)]
-    tokens = Tokens([of(one, keys[0]), of(two, keys[1])], Timer(), FREE)
+    tokens = Tokens([of(one, keys[0]), of(two, keys[1])], Timer())
     for issuer in (one, two):
         found = settled(tokens.check(issuer.mint(), desk.clock()))[0]
         assert isinstance(found, Ok)
@@ -94,7 +94,7 @@ def test_a_token_falls_with_the_keys_of_its_own_issuer_only(desk):
     one = desk.issuer
     two = mint_es256_issuer("https://two.example.com", one.audience, clock=desk.clock)
     keys = [Keys(read_keyset(issuer.jwks, ("ES256",), 1)) for issuer in (one, two)]
-    tokens = Tokens([of(one, keys[0]), of(two, keys[1])], Timer(), FREE)
+    tokens = Tokens([of(one, keys[0]), of(two, keys[1])], Timer())
     texts = [one.mint(), two.mint()]
     for text in texts:
         assert isinstance(settled(tokens.check(text, desk.clock()))[0], Ok)

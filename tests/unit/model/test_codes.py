@@ -8,7 +8,7 @@ from pathlib import Path
 from afmiddleware.model import codes
 from afmiddleware.model.codes import CODES
 
-REMEDIES = {"authenticate", "step_up", "wait", "reduce_amount", "request_approval", "stop"}
+REMEDIES = {"authenticate", "step_up", "wait", "reduce_amount", "request_approval", "change_request", "stop"}
 STATUSES = {
     "identity.required": 401,
     "identity.invalid": 401,

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from afmiddleware.assemble import assemble
+from afmiddleware.config.load import load
 from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.body import parse_json
 from afmiddleware.model.action import ActionEvent
@@ -381,3 +383,17 @@ def test_every_broken_rule_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         policy([rule("A"), rule(identity="king"), rule(max_amount="5")], [rule(when={"x": {"eq": "1"}})])
     assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize("rules", [1, 3000])
+def test_what_is_remembered_of_capabilities_is_bounded(rules, tmp_path):
+    """Callers of `{method}` and `{tool}` routes choose capabilities, so memory must not grow with them."""
+    allowed = ", ".join(f"a.r{number}" for number in range(rules))
+    policy = assemble(load(f"version: 1\nservice: s\nrules: {{allow: [{allowed}]}}"), tmp_path)[0].policy
+    kept = policy.matching("a.r0")
+    for number in range(max(4096, 2 * rules) - 1):
+        policy.matching(f"b.c{number}")
+    assert policy.matching("a.r0") is kept
+    policy.matching("b.one-more")
+    again = policy.matching("a.r0")
+    assert (again is kept, again.allows[0][0].id) == (False, "allow[1]")

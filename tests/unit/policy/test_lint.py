@@ -36,6 +36,26 @@ def test_a_good_policy_has_no_findings(tmp_path):
 
 
 CASES = {
+    "a denial that is escaped without a credential": (
+        "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [pay.out]}",
+        [("rule.caller_may_hide", 4)],
+    ),
+    "an approval that is escaped without a credential": (
+        "rules: {require_approval: [{capability: pay.out, when: {actor.depth: {gt: 0}}}], allow: ['**']}",
+        [("rule.caller_may_hide", 4)],
+    ),
+    "a denial that nobody escapes who is allowed": (
+        "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [{capability: pay.out, identity: token}]}",
+        [],
+    ),
+    "a denial of what another rule opens": (
+        "rules: {deny: [{capability: pay.out, when: {actor.id: 'key:evil'}}], allow: [shop.look]}",
+        [],
+    ),
+    "a denial that holds for whoever hides": (
+        "rules: {deny: [{capability: pay.out, when: {actor.tenant: {ne: t1}, actor.tier: {lt: verified}, actor.roles: {exists: false}}}], allow: [pay.out]}",
+        [],
+    ),
     "allow under a deny": ("rules: {deny: ['pay.**'], allow: [pay.out]}", [("rule.unreachable", 4)]),
     "approval under a deny": (
         "rules:\n  deny: [pay.out]\n  require_approval: [pay.out]\n  allow: ['pay.*']",
@@ -120,6 +140,16 @@ CASES = {
         ("lists: {a: [x], b: [x]}\nschedules: {c: {open: daily 00:00-12:00}, d: {open: daily 00:00-12:00}, e: {open: daily 00:00-12:00}}\n"
         "rules: {allow: [{capability: a.b, when: {recipient: {in: $a}, time: {in: [c, d]}}}]}"),
         [("name.unused", 0), ("name.unused", 0)],
+    ),
+    "a session's budget alone": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session}\n"
+        "  - {name: j, spend: 9 JPY, window: day, per: actor}"),
+        [("limit.session_alone", 6)],
+    ),
+    "a session's budget under its caller's": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session, capability: pay.out}\n"
+        "  - {name: d, spend: 9 USD, window: day, per: actor, capability: 'pay.*'}"),
+        [],
     ),
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ def test_another_secret_makes_other_keys() -> None:
 
 @given(st.binary(max_size=64), st.binary(max_size=100))
 def test_the_mac_is_hmac_sha256(key, leaf) -> None:
-    keys = ReceiptKeys("0" * 16, key, b"owner", b"ticket")
+    keys = ReceiptKeys("0" * 16, key, b"owner", b"ticket", b"salt")
     assert keys.mac(leaf) == hmac.new(key, leaf, "sha256").digest()
     assert keys.mac(leaf) == hmac.new(key, leaf, "sha256").digest()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from django.core.management.base import BaseCommand
 
+from afmiddleware.anchoring import anchors_of
 from afmiddleware.errors import AFError, ConfigError
 from afmiddleware.ledger.verification import verify_ledger
 from afmiddleware_django.audit import policy_in_use
@@ -32,7 +33,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, as_json: bool = False, anchor: str | None = None, **_options: Any) -> None:
         """Print the report."""
         try:
-            report = verify_ledger(*policy_in_use(), anchor)
+            config, base = policy_in_use()
+            report = verify_ledger(config, base, anchor, anchors=anchors_of(config.receipts, base))
         except ConfigError as error:
             for problem in error.problems:
                 self.stderr.write(problem)

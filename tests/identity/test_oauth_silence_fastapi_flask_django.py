@@ -15,7 +15,7 @@ from afmiddleware.ledger.base import Filter
 from afmiddleware.testing import DpopKey
 from tests.identity.server import CLIENT, AuthorizationServer
 from tests.identity.sites import STACKS, Site
-from tests.identity.test_tokens_over_http import bound, proof_of
+from tests.identity.test_oauth_tokens_fastapi_flask_django import bound, proof_of
 
 LENGTH = 10
 """So many letters of a secret in a row give it away."""

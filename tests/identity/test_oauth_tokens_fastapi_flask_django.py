@@ -237,7 +237,7 @@ def test_a_token_that_was_taken_back(site: Site, server: AuthorizationServer) ->
     gone = Revocation(kind="jti", issuer=server.url, name="taken", before=ANY_TIME, until=ANY_TIME)
     site.fence.ledger.commit(taking_back(gone, "test"))
     revoked = site.checks()._tokens._revoked
-    revoked._read_at = revoked._asked_at = -100.0
+    revoked._read_at = revoked._due_at = -100.0
     assert [site.bearer(one).status for one in (token, other, token + "=", token + "==")] == [401] * 4
     assert site.bearer(server.mint()).status == 200
 

@@ -53,6 +53,18 @@ def test_a_key_with_a_typing_error_is_not_looked_up(site: Site, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("stack", STACKS)
+def test_the_fences_own_paths_are_no_other_door(stack: str, server: AuthorizationServer, tmp_path: Path) -> None:  # 43
+    site = Site(stack, tmp_path, server, guesses=5)
+    try:
+        budget = "/.well-known/agent-fence/budget"
+        keys = [mended(site.fence.keys.create("acme").text) for _ in range(8)]
+        refused = [site.send(("X-API-Key", key), where=budget).status for key in keys]
+        assert refused == [401] * 5 + [429] * 3
+    finally:
+        site.close()
+
+
+@pytest.mark.parametrize("stack", STACKS)
 def test_guessing_is_limited_where_it_comes_from(stack: str, server: AuthorizationServer, tmp_path: Path) -> None:  # 43
     site = Site(stack, tmp_path, server, guesses=5)
     try:

@@ -1,0 +1,68 @@
+"""`afmiddleware receipts import`: an export becomes a ledger of its own, to be read and verified."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from afmiddleware.cli.common import echo_json, json_option
+from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.errors import ReceiptError
+from afmiddleware.ledger.archive import Archived, import_export
+from afmiddleware.ledger.open import open_shelf
+from afmiddleware.receipts.checkpoint import read_public
+
+
+@click.command("import")
+@click.argument("export", type=click.Path(exists=True, dir_okay=False))
+@click.option("--into", required=True, help="The new ledger: sqlite:///archive.db, or postgresql://...?schema=archive.")
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="A file with a public key the log must be signed by; may be given again.",
+)
+@json_option
+def import_command(export: str, into: str, public_keys: tuple[str, ...], *, as_json: bool) -> None:
+    """Read the EXPORT of a whole log into a new ledger: an archive, which no server continues.
+
+    It is verified first; one bad line, and nothing is imported (exit 3, with the line and the reason). Look into it
+    with AFM_LEDGER set to the new ledger: receipts list, show, verify, prove.
+    """
+    try:
+        check_ledger(into)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--into") from None
+    try:
+        trusted = [read_public(Path(place).read_text(encoding="utf-8")) for place in public_keys]
+        found = _imported(Path(export), into, trusted, quiet=as_json or not sys.stderr.isatty())
+    except (ReceiptError, UnicodeDecodeError) as error:
+        if as_json:
+            echo_json({"imported": 0, "reason": str(error)})
+        else:
+            click.echo(f"refused: {error}", err=True)
+        sys.exit(3)
+    if as_json:
+        echo_json({"imported": found.size, "log": found.log})
+    else:
+        click.echo(f"{found.size} receipts of log {found.log} are in {into}.")
+
+
+def _imported(place: Path, into: str, trusted: list[bytes], *, quiet: bool) -> Archived:
+    with place.open("rb") as file:
+        if quiet:
+            return import_export(file, lambda: open_shelf(into, Path.cwd()), trusted)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("importing", total=2 * place.stat().st_size)
+            return import_export(
+                file,
+                lambda: open_shelf(into, Path.cwd()),
+                trusted,
+                lambda done: progress.update(task, completed=done),
+            )

@@ -1,0 +1,90 @@
+"""The policy file and the files it names: reading them, and telling whether one of them has changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from afmiddleware.config.ledger_url import check_ledger
+from afmiddleware.config.load import load
+from afmiddleware.errors import ConfigError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    from afmiddleware.config.schema import Config
+
+Marks = tuple[tuple[str, int, int, int, int] | None, ...]
+"""What tells one state of some files from another; `None` for one that cannot be looked at."""
+
+
+class PolicyFile(msgspec.Struct, frozen=True):
+    """Where a policy comes from: its path as it was given, and the environment that has a say in it."""
+
+    path: str | os.PathLike[str] | None
+    env: Mapping[str, str]
+
+    @property
+    def place(self) -> Path:
+        """The path that counts."""
+        return Path(self.env.get("AFM_POLICY") or self.path or "fence.yaml")
+
+    def read(self) -> tuple[Config, Path]:
+        """The policy, and the folder its files are relative to. Raises `ConfigError` with every problem."""
+        return read_policy(self.path, self.env)
+
+    def marks(self, config: Config, base: Path) -> Marks:
+        """The present state of the file and of those that `config` names.
+
+        Symbolic links are followed, so that a link which comes to mean another file is a change, and a file that is
+        replaced by another of the same name is one too.
+        """
+        return tuple(_mark(one) for one in (self.place, *_named(config, base)))
+
+
+def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
+    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
+    place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
+    try:
+        # Resolved first: where a link is switched, the policy and the files beside it come from one side of it.
+        real = place.resolve()
+        text = real.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        msg = f"{place}: the policy file is not UTF-8"
+        raise ConfigError([msg]) from None
+    except OSError as error:
+        msg = f"{place}: the policy file cannot be read: {error.strerror}"
+        raise ConfigError([msg]) from None
+    config = load(text, str(place), env)
+    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
+    if changes.get("mode", "enforce") not in ("enforce", "observe"):
+        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
+        raise ConfigError([msg])
+    if "ledger" in changes:
+        try:
+            check_ledger(changes["ledger"])
+        except ValueError as error:
+            msg = f"AFM_LEDGER: {error}"
+            raise ConfigError([msg]) from None
+    return config.model_copy(update=changes), real.parent
+
+
+def _named(config: Config, base: Path) -> Iterator[Path]:
+    """The files beside the policy that a change of is a change of the policy."""
+    for entry in config.lists.values():
+        if entry.file is not None:
+            yield base / entry.file
+    for issuer in config.identity.jwt.issuers if config.identity.jwt is not None else ():
+        if issuer.jwks_file is not None:
+            yield base / issuer.jwks_file
+
+
+def _mark(path: Path) -> tuple[str, int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (str(path), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
