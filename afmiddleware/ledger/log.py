@@ -45,22 +45,13 @@ class ReceiptLog:
     def __len__(self) -> int:
         return self._ledger.head().size
 
-    def find(
-        self,
-        *,
-        kind: str = "",
-        capability: str = "",
-        verdict: str = "",
-        actor: str = "",
-        after: int = 0,
-    ) -> Iterator[StoredReceipt]:
-        """Receipts of a kind, a capability, a verdict or an actor (`key:my-agent`), in the order of the log.
+    def find(self, wanted: Filter | None = None, *, actor: str = "") -> Iterator[StoredReceipt]:
+        """The receipts that are wanted, of an actor (`key:my-agent`) or of all, in the order of the log.
 
-        What is empty matches all; `after` is a sequence number. Raises `ReceiptError` for an actor without the log's
-        key, `LedgerUnavailableError` for a fault of the store.
+        Raises `ReceiptError` for an actor without the log's key, `LedgerUnavailableError` for a fault of the store.
         """
         owner = self.pseudonym(actor) if actor else ""
-        found = self._ledger.receipts(Filter(kind=kind, capability=capability, verdict=verdict, after=after))
+        found = self._ledger.receipts(wanted or Filter())
         return (one for one in found if not owner or parse(one.receipt.body).get("owner") == owner)
 
     def at(self, seq: int) -> StoredReceipt | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from afmiddleware.ledger.base import Ledger
+from afmiddleware.ledger.base import Filter, Ledger
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.receipts.bundle import to_json
 from afmiddleware.receipts.standalone import verify_proof
@@ -18,8 +19,8 @@ def test_receipts_are_walked_found_verified_and_proven(ledger: Ledger) -> None:
     ledger.commit(entry("d3", owner="key:b"))
     log = ReceiptLog(ledger, ledger.keys)
 
-    def found(**wanted: object) -> list[str]:
-        return [str(one.columns["decision"]) for one in log.find(**wanted)]  # type: ignore[arg-type]
+    def found(actor: str = "", **wanted: Any) -> list[str]:
+        return [str(one.columns["decision"]) for one in log.find(Filter(**wanted), actor=actor)]
 
     assert [one.receipt.seq for one in log] == [one.receipt.seq for one in log.find()] == [1, 2, 3, 4]
     assert len(log) == 4

@@ -12,6 +12,7 @@ import pytest
 
 from afmiddleware import ActionEvent, Fence
 from afmiddleware.config.load import load
+from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.sqlite import SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
@@ -41,7 +42,7 @@ def acted(folder: Path, keeps: str, redact: str, **more: Any) -> tuple[dict[str,
     with closing(fence):
         with fence.action(ActionEvent.create(actor="agent-7", resource="x", action="y", environment="z", **made)):
             pass
-        one = next(fence.receipts.find(kind="intent")).receipt
+        one = next(fence.receipts.find(Filter(kind="intent"))).receipt
         assert fence.receipts.verify().status == "unanchored"
     return strict_parse(one.body), {name: value for name, (_, value) in one.disclosed.items()}, fence
 
