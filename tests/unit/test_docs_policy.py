@@ -16,8 +16,8 @@ from afmiddleware.config.load import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
 HEAD = "version: 1\nservice: docs\n"
-TWINS = re.compile(r"routes\[\]\.(?:methods|tools)\.\*\..*|identity\..*")
-"""What stands on the page once for several: calls are mapped as routes are, and identity is in the schema."""
+TWINS = re.compile(r"routes\[\]\.(?:methods|tools)\.\*\..*|identity\..*|receipts\.anchor\..*")
+"""What stands on the page once for several: calls are mapped as routes are; identity and anchors are in the schema."""
 
 
 def blocks(info: str) -> list[str]:
