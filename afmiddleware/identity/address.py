@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.tier import Tier
@@ -74,20 +74,6 @@ def block_key(text: str) -> str:
         msg = f"addresses are told apart by {', '.join(f'/{one}' for one in known)}, not by /{block.prefixlen}"
         raise ValueError(msg)
     return str(block)
-
-
-WIDER: Final = ((56, 4), (48, 16))
-"""The wider prefixes of an IPv6 address, and how many times as much each may do: one customer often owns them all."""
-
-
-def address_keys(peer: str) -> tuple[str, ...]:
-    """The prefixes that stand for an address, the narrowest first: one, and for IPv6 the wider ones (`WIDER`) too."""
-    key = address_key(peer)
-    if not key.endswith("/64"):
-        return (key,)
-    whole = int(IPv6Address(key[:-3]))
-    wider = (f"{IPv6Address(whole >> (128 - bits) << (128 - bits))}/{bits}" for bits, _ in WIDER)
-    return (key, *wider)
 
 
 def embedded(address: IPv6Address) -> IPv4Address | None:

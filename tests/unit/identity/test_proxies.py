@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-from itertools import pairwise
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmiddleware.identity.address import address_key, address_keys
+from afmiddleware.identity.address import address_key
 from afmiddleware.identity.proxies import Proxies, address_of
 from afmiddleware.model.http import HttpFacts
 
@@ -122,19 +118,3 @@ def test_whatever_a_client_writes_the_proxys_word_counts(junk: str, name: str) -
 def test_an_element_is_an_address_or_nothing(text: str) -> None:
     found = address_of(text)
     assert not found or address_key(found) != "unknown"
-
-
-def test_wider_prefixes_of_an_address() -> None:
-    assert address_keys("203.0.113.7") == ("203.0.113.7/32",)
-    assert address_keys("") == ("unknown",)
-    assert address_keys("2001:db8:aaaa:bbcc:1::5") == (
-        "2001:db8:aaaa:bbcc::/64",
-        "2001:db8:aaaa:bb00::/56",
-        "2001:db8:aaaa::/48",
-    )
-
-
-@given(st.ip_addresses(v=6))
-def test_the_wider_hold_the_narrower(address: object) -> None:
-    keys: list[Any] = [ip_network(key) for key in address_keys(str(address))]
-    assert all(narrow.subnet_of(wider) for narrow, wider in pairwise(keys))
