@@ -140,7 +140,7 @@ class FetchedKeys:
         """The keys as last read, `None` when there are none or they are too old to be believed. Never waits."""
         keys = self._believed()
         if keys is not None and self._timer() - self._read_at > self._fresh_for:
-            self._refresh(self._pause())
+            self._refresh(self._pause)
         return keys
 
     def wanted(self, kid: str) -> Future[KeySet]:
@@ -152,7 +152,7 @@ class FetchedKeys:
         keys = self.snapshot()
         if keys is not None and (kid in keys.keys or kid in self._unknown):
             return _done(keys)
-        under_way = self._refresh(self._pause() if keys is None else self._times.cooldown)
+        under_way = self._refresh(self._pause if keys is None else lambda: self._times.cooldown)
         if keys is not None:
             return under_way if under_way is not None and self._may_wait(kid) else _done(keys)
         if under_way is not None:
@@ -182,15 +182,18 @@ class FetchedKeys:
         pause = min(2.0 ** min(self._failures - 1, 16), MAX_BACK_OFF_SECONDS) * (0.5 + random.random() / 2)  # noqa: S311
         return max(pause, self._told_to_wait)
 
-    def _refresh(self, pause: float) -> Future[KeySet] | None:
-        """The fetch under way, started now when the last attempt is at least `pause` seconds ago."""
+    def _refresh(self, pause: Callable[[], float]) -> Future[KeySet] | None:
+        """The fetch under way, started now when the last attempt is at least `pause` seconds ago.
+
+        That is asked once it is certain that no fetch is under way, whose end would change it.
+        """
         if self._pid != os.getpid():
             # After a fork the thread is not here, and the lock may have been held when it happened.
             self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), None
         with self._lock:
             if self._under_way is not None:
                 return self._under_way
-            if self._timer() - self._tried_at < max(pause, self._told_to_wait):
+            if self._timer() - self._tried_at < max(pause(), self._told_to_wait):
                 return None
             self._tried_at = self._timer()
             answer: Future[KeySet] = Future()
