@@ -66,8 +66,9 @@ def judge(  # noqa: PLR0913 (what is known under the lock)
     rows: Mapping[str, Row],
     leases: Mapping[int, int],
     now: int,
+    beside: Sequence[Charge] = (),
 ) -> tuple[Verdict, Guard | None]:
-    """The final verdict, and what breakers are to do about it."""
+    """The final verdict, and what breakers are to do about it; `beside` are slots of earlier actions of a request."""
     verdict, quiet = entry.verdict, entry.quiet
     cells, full = rates
     if full >= 0:
@@ -77,7 +78,7 @@ def judge(  # noqa: PLR0913 (what is known under the lock)
         return verdict, None
     verdict = stopped(verdict, entry, rows)
     if entry.slots and verdict.authorized:
-        full = first_full(entry.slots, rows, leases, now)
+        full = first_full(entry.slots, rows, leases, now, beside)
         if full >= 0:
             verdict = refuse_crowd(verdict, entry.slots[full], anonymous=quiet)
     elif type(entry) is Counted and entry.crowded is not None and verdict.authorized:

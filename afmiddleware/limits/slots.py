@@ -23,10 +23,20 @@ RENEWED: Final = 10_000_000
 """How old a lease becomes before it is renewed."""
 
 
-def first_full(charges: Sequence[Charge], rows: Mapping[str, Row], leases: Mapping[int, int], now: int) -> int:
-    """The place of the first limit all of whose slots are taken by processes that live, or -1."""
+def first_full(
+    charges: Sequence[Charge],
+    rows: Mapping[str, Row],
+    leases: Mapping[int, int],
+    now: int,
+    beside: Sequence[Charge] = (),
+) -> int:
+    """The place of the first limit all of whose slots are taken by processes that live, or -1.
+
+    `beside` are slots that other actions of the same request are about to take.
+    """
     for place, charge in enumerate(charges):
-        if running(charge, rows, leases, now) >= charge.limit.cap:
+        taken = sum(one.key == charge.key and one.limit.cell == charge.limit.cell for one in beside)
+        if running(charge, rows, leases, now) + taken >= charge.limit.cap:
             return place
     return -1
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.rows import Row
     from afmiddleware.model.entry import Entry
+    from afmiddleware.model.limit import Charge
 
 
 class Weighed(msgspec.Struct):
@@ -45,13 +46,15 @@ def weigh_together(
     entry that observes is charged whatever becomes of it. Of a trial nothing stays counted but its rates.
     """
     found: list[Weighed] = []
+    slots: list[Charge] = []
     entries = [capped(entry, rows) for entry in entries]
     for entry in entries:
         rates, spends = weigh_rates(entry, rows, now), weigh(entry.spends, rows, now)
-        verdict, guarded = judge(entry, rates, spends, rows, leases, now)
+        verdict, guarded = judge(entry, rates, spends, rows, leases, now, slots)
         passes = verdict.authorized or entry.observe
         count_rates(entry, rates[0], passes=passes, over=entry.observe)
         lines = count_spends(entry.spends, spends[0]) if passes else []
+        slots += entry.slots if passes else ()
         found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))
     refused = not all(one.verdict.authorized or entry.observe for one, entry in zip(found, entries, strict=True))
     if refused or entries[0].trial:

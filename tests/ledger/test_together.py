@@ -11,7 +11,7 @@ from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.model import Closed, Conclusion, Draft, End, Entry, Held, Outcome, Settlement, Window
 from afmiddleware.receipts.canonical import strict_parse
-from tests.ledger.conftest import DENY, entry, rate, spend
+from tests.ledger.conftest import DENY, crowd, entry, rate, spend
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.base import Ledger
@@ -72,6 +72,16 @@ def test_what_fits_one_by_one_and_not_together_is_not_charged(ledger: Ledger) ->
     assert totals(ledger) == {"actor:key:a/calls/r60": 3}
     assert told(ledger) == list(zip("xyz", codes, strict=True))
     assert list(ledger.holds()) == []
+
+
+def test_each_stands_in_a_slot_of_its_own(ledger: Ledger) -> None:
+    two = crowd(2)
+    held = admit(ledger, together(*(entry(name, two) for name in "xyz")))
+    codes = [one.verdict.code for one in (held, *held.others)]
+    assert codes == ["request.batch_refused", "request.batch_refused", "concurrency.exceeded"]
+    held = admit(ledger, together(entry("a", two), entry("b", two)))
+    assert [one.verdict.code for one in (held, *held.others)] == ["policy.allowed", "policy.allowed"]
+    assert admit(ledger, entry("c", two)).verdict.code == "concurrency.exceeded"
 
 
 def test_one_refusal_of_the_policy_refuses_all(ledger: Ledger) -> None:
