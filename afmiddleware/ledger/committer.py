@@ -54,8 +54,8 @@ class Writer(Protocol):
         """Do what is due although nothing waits; called every few seconds. It raises only `LedgerError`."""
         ...
 
-    def close(self) -> None:
-        """Let go of what the thread holds."""
+    def close(self, *, ending: bool) -> None:
+        """Let go of what the thread holds; `ending` says that this process writes no more."""
         ...
 
 
@@ -218,7 +218,7 @@ class Committer:
                 rested = time.monotonic()
                 writer = self._rest(writer)
         if writer is not None:
-            writer.close()
+            writer.close(ending=True)
 
     def _write(self, writer: Writer | None, batch: list[Ticket]) -> Writer | None:
         try:
@@ -241,7 +241,7 @@ class Committer:
             _deliver(batch, answers)
             return writer
         if writer is not None:
-            writer.close()
+            writer.close(ending=False)
         return None
 
     def _rest(self, writer: Writer) -> Writer | None:
@@ -249,7 +249,7 @@ class Committer:
             writer.rest()
         except Exception:  # noqa: BLE001 (the thread must outlive it)
             _log.exception("the ledger's writer failed while nothing was to be written")
-            writer.close()
+            writer.close(ending=False)
             return None
         return writer
 

@@ -120,12 +120,12 @@ class PostgresWriter:
             msg = f"the ledger {self._url.name} did not commit: {said(error)}"
             raise LedgerUnavailableError(msg) from error
 
-    def close(self) -> None:
-        """Record what was only counted, and let go of the connection."""
+    def close(self, *, ending: bool) -> None:
+        """Let go of the connection. When the process is `ending`, record what was only counted, and free its slots."""
         try:
-            if self._seen.turned_away and not self._connection.closed:
+            if ending and self._seen.turned_away and not self._connection.closed:
                 self._transact((), flush=True)
-            if self._seen.lease and not self._connection.closed:
+            if ending and self._seen.lease and not self._connection.closed:
                 self._connection.execute(self._sql.end_lease, (self._seen.holder,))
         except (AFError, psycopg.Error) as error:
             _log.warning("the last counts were not recorded: %s", error)

@@ -70,10 +70,10 @@ class SharedWriter:
             _log.warning("the shared counters were not looked after: %s", error)
         self._inner.rest()
 
-    def close(self) -> None:
+    def close(self, *, ending: bool) -> None:
         """Let the inner writer go. Slots of requests that run stay taken."""
         self._give_back()
-        self._inner.close()
+        self._inner.close(ending=ending)
 
     def _write(self, items: list[Item], left: int) -> list[Answer]:
         answers: dict[int, Answer] = {}

@@ -161,12 +161,12 @@ class SqliteWriter:
             for at, _, drop in _STALE:
                 connection.execute(drop, (over[at], PAGE))
 
-    def close(self) -> None:
-        """Record what was only counted, and let go of the file."""
+    def close(self, *, ending: bool) -> None:
+        """Let go of the file. When the process is `ending`, record what was only counted, and free its slots."""
         try:
-            if self._seen.turned_away:
+            if ending and self._seen.turned_away:
                 self._transact((), flush=True)
-            if self._seen.lease:
+            if ending and self._seen.lease:
                 with self._queue.turn(), transaction(self._connection):
                     self._connection.execute("DELETE FROM lease WHERE holder = ?", (self._seen.holder,))
         except (AFError, sqlite3.Error, OSError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.limits.rows import Row
 from afmiddleware.model import Entry, Held, Settlement, Window
 from afmiddleware.testing import FrozenClock
@@ -155,4 +156,16 @@ def test_a_process_that_ends_frees_its_slots_at_once(another: Callable[[], Ledge
     admit(ending_one, entry("g1", one))
     assert admit(here, entry("h1", one)).verdict.code == "concurrency.exceeded"
     ending_one.close()
+    assert admit(here, entry("h2", one)).verdict.authorized
+
+
+def test_a_process_whose_writing_failed_keeps_its_slots(another: Callable[[], Ledger]) -> None:
+    failing, here = another(), another()
+    one = crowd(1, per="global")
+    begun = entry("g1", one)
+    held = admit(failing, begun)
+    with pytest.raises(LedgerUnavailableError):
+        failing.commit(msgspec.structs.replace(entry("g2"), record=lambda _: 1 // 0))
+    assert admit(here, entry("h1", one)).verdict.code == "concurrency.exceeded"
+    failing.commit(ending(begun, held))
     assert admit(here, entry("h2", one)).verdict.authorized
