@@ -118,14 +118,13 @@ def test_all_fields_made_up(door: Door, headers: list[tuple[str, str]]) -> None:
 
 
 @QUIET
-@given(st.sampled_from(NAMES[:3]), st.data())
-def test_a_character_changed_put_in_or_left_out(door: Door, name: str, data: st.DataObject) -> None:
+@given(st.sampled_from(NAMES[:3]), st.integers(0, 999), st.sampled_from(["", "%sx", "!", '"', ";", ",", "0", "="]))
+def test_a_character_changed_put_in_or_left_out(door: Door, name: str, permille: int, made: str) -> None:
     good = door.good()
     value = good[name]
     # The last character of a signature holds bits that mean nothing, and so may a blank around a member.
-    place = data.draw(st.integers(0, len(value) - 4))
-    made = data.draw(st.sampled_from(["", value[place] + "x", "!", '"', ";", ",", "0", "="]))
-    changed = value[:place] + made + value[place + 1 :]
+    place = (len(value) - 3) * permille // 1000
+    changed = value[:place] + made.replace("%s", value[place]) + value[place + 1 :]
     if changed != value:
         assert not door.admits((good | {name: changed}).items())
 

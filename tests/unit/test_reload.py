@@ -300,10 +300,10 @@ async def test_a_request_has_one_policy_and_its_routes(fence: Fence, file: Path)
         assert (await client.post("/new")).status_code == 200
 
 
-def test_a_policy_that_does_not_fit_the_application_is_refused(file: Path) -> None:
+@pytest.mark.anyio
+async def test_a_policy_that_does_not_fit_the_application_is_refused(file: Path) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Route
-    from starlette.testclient import TestClient
 
     from afmiddleware import capability
     from afmiddleware_fastapi import install
@@ -317,17 +317,17 @@ def test_a_policy_that_does_not_fit_the_application_is_refused(file: Path) -> No
     fence = Fence.from_file(file, env={}, clock=FrozenClock())
     app = Starlette(routes=[Route("/pay", declared_nothing, methods=["POST"]), Route("/d", declared, methods=["POST"])])
     install(app, fence=fence)
-    with TestClient(app) as client:
-        assert client.post("/d").status_code == 200
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        assert (await client.post("/d")).status_code == 200
         first = fence.plan.digest
-        file.write_text(policy().replace("POST /pay", "POST /gone"), "utf-8")
+        in_place(file, policy().replace("POST /pay", "POST /gone"))
         with pytest.raises(ConfigError, match="POST /gone"):
             fence.reload()
-        assert client.post("/pay").status_code == 200
-        file.write_text(policy("  deny: [shop.declared]"), "utf-8")
+        assert (await client.post("/pay")).status_code == 200
+        in_place(file, policy("  deny: [shop.declared]"))
         assert fence.reload()
         # Declared in code, denied in the file: the binding was kept, and the digest covers it.
-        assert client.post("/d").json()["code"] == "policy.denied"
+        assert (await client.post("/d")).json()["code"] == "policy.denied"
         assert fence.plan.digest not in (first, fence.config.digest)
 
 
