@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import msgspec
@@ -14,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.committer import Committer, Writer
+from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
+    from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -204,14 +206,12 @@ def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:
     )
 
 
-class PostgresLedger(PostgresReader):
+class PostgresLedger(Durable, PostgresReader):
     """A ledger in one schema of a database. Opening it makes, migrates and checks it.
 
     The first commit of a process starts its writer thread, with a connection of its own. `clock` is for tests; without
     it the database's clock decides, whatever the hosts' say. Raises as `SqliteLedger` does.
     """
-
-    inline = False
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
@@ -231,7 +231,7 @@ class PostgresLedger(PostgresReader):
     ) -> None:
         place = signing or key.with_name(f"{key.stem}.signing.pem")
         self.keys = prepare(url, key, secret, place, signer)
-        super().__init__(url)
+        PostgresReader.__init__(self, url)
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)
@@ -240,36 +240,11 @@ class PostgresLedger(PostgresReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
-        self._rates = rates
-        read = super().rows
-
         def open_writer() -> Writer:
-            writer = PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer, max_rows)
-            return writer if rates is None else rates.around(writer, read)
+            return PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer, max_rows)
 
-        self._committer = Committer(
-            open_writer,
-            undo,
-            gate=anchors.gate if anchors is not None else None,
-            deadline=float(url.timeout) if deadline is None else deadline,
-        )
-
-    def rows(self, keys: list[str]) -> dict[str, Row]:
-        """The counters of `keys`, the shared ones among them."""
-        found = super().rows(keys)
-        return found if self._rates is None else self._rates.rows(found, keys)
-
-    def commit(self, item: Item) -> Held | Closed:
-        """Commit and wait."""
-        return self._committer.commit(item)
-
-    async def acommit(self, item: Item) -> Held | Closed:
-        """Commit and wait without blocking the event loop."""
-        return await self._committer.acommit(item)
-
-    def post(self, item: Item) -> None:
-        """Commit without waiting."""
-        self._committer.post(item)
+        waits = float(url.timeout) if deadline is None else deadline
+        self._begin(open_writer, undo, partial(PostgresReader.rows, self), rates, waits)
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
@@ -278,9 +253,5 @@ class PostgresLedger(PostgresReader):
 
     def close(self) -> None:
         """Write what waits, then end the writer thread and the pool."""
-        self._committer.close()
-        if self.anchors is not None:
-            self.anchors.close()
-        if self._rates is not None:
-            self._rates.close()
-        super().close()
+        self._end()
+        PostgresReader.close(self)

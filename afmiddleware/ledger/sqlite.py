@@ -6,13 +6,14 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
-from afmiddleware.ledger.committer import Committer, Writer
+from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Filter
+    from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
-    from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, Item
+    from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -167,14 +169,12 @@ class SqliteReader:
             raise LedgerUnavailableError(msg) from error
 
 
-class SqliteLedger(SqliteReader):
+class SqliteLedger(Durable, SqliteReader):
     """A ledger in one file. Opening it makes, migrates and checks it; the first commit starts the writer thread.
 
     Raises `LedgerError` or `ReceiptError` when the file, its key, or its anchor is not what it should be: a database
     that has fewer receipts than its anchor has seen was cut off or restored, and must not be continued.
     """
-
-    inline = False
 
     def __init__(  # noqa: PLR0913 (what a ledger is made of)
         self,
@@ -191,7 +191,7 @@ class SqliteLedger(SqliteReader):
         max_rows: int = MOST_ROWS,
     ) -> None:
         self.keys = prepare(location, secret, signer, 5 * deadline)
-        super().__init__(location)
+        SqliteReader.__init__(self, location)
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)
@@ -201,36 +201,10 @@ class SqliteLedger(SqliteReader):
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
-        self._rates = rates
-        read = super().rows
-
         def open_writer() -> Writer:
-            writer = SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer, max_rows)
-            return writer if rates is None else rates.around(writer, read)
+            return SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer, max_rows)
 
-        self._committer = Committer(
-            open_writer,
-            undo,
-            gate=anchors.gate if anchors is not None else None,
-            deadline=deadline,
-        )
-
-    def rows(self, keys: list[str]) -> dict[str, Row]:
-        """The counters of `keys`, the shared ones among them."""
-        found = super().rows(keys)
-        return found if self._rates is None else self._rates.rows(found, keys)
-
-    def commit(self, item: Item) -> Held | Closed:
-        """Commit and wait."""
-        return self._committer.commit(item)
-
-    async def acommit(self, item: Item) -> Held | Closed:
-        """Commit and wait without blocking the event loop."""
-        return await self._committer.acommit(item)
-
-    def post(self, item: Item) -> None:
-        """Commit without waiting."""
-        self._committer.post(item)
+        self._begin(open_writer, undo, partial(SqliteReader.rows, self), rates, deadline)
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
@@ -239,9 +213,5 @@ class SqliteLedger(SqliteReader):
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
-        self._committer.close()
-        if self.anchors is not None:
-            self.anchors.close()
-        if self._rates is not None:
-            self._rates.close()
-        super().close()
+        self._end()
+        SqliteReader.close(self)
