@@ -28,6 +28,7 @@ NEEDS = {
     "fastapi": "fastapi",
     "flask": "flask",
     "gunicorn": "flask",
+    "postgres": "psycopg",
     "django": "django",
     "corpus": "hypercorn",
     "demo": "fastapi",
