@@ -7,12 +7,13 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 import yaml
 
 from afmiddleware.config.load import limits_of, load
@@ -25,6 +26,9 @@ from afmiddleware.model import Actor
 from afmiddleware.receipts import standalone
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock, mint_es256_issuer
+
+if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
 
 HERE = Path(__file__).parent
 CAPS = {
@@ -67,11 +71,23 @@ def config_of(policy: str) -> Config:
 def cases() -> list[Case]:
     found = []
     for file in sorted((HERE / "cases").glob("*.yaml")):
-        whole = yaml.safe_load(file.read_text(encoding="utf-8"))
+        whole = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
         for one in whole["cases"]:
             request = {key: value for key, value in one.items() if key not in ("id", "before", "expect")}
             found.append(Case(one["id"], whole["policy"], one.get("before", []), request, one["expect"]))
     return found
+
+
+def paired(**ways: Any) -> list[ParameterSet]:
+    """Two ways to drive the cases, each with one of the two ledgers; crossed with the other one too under `-m slow`."""
+    ledgers = ["memory", "sqlite:///fence.db"]
+    return [
+        pytest.param(
+            way, ledger, id=f"{name}-{ledger.partition(':')[0]}", marks=[pytest.mark.slow] if at != place else []
+        )
+        for at, (name, way) in enumerate(ways.items())
+        for place, ledger in enumerate(ledgers)
+    ]
 
 
 def told_of(headers: list[tuple[bytes, bytes]], content: bytes) -> dict[str, Any]:
@@ -112,24 +128,23 @@ class Scene:
         text, record = new_key("shop-key", secrets.token_bytes, now=self.clock())
         self.fence.ledger.put_api_key(record)
         past = self.clock() // 1_000_000 - 1000
-        self._callers = {
-            "anon": [],
-            "key": [("authorization", f"Bearer {text}")],
-            "agent": [("authorization", f"Bearer {issuer.mint(sub='agent', scope='pay')}")],
-            "operator": [("authorization", f"Bearer {issuer.mint(sub='ops', scope='fence:operator')}")],
-            "other-agent": [("authorization", f"Bearer {issuer.mint(sub='other', scope='pay')}")],
-            "agent-without-scope": [("authorization", f"Bearer {issuer.mint(sub='agent')}")],
-            "capped": [
-                ("authorization", f"Bearer {issuer.mint(sub='agent', most='20.50', cents=500, deep={'most': 7})}")
-            ],
-            "capped-lower": [("authorization", f"Bearer {issuer.mint(sub='agent', most='10.00 USD')}")],
-            **{
-                f"capped-{name}": [("authorization", f"Bearer {issuer.mint(sub='agent', most=value)}")]
-                for name, value in CAPS.items()
-            },
-            "forged": [("authorization", f"Bearer {text[:-1]}{'0' if text[-1] != '0' else '1'}")],
-            "expired": [("authorization", f"Bearer {issuer.mint(sub='agent', iat=past, exp=past + 60)}")],
-            "both": [("authorization", f"Bearer {text}"), ("authorization", "Bearer other")],
+
+        def token(**claims: Any) -> Callable[[], list[str]]:
+            return lambda: [issuer.mint(**claims)]
+
+        self._callers: dict[str, Callable[[], list[str]]] = {
+            "anon": list,
+            "key": lambda: [text],
+            "agent": token(sub="agent", scope="pay"),
+            "operator": token(sub="ops", scope="fence:operator"),
+            "other-agent": token(sub="other", scope="pay"),
+            "agent-without-scope": token(sub="agent"),
+            "capped": token(sub="agent", most="20.50", cents=500, deep={"most": 7}),
+            "capped-lower": token(sub="agent", most="10.00 USD"),
+            **{f"capped-{name}": token(sub="agent", most=value) for name, value in CAPS.items()},
+            "forged": lambda: [f"{text[:-1]}{'0' if text[-1] != '0' else '1'}"],
+            "expired": token(sub="agent", iat=past, exp=past + 60),
+            "both": lambda: [text, "other"],
         }
         self._last = {"receipt": "", "decision": ""}
         self._actors = {
@@ -154,7 +169,8 @@ class Scene:
             content = bytes.fromhex(request["hex"])
         if body is not None:
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        headers = [("host", "api.example.com"), *self._callers[request.get("as", "anon")]]
+        shown = self._callers[request.get("as", "anon")]()
+        headers = [("host", "api.example.com"), *(("authorization", f"Bearer {one}") for one in shown)]
         if content:
             headers += [("content-type", media)] if (media := request.get("media", "application/json")) else []
             headers += [("content-length", str(len(content)))]

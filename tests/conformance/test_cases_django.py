@@ -18,7 +18,7 @@ from django.views import View
 from afmiddleware.fence import Fence
 from tests.conformance import wsgi
 from tests.conformance.client import send
-from tests.conformance.harness import Case, Scene, answer_to, cases
+from tests.conformance.harness import Case, Scene, answer_to, cases, paired
 from tests.conformance.test_cases_core import UNMAPPED, settle
 from tests.integrations.django.project import project
 
@@ -71,8 +71,7 @@ def view_of(template: str, methods: list[str], handler: Any) -> Any:
     return made.as_view()
 
 
-@pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
-@pytest.mark.parametrize("handler", [answer, streams], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("handler", "ledger"), paired(whole=answer, streamed=streams))
 @pytest.mark.parametrize("case", wsgi.cases(), ids=lambda case: case.id)
 def test_wsgi(case: Case, ledger: str, handler: Any, tmp_path: Path) -> None:
     scene = Scene(case, tmp_path, ledger)
@@ -87,8 +86,7 @@ def test_wsgi(case: Case, ledger: str, handler: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("handler", [answer, aanswer], ids=["sync", "async-streamed"])
-@pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
+@pytest.mark.parametrize(("handler", "ledger"), paired(sync=answer, async_streamed=aanswer))
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 async def test_asgi(case: Case, ledger: str, handler: Any, tmp_path: Path) -> None:
     scene = Scene(case, tmp_path, ledger)

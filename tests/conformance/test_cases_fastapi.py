@@ -17,7 +17,7 @@ from starlette.routing import Route
 from afmiddleware.fence import Fence
 from afmiddleware_fastapi import install
 from tests.conformance.client import send
-from tests.conformance.harness import Case, Scene, answer_to, cases
+from tests.conformance.harness import Case, Scene, answer_to, cases, paired
 from tests.conformance.test_cases_core import UNMAPPED, settle
 
 pytestmark = pytest.mark.anyio
@@ -44,8 +44,7 @@ def starlette(fence: Fence) -> Starlette:
     return Starlette(routes=[Route(path, handler, methods=[method]) for method, path in routes(fence)])
 
 
-@pytest.mark.parametrize("make", [fastapi, starlette], ids=["fastapi", "starlette"])
-@pytest.mark.parametrize("ledger", ["memory", "sqlite:///fence.db"])
+@pytest.mark.parametrize(("make", "ledger"), paired(starlette=starlette, fastapi=fastapi))
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 async def test_case(case: Case, ledger: str, make: Callable[[Fence], Any], tmp_path: Path) -> None:
     scene = Scene(case, tmp_path, ledger)
