@@ -235,7 +235,8 @@ class PostgresLedger(Durable, PostgresReader):
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)
-        seen, keys = Seen(steady=Steady(url.name) if clock is None else None), self.keys
+        seen = self._seen = Seen(steady=Steady(url.name) if clock is None else None)
+        keys = self.keys
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)

@@ -10,7 +10,6 @@ import pytest
 from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.steady import Steady, SteadyClock
-from afmiddleware.ledger.stored import Seen
 from afmiddleware.model import Held
 from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.testing import FrozenClock
@@ -103,8 +102,7 @@ def test_small_steps_are_followed(host: Host) -> None:
 def test_a_database_whose_clock_jumps() -> None:
     with schema() as url, closing(postgres(url)) as ledger:
         assert ask(ledger, "d1") == "policy.allowed"
-        known = [cell.cell_contents for cell in ledger._committer._open.__closure__ or ()]
-        (held,) = [one.steady for one in known if isinstance(one, Seen)]
+        held = ledger._seen.steady
         assert held is not None
         assert held._offset is not None
         # This host knows of an hour less than the database says has passed.

@@ -21,7 +21,8 @@ print(*sorted(set({FRAMEWORKS!r}) & set(sys.modules)))
 """
 
 # Importing every file of the core, the command line included, must need no framework either. The files of a ledger
-# whose driver is an extra are only imported for a URL that names it, and then the driver may be missed by name.
+# whose driver is an extra, and those of signatures, are only imported where the policy names them; the library may then
+# be missed by name.
 EVERYTHING = f"""
 import importlib, pkgutil, sys
 import afmiddleware
@@ -30,7 +31,9 @@ for module in pkgutil.walk_packages(afmiddleware.__path__, "afmiddleware."):
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
-            if error.name != "psycopg" or not module.name.startswith("afmiddleware.ledger.postgres"):
+            signed = "afmiddleware.identity.signature"
+            of = {{"psycopg": "postgres", "http_sf": signed, "http_message_signatures": signed}}.get(error.name)
+            if of is None or of not in module.name:
                 raise
 print(*sorted(set({FRAMEWORKS[:3]!r}) & set(sys.modules)))
 """
