@@ -78,12 +78,15 @@ def rates_of(plan: Plan, lane: Lane, asked: Asked, event: ActionEvent | None) ->
 
 
 def turned_away(plan: Plan, asked: Asked, verdict: Verdict) -> Entry:
-    """The entry of what falls under no binding: nothing is charged, but a guess is counted."""
+    """The entry of what falls under no binding: nothing is charged, but a guess is counted.
+
+    Its record is a refusal even where the plan observes and it passes: nobody concludes what was never admitted.
+    """
     return Entry(
         id=asked.id,
         owner=owner_of(asked.actor),
         verdict=verdict,
-        record=lambda final: _plain(plan, asked, None, final, ()),
+        record=lambda final: _plain(plan, asked, None, final, (), unbound=True),
         rates=guess_charge(plan, asked.peer) if asked.guess else (),
         quiet=asked.actor.anonymous,
         counted=asked.route,
@@ -161,8 +164,16 @@ def _form(  # noqa: PLR0913 (what a receipt says)
     return form
 
 
-def _plain(plan: Plan, asked: Asked, event: ActionEvent | None, final: Verdict, charges: tuple[Charge, ...]) -> Draft:
-    passes = final.authorized or plan.observe
+def _plain(  # noqa: PLR0913 (what a receipt says)
+    plan: Plan,
+    asked: Asked,
+    event: ActionEvent | None,
+    final: Verdict,
+    charges: tuple[Charge, ...],
+    *,
+    unbound: bool = False,
+) -> Draft:
+    passes = final.authorized or (plan.observe and not unbound)
     kind = "dry_run" if asked.dry else "intent" if passes else "refusal"
     taken: dict[str, Any] = {}
     if plan.redaction is not None and event is not None:

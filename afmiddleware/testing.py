@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm, get_default_algorithms
 
 from afmiddleware.fence import Fence
 from afmiddleware.identity.jose import digest64, thumbprint
+from afmiddleware.policy_file import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +81,8 @@ def fence_for_tests(policy: str | os.PathLike[str], **parts: Any) -> Fence:
 
     Raises `ConfigError` with every problem of the policy.
     """
-    return Fence.from_file(policy, env={**os.environ, "AFM_LEDGER": "memory", "AFM_POLICY": ""}, **parts)
+    config, base = read_policy(policy, {**os.environ, "AFM_LEDGER": "memory", "AFM_POLICY": ""})
+    return Fence(config.model_copy(update={"rates": None}), base=base, **parts)
 
 
 class DpopKey(msgspec.Struct, frozen=True):

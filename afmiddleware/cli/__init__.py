@@ -68,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"{error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
     except AFError as error:
         click.echo(f"afmiddleware: {error}", err=True)
         sys.exit(2)

@@ -12,7 +12,9 @@ import msgspec
 
 from afmiddleware.cli.common import many
 from afmiddleware.mapping.coverage import STOPS, Endpoint, Listing
+from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
 from afmiddleware.pep.table import RouteTable
+from afmiddleware.pep.wsgi import FenceMiddleware as WsgiFence
 
 if TYPE_CHECKING:
     from afmiddleware.mapping.coverage import Covered, Report
@@ -29,6 +31,10 @@ ADAPTERS: Final = {
 _TABLE: Final = (
     "no adapter knows this kind of application: its requests are resolved by the policy's own table of routes, which "
     "cannot tell what the application does with them and cannot list its endpoints"
+)
+_UNFENCED: Final = (
+    "no fence stands in {place} as it is imported here, so that nothing of this is enforced until one is added to it "
+    "or put around it"
 )
 _WRAPPERS: Final = ("app", "wsgi_app", "application")
 
@@ -55,7 +61,7 @@ def listing_of(place: str, plan: Plan, source: str) -> Listing:
 def listed(app: Any, place: str) -> Listing | None:
     """What an adapter says of an application; `None` where none knows it. Raises `click.UsageError`."""
     seen: set[int] = set()
-    here = app
+    here, fenced = app, False
     while here is not None and id(here) not in seen:
         seen.add(id(here))
         package = _adapter(here)
@@ -65,7 +71,11 @@ def listed(app: Any, place: str) -> Listing | None:
             except ImportError as error:
                 msg = f"{place} needs {package}, which cannot be imported: {error}"
                 raise click.UsageError(msg) from error
-            return cast("Listing", audit.listing(here))
+            found = cast("Listing", audit.listing(here))
+            if fenced or audit.fenced(here):
+                return found
+            return msgspec.structs.replace(found, notes=(*found.notes, _UNFENCED.format(place=place)))
+        fenced = fenced or isinstance(here, AsgiFence | WsgiFence)
         here = next((inner for name in _WRAPPERS if (inner := getattr(here, name, None)) is not None), None)
     return None
 

@@ -87,6 +87,7 @@ def _make(public: Path, private: Path, algorithm: str) -> None:
     named = {"kid": f"dev-{secrets.token_hex(4)}", "alg": algorithm}
     shown = {name: value for name, value in json.loads(to_jwk(key.public_key())).items() if name != "key_ops"}
     hidden = {name: value for name, value in json.loads(to_jwk(key)).items() if name != "key_ops"}
+    private.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode({**hidden, **named}))

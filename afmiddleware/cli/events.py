@@ -62,5 +62,5 @@ def looking_fence(policy: str, *, live: bool = False) -> Fence:
     """A fence of a policy file that counts from zero, or with `live` reads the policy's own ledger."""
     config, base = policy_at(policy)
     # Nobody proves who they are here, so keys of issuers are neither read nor fetched.
-    changes: dict[str, Any] = {"identity": Identity()} | ({} if live else {"ledger": "memory"})
+    changes: dict[str, Any] = {"identity": Identity()} | ({} if live else {"ledger": "memory", "rates": None})
     return Fence(config.model_copy(update=changes), base=base)

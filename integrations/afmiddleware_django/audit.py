@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from django.apps import apps
+from django.conf import settings
 from django.core.handlers.base import BaseHandler
 
 from afmiddleware.assemble import assemble, audited
@@ -15,7 +16,7 @@ from afmiddleware.declare import declared, location
 from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.coverage import ANY_METHOD, Endpoint, Listing, Report
 from afmiddleware.policy_file import read_policy
-from afmiddleware_django.layers import HARMLESS, inner_layers
+from afmiddleware_django.layers import FENCE, HARMLESS, inner_layers
 from afmiddleware_django.resolver import Resolver
 from afmiddleware_django.settings import read_settings
 from afmiddleware_django.views import middlewares_on
@@ -53,6 +54,11 @@ def listing(app: Any) -> Listing:
         urlconfs = ()
     resolver, problem = resolver_for(urlconfs)
     return Listing(problems=(problem,)) if resolver is None else listed(resolver)
+
+
+def fenced(_app: BaseHandler) -> bool:
+    """Whether the fence is among the project's middlewares."""
+    return FENCE in settings.MIDDLEWARE
 
 
 def examine() -> Examined:

@@ -82,6 +82,12 @@ def listing(app: Any, fence_class: type = FenceMiddleware) -> Listing:
     )
 
 
+def fenced(app: Any, fence_class: type = FenceMiddleware) -> bool:
+    """Whether a fence is among the application's middlewares."""
+    declared: list[Middleware] = list(getattr(app, "user_middleware", ()))
+    return any(isinstance(one.cls, type) and issubclass(one.cls, fence_class) for one in declared)
+
+
 def _endpoints(table: Table) -> Iterator[Endpoint]:
     for node in table.nodes:
         if node.child is not None:

@@ -36,6 +36,11 @@ def listing(app: Any) -> Listing:
     return merge(found, Listing(problems=tuple(_beside(app, fenced))))
 
 
+def fenced(app: Flask) -> bool:
+    """Whether the application has its fence."""
+    return EXTENSION in app.extensions
+
+
 def reached(inner: Any, mount: str = "", *, but: Flask | None = None) -> Listing:
     """What a WSGI callable at `mount` leads to; the application `but` is left out."""
     chain = chain_of(inner, mount)

@@ -92,6 +92,18 @@ def test_every_endpoint_with_its_capability(check: Callable[..., Ran], place: st
     assert (told["findings"], told["app"]) == ([], place)
 
 
+def test_an_application_without_its_fence_is_told(check: Callable[..., Ran], tmp_path: Path) -> None:
+    unfenced = "note: no fence stands in shop_app:app as it is imported here"
+    assert unfenced in check("shop_app:app").out
+    sys.modules.pop("shop_app", None)
+    fence = """
+from afmiddleware_fastapi import FenceMiddleware
+app.add_middleware(FenceMiddleware, policy="fence.yaml")
+"""
+    (tmp_path / "shop_app.py").write_text(APP + fence)
+    assert "note:" not in check("shop_app:app").out
+
+
 ODD = """
 from starlette.routing import BaseRoute, Match
 class Odd(BaseRoute):

@@ -36,6 +36,12 @@ def test_the_whole_log_is_verified_elsewhere(afm, log, key, tmp_path_factory):
     assert afm("receipts", "check", away, "--public-key", key).code == 5
 
 
+def test_a_place_that_cannot_be_written_is_named(afm, log, tmp_path):
+    place = tmp_path / "nowhere" / "all.jsonl"
+    ran = afm("receipts", "export", "--policy", log, "--output", place)
+    assert (ran.code, ran.err) == (2, f"{place}: No such file or directory\n")
+
+
 def test_one_caller_gets_its_own_receipts_and_no_others(afm, log, key):
     owned = log.with_name("owned.jsonl")
     assert afm("receipts", "export", "--policy", log, "--owner", "local:agent-7", "--output", owned).code == 0
