@@ -77,11 +77,12 @@ def judge_acts(  # noqa: PLR0913 (what is known of a request)
             verdict = verdict or _unreadable(error, error.capability)
         except MappingError as error:
             verdict = verdict or _unreadable(error, binding.capability)
+            plan = plan.facing(asked.actor)
         else:
             if not found.acts:
                 return Pass(target=target, body=body) if not asked.dry else unjudged(plan, asked.id, asked.actor)
     asked.request = request_digest(facts, target, body)
-    if key and unproven is None:
+    if key and unproven is None and not asked.dry:
         asked.claim = claim_of(asked.actor, target.key, key, asked.request)
     judged: list[tuple[Act | None, Verdict, tuple[Charge, ...]]] = [
         (act, *decide(plan, _lane(plan, asked, act.event.capability), asked, act.event, verdict)) for act in found.acts

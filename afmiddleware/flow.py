@@ -73,10 +73,10 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
     if plan.sessions is not None:
         found = plan.sessions.within(found, facts, now)
-    if binding is not None and is_person(found, facts, binding.applies_to):
-        return Pass(target=target)
     client = plan.client(facts)
     actor = found.actor if isinstance(found, Ok) else stranger(client)
+    if binding is not None and is_person(found, facts, binding.applies_to):
+        return Pass(target=target) if not dry else unjudged(plan, new_id(now), actor)
     asked = Asked(id=new_id(now), actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None
     plan = plan.facing(actor)
@@ -153,7 +153,8 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
             event = to_event(binding, facts, target, body, asked.actor, plan.environment)
         except MappingError as error:
             verdict = verdict or refused(error.code, error.detail, capability=binding.capability)
-            # It may have turned out that the request is not this actor's.
+            # It may have turned out that the request is not this actor's, nor of the share for whom nothing is blocked.
+            plan = plan.facing(asked.actor)
             lane = plan.lanes.of(plan, asked.route, asked.capability, asked.actor)
         else:
             verdict, spends = _decide(plan, lane, asked, event, verdict)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from afmiddleware.errors import ClientGoneError
+from afmiddleware.errors import ClientGoneError, MappingError
 from afmiddleware.extractors import acall, call
+from afmiddleware.model.codes import POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from afmiddleware.effects import AsyncIo, Io
+    from afmiddleware.fence import Fence
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
+
+
+SOON: Final = 10_000_000
+"""How long after its head a body may still be judged by a policy that was replaced meanwhile, in microseconds."""
+
+LATE: Final = 300_000_000
+"""How long after its head a body may be judged at all, in microseconds: what is said of the time is of the head's."""
 
 
 class Performer(Protocol):
@@ -74,6 +83,24 @@ class AsyncFenceIo:
     async def post(self, item: Entry | Conclusion) -> None:
         """Commit without waiting."""
         self._fence.post(item)
+
+
+class Begun:
+    """When a request began to be judged, and by which policy."""
+
+    __slots__ = ("_at", "_fence", "_plan")
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self._plan = fence.plan
+        self._at = fence.clock()
+
+    def check(self) -> None:
+        """Raises `MappingError` when the body came so late that what was known at its head may hold no longer."""
+        waited = self._fence.clock() - self._at
+        if waited > LATE or (waited > SOON and self._fence.plan is not self._plan):
+            detail = "The body came so late that the request would be judged by what held before; send it again."
+            raise MappingError(POLICY_UNAVAILABLE, detail)
 
 
 def _no_body(cap: int) -> ClientGoneError:

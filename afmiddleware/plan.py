@@ -87,18 +87,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """For how many hundredths of a percent of the known callers nothing is blocked."""
     observing: Plan | None = None
     """The same plan where nothing is blocked, once it was needed."""
+    enforcing: Plan | None = None
+    """The plan that this one is the observing side of, if it is one."""
 
     def __post_init__(self) -> None:
         # A plan that is made from another one must not believe what was worked out for that.
         msgspec.structs.force_setattr(self, "lanes", Lanes())
         msgspec.structs.force_setattr(self, "observing", None)
+        msgspec.structs.force_setattr(self, "enforcing", None)
 
     def facing(self, actor: Actor) -> Plan:
         """The plan as it is for an actor: of a share of them it only observes. Nobody unproven is among them."""
-        if not self.share or actor.anonymous or not falls_on(self.share, "mode", actor.id):
+        if not self.share:
+            return self
+        if actor.anonymous or not falls_on(self.share, "mode", actor.id):
+            return self.enforcing or self
+        if self.enforcing is not None:
             return self
         if self.observing is None:
-            msgspec.structs.force_setattr(self, "observing", replace(self, observe=True))
+            observing = replace(self, observe=True)
+            msgspec.structs.force_setattr(observing, "enforcing", self)
+            msgspec.structs.force_setattr(self, "observing", observing)
         return self.observing or self
 
 

@@ -147,7 +147,7 @@ class Signatures:
             first = yield NeedOnce(f"signature:{mark}", (ends + LATE + _NONCE_MARGIN) * _SECOND - now)
             if not first:
                 raise SignatureError("its nonce was used before")
-        return Ok(_actor(agent, keyid), (VERIFIED,), signs=_body_rule(facts, covered, acts=acts))
+        return Ok(_actor(agent, keyid), (VERIFIED,), signs=_body_rule(covered))
 
     def _window(self, signed: SignatureInput, now: int) -> int:
         """When a signature ends, in seconds; it has to be good now."""
@@ -217,12 +217,11 @@ def _nonce(signed: SignatureInput, *, demanded: bool) -> str:
     return nonce
 
 
-def _body_rule(facts: HttpFacts, covered: str | None, *, acts: bool) -> Callable[[bytes], bool] | None:
-    """What has to hold of the body; nothing where none can come."""
+def _body_rule(covered: str | None) -> Callable[[bytes], bool]:
+    """What has to hold of the body: its digest, or that none comes, be it announced or (over HTTP/2) not."""
     if covered is not None:
         return lambda body: _digest_fits(covered, body)
-    # Over HTTP/2 a body may come unannounced.
-    return _is_empty if acts or _announces_body(facts) else None
+    return _is_empty
 
 
 def _is_empty(body: bytes) -> bool:

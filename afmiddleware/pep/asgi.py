@@ -24,7 +24,7 @@ from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
 from afmiddleware.pep.passage import cross_origin, refused_by, unsealed, unusable
 from afmiddleware.pep.respond import websocket_close_reason
-from afmiddleware.performing import AsyncFenceIo
+from afmiddleware.performing import AsyncFenceIo, Begun
 from afmiddleware.plan import Admission, Pass, Refused
 
 if TYPE_CHECKING:
@@ -276,10 +276,11 @@ def facts_of(scope: Scope, method: str = "") -> HttpFacts:
 class _Io(AsyncFenceIo):
     """What the spine can have done while it decides a request, and the body for the handler afterwards."""
 
-    __slots__ = ("_chunks", "_complete", "facts", "receive")
+    __slots__ = ("_begun", "_chunks", "_complete", "facts", "receive")
 
     def __init__(self, fence: Fence, receive: Receive, facts: HttpFacts) -> None:
         super().__init__(fence)
+        self._begun = Begun(fence)
         self.receive = receive
         self._chunks: list[Message] = []
         self._complete = False
@@ -300,6 +301,7 @@ class _Io(AsyncFenceIo):
                 raise MappingError(code, detail)
             parts.append(part)
             self._complete = not message.get("more_body", False)
+        self._begun.check()
         body = b"".join(parts)
         self._chunks = [{"type": "http.request", "body": body, "more_body": False}]
         return body

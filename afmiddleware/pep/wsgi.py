@@ -22,7 +22,7 @@ from afmiddleware.pep.passage import refused_by, unsealed, unusable
 from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
-from afmiddleware.performing import FenceIo
+from afmiddleware.performing import Begun, FenceIo
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
@@ -266,14 +266,17 @@ class Exchange:
 class _Io(FenceIo):
     """What the spine can have done while it decides a request."""
 
-    __slots__ = ("_body",)
+    __slots__ = ("_begun", "_body")
 
     def __init__(self, fence: Fence, body: Body) -> None:
         super().__init__(fence)
+        self._begun = Begun(fence)
         self._body = body
 
     def read_body(self, cap: int) -> bytes:
-        return self._body.read(cap)
+        body = self._body.read(cap)
+        self._begun.check()
+        return body
 
 
 class _Answer:

@@ -240,7 +240,7 @@ def _guarded(rules: tuple[Ruled, ...], event: ActionEvent, now: int) -> tuple[Ve
             refusal, certain = verdict, True
         except UnjudgedError as error:
             refusal, certain = unjudged(rule, event.capability, error.code, error.reason), False
-        if rule.observe and only_observed(rule, event.actor.id):
+        if rule.observe and only_observed(rule, event.actor):
             flags.append(f"observed:{rule.id}")
         elif certain:
             return refusal, tuple(flags)
@@ -269,7 +269,7 @@ def _approved(  # noqa: PLR0913 (all that a verdict is made of)
         if stricter.kind == "require_approval":
             asked, needed = unapproved(stricter, event.capability), [stricter.approval]
     for rule, refusal in approvals:
-        observed = rule.observe and only_observed(rule, event.actor.id)
+        observed = rule.observe and only_observed(rule, event.actor)
         try:
             if rule.holds is not None and not rule.holds(event, now):
                 continue

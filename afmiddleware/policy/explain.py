@@ -120,7 +120,7 @@ def _told(policy: Policy, rule: Rule, event: ActionEvent, now: int, hidden: Call
         outcome = "demand not met"
     else:
         outcome = "applies"
-    if outcome in {"applies", "cannot be judged"} and rule.observe and only_observed(rule, event.actor.id):
+    if outcome in {"applies", "cannot be judged"} and rule.observe and only_observed(rule, event.actor):
         outcome = "observes"
     return Told(
         kind=rule.kind,

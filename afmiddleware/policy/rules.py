@@ -112,13 +112,13 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
         raise ConfigError([f"line {source.line}: {kind} rule {source.id!r}: {error}"]) from None
 
 
-def only_observed(rule: Rule, actor_id: str) -> bool:
+def only_observed(rule: Rule, actor: Actor) -> bool:
     """Whether a rule only says what it would do to an actor.
 
     The actors it falls on are chosen by a hash of rule and actor, so that one caller always meets the same, and cannot
     ask again until it is lucky.
     """
-    return falls_on(rule.observe, rule.id, actor_id)
+    return rule.observe >= HUNDREDTHS or (not actor.anonymous and falls_on(rule.observe, rule.id, actor.id))
 
 
 def falls_on(share: int, name: str, actor_id: str) -> bool:

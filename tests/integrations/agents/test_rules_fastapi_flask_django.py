@@ -35,6 +35,16 @@ def send(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return lambda where, headers: SENDERS[request.param](fence, where, headers).status_code
 
 
+@pytest.mark.parametrize("way", ["starlette", "flask", "django sync", "django async"])
+def test_a_dry_run_of_a_person_does_not_run(way: str, tmp_path: Path) -> None:
+    fence = Fence(
+        load(POLICY.replace("capability: people.agents}", "capability: people.agents, applies_to: agents}")),
+        base=tmp_path,
+    )
+    assert SENDERS[way](fence, "/agents", PERSON).text == "ran"
+    assert SENDERS[way](fence, "/agents", {**PERSON, "agent-dry-run": "?1"}).text != "ran"
+
+
 def test_only_a_person_without_marks_escapes_a_rule_against_agents(send: Any) -> None:  # 76
     assert send("/agents", PERSON) == 200
     assert send("/agents", DRIVEN) == 403

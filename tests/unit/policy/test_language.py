@@ -301,3 +301,11 @@ def test_conditions_that_cannot_be_compiled(when: Any) -> None:
 def test_a_currency_must_exist() -> None:
     with pytest.raises(ConfigError, match="unknown currency"):
         policy([rule(currency=["XXZ"])])
+
+
+def test_a_share_never_holds_strangers() -> None:
+    """Their names are addresses, of which one may have as many as it likes."""
+    half = policy([ANY], [rule(observe=9_999)])
+    strangers = [Actor(id=f"address:2001:db8:{n:x}::/64", tier=Tier.ANONYMOUS) for n in range(50)]
+    assert {half.decide(event(actor=one), 0).code for one in strangers} == {DENIED}
+    assert half.decide(event(actor=Actor(id="key:a", tier=Tier.TOKEN)), 0).code == ALLOWED
