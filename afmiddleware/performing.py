@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from afmiddleware.effects import AsyncIo, Io
-    from afmiddleware.fence import Fence
     from afmiddleware.identity.needs import Need
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.plan import Plan
 
 
 SOON: Final = 10_000_000
@@ -29,6 +29,10 @@ class Performer(Protocol):
 
     inline: bool
 
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def clock(self) -> Callable[[], int]: ...
     def commit(self, entry: Entry) -> Held: ...
     async def acommit(self, entry: Entry) -> Held: ...
     def post(self, item: Entry | Conclusion) -> None: ...
@@ -90,7 +94,7 @@ class Begun:
 
     __slots__ = ("_at", "_fence", "_plan")
 
-    def __init__(self, fence: Fence) -> None:
+    def __init__(self, fence: Performer) -> None:
         self._fence = fence
         self._plan = fence.plan
         self._at = fence.clock()

@@ -57,7 +57,11 @@ class SqliteReader:
     def head(self) -> Head:
         """The end of the receipt log."""
         with self._read() as connection:
-            return Head(*connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone())
+            found = connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone()
+        if found is None:
+            msg = f"the ledger {self.location.database} has lost the head of its receipt log"
+            raise LedgerUnavailableError(msg)
+        return Head(*found)
 
     def receipts(self, wanted: Filter) -> Iterator[StoredReceipt]:
         """Stored receipts in order, read a page at a time so that a long reader holds nobody up."""

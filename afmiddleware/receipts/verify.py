@@ -205,6 +205,9 @@ class _Check:
         now = head_now() if head_now is not None else head
         if self._seals is not None:
             self._signed = self._seals.end(self.size, head.size, max(now.size, self.size))
+        if anchor is not None and anchor.checkpoint and self._signed < anchor.size:
+            told = f"the anchor holds the signature over {anchor.size} receipts, the log has none over so many"
+            raise FaultError("checkpoint.missing", told, anchor.size)
         if self.size > head.size and (now.log != head.log or now.size < self.size):
             told = f"it stands after the end of the log: its head counts {now.size} receipts"
             raise FaultError("head.mismatch", told, now.size + 1)

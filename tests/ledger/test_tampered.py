@@ -212,8 +212,12 @@ def test_an_attack_is_named_with_its_place(attacked: Attacked, name: str) -> Non
     attack, seq, code = ATTACKS[name]
     if name == "keys and checkpoints stripped":
         attack(attacked)
-        # Without any key the log says it is unsigned: only who knows its key can tell, or the ledger's own writer.
+        # Without any key the log says it is unsigned: who knows its key can tell, and an anchor that holds a signature.
         assert attacked.verify().signed == 0
+        (name,), last = attacked.do("SELECT log FROM head")[0], attacked.leaves()[-1]
+        assert attacked.verify(Anchor(name, 8, last)).status == "whole"
+        found = attacked.verify(Anchor(name, 8, last, "the signed note"))
+        assert (found.status, found.seq, found.code) == ("tampered", 8, "checkpoint.missing")
         return
     attack(attacked)
     found = attacked.verify()
