@@ -296,6 +296,14 @@ def _do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[
 
 def _stop(what: str, target: str, reason: str) -> Order:
     if ":" in target:
+        kind, _, name = target.partition(":")
+        if kind == "capability":
+            raise click.BadParameter(
+                f"a capability is written without a word before it: {name[:64]}", param_hint="TARGET"
+            )
+        if "*" in name:
+            said = "one caller is frozen, not a pattern; write its whole name, or a block such as address:192.0.2.0/24"
+            raise click.BadParameter(said, param_hint="TARGET")
         return Order(what=what, key=f"actor:{target}", by=who(), reason=reason)
     pattern = "**" if target == "all" else target
     if not {".", "*"} & set(pattern):

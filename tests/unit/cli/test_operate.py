@@ -167,6 +167,13 @@ def test_a_bare_name_is_no_actor(afm, policy, command):
     assert "key:my-agent" in refused.err
 
 
+@pytest.mark.parametrize("target", ["key:bo*", "capability:shop.pay"])
+def test_what_names_nobody_is_not_frozen(afm, policy, target):
+    refused = afm("freeze", target, "--policy", policy)
+    assert refused.code == 2
+    assert "TARGET" in refused.err
+
+
 def test_a_bare_name_freezes_nothing(afm, policy):
     refused = afm("freeze", "my-agent", "--policy", policy)
     assert refused.code == 2
