@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +12,7 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.grammar.origins import origin_of
 from afmiddleware.identity.directory import ALGORITHMS, WELL_KNOWN, read_directory
 from afmiddleware.identity.origin import Origins
-from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, fetcher
+from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, fetcher, usable
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _signatures(config: Config, settings: WebBotAuth, sources: Mapping[str, Sour
 
 def _source(agent: AgentEntry, base: Path, source: str) -> Source:
     if agent.jwks is not None:
-        return _fixed(agent.jwks, f"{source}: jwks of {agent.origin}")
+        return usable(partial(read_directory, agent.jwks), f"{source}: jwks of {agent.origin}")
     if agent.jwks_file is not None:
         path = base / agent.jwks_file
         try:
@@ -81,7 +82,7 @@ def _source(agent: AgentEntry, base: Path, source: str) -> Source:
         except (OSError, msgspec.MsgspecError) as error:
             msg = f"{path}: the key directory cannot be read: {error}"
             raise ConfigError([msg]) from error
-        return _fixed(document, str(path))
+        return usable(partial(read_directory, document), str(path))
     return FetchedKeys(
         agent.origin,
         agent.directory or f"{origin_of(agent.origin)}{WELL_KNOWN}",
@@ -91,16 +92,3 @@ def _source(agent: AgentEntry, base: Path, source: str) -> Source:
         made_of=(agent.origin, agent.directory, agent.allow_private),
         read=read_directory,
     )
-
-
-def _fixed(document: object, where: str) -> FixedKeys:
-    try:
-        keys = read_directory(document)
-    except ValueError as error:
-        msg = f"{where}: {error}"
-        raise ConfigError([msg]) from error
-    if not keys.keys:
-        why = "; ".join(keys.dropped) or "it is empty"
-        msg = f"{where}: no key in it can be used: {why}"
-        raise ConfigError([msg])
-    return FixedKeys(keys)

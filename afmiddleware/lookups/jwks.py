@@ -337,8 +337,13 @@ def keys_from_file(path: Path, algorithms: tuple[str, ...]) -> FixedKeys:
 
 def fixed_keys(document: object, algorithms: tuple[str, ...], where: str) -> FixedKeys:
     """The keys of a JWKS document at hand. Raises `ConfigError` when it holds none that can be used."""
+    return usable(lambda: read_keyset(document, algorithms), where)
+
+
+def usable(read: Callable[[], KeySet], where: str) -> FixedKeys:
+    """The keys that `read` makes of what stands at `where`. Raises `ConfigError` when it makes none."""
     try:
-        keys = read_keyset(document, algorithms)
+        keys = read()
     except ValueError as error:
         msg = f"{where}: {error}"
         raise ConfigError([msg]) from error
