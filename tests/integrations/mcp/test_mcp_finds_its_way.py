@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
-import uvicorn
 from mcp.client import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -30,6 +26,7 @@ from afmiddleware.ledger.base import Filter
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import TestIssuer, mint_es256_issuer
 from afmiddleware_fastapi import install
+from tests.integrations.mcp.travel import running
 
 pytestmark = pytest.mark.anyio
 BACK = "http://127.0.0.1:1/back"
@@ -72,28 +69,6 @@ def authorization_server(issuer: TestIssuer) -> Starlette:
             Route("/token", token, methods=["POST"]),
         ]
     )
-
-
-@contextmanager
-def running(app: Any, listener: socket.socket) -> Iterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    started = threading.Event()
-    original = server.startup
-
-    async def startup(sockets: Any = None) -> None:
-        await original(sockets)
-        started.set()
-
-    server.startup = startup  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    assert started.wait(20)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
 
 
 class Memory:

@@ -105,12 +105,8 @@ class Site:
 
 
 @contextmanager
-def served(*, json_response: bool, stateless: bool) -> Generator[Site]:
-    site = Site()
-    app = site.server().streamable_http_app(json_response=json_response, stateless_http=stateless)
-    install(app, fence=site.fence)
-    listener = socket.create_server(("127.0.0.1", 0))
-    site.port = listener.getsockname()[1]
+def running(app: Any, listener: socket.socket) -> Iterator[None]:
+    """An application under uvicorn, which takes the socket over."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     started = threading.Event()
     original = server.startup
@@ -124,11 +120,22 @@ def served(*, json_response: bool, stateless: bool) -> Generator[Site]:
     thread.start()
     assert started.wait(20)
     try:
-        yield site
+        yield
     finally:
         server.should_exit = True
         thread.join(20)
         listener.close()
+
+
+@contextmanager
+def served(*, json_response: bool, stateless: bool) -> Generator[Site]:
+    site = Site()
+    app = site.server().streamable_http_app(json_response=json_response, stateless_http=stateless)
+    install(app, fence=site.fence)
+    listener = socket.create_server(("127.0.0.1", 0))
+    site.port = listener.getsockname()[1]
+    with running(app, listener):
+        yield site
 
 
 def flattened(error: BaseException) -> Iterator[BaseException]:
