@@ -313,3 +313,8 @@ def test_some_flipped_bytes_are_named(attacked: Attacked) -> None:
 @pytest.mark.slow
 def test_every_flipped_byte_is_named(attacked: Attacked) -> None:
     flip_everything(attacked, 1)
+
+
+def test_a_log_without_its_head_is_not_read(attacked: Attacked) -> None:
+    attacked.do("DELETE FROM head")
+    assert attacked.verify().status == "unreadable"

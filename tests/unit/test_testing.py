@@ -84,3 +84,15 @@ def test_every_issuer_has_a_key_of_its_own_and_publishes_its_public_half():
         jwt.decode(
             one.mint(), read_keyset(two.jwks, ("ES256",)).keys["test-1"].public, ["ES256"], audience=one.audience
         )
+
+
+def test_rates_of_a_server_are_counted_in_memory(tmp_path):
+    from afmiddleware.cli.events import looking_fence
+    from afmiddleware.testing import fence_for_tests
+
+    place = tmp_path / "fence.yaml"
+    place.write_text("version: 1\nservice: s\nledger: sqlite:///fence.db\nrates: redis://127.0.0.1:1\n")
+    for fence in (fence_for_tests(place), looking_fence(str(place))):
+        assert (fence.config.ledger, fence.config.rates) == ("memory", None)
+        fence.close()
+    assert list(tmp_path.iterdir()) == [place]
