@@ -63,10 +63,10 @@ def identify(
     if plan.plugins:
         flags = flags_of(found)
         found = flagged((yield from asked(plan.plugins, facts, found)), flags)
-    if known is None or plan.from_app is None:
-        return found
-    user = marked(acquainted(plan.from_app, found, known), facts)
-    return user if user is found else flagged(user, flags_of(found))
+    if known is not None and plan.from_app is not None:
+        user = acquainted(plan.from_app, found, known)
+        found = found if user is found else flagged(user, flags_of(found))
+    return marked(found, facts, plan.marks)
 
 
 def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:

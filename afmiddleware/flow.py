@@ -75,7 +75,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         found = plan.sessions.within(found, facts, now)
     client = plan.client(facts)
     actor = found.actor if isinstance(found, Ok) else stranger(client)
-    if binding is not None and is_person(found, facts, binding.applies_to):
+    if binding is not None and is_person(found, binding.applies_to):
         return Pass(target=target) if not dry else unjudged(plan, new_id(now), actor)
     asked = Asked(id=new_id(now), actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None

@@ -12,6 +12,7 @@ from afmiddleware.assemble import assemble, audited, declared_in
 from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.cli.coverage import listing_of, show, told
 from afmiddleware.config.calls import with_calls
+from afmiddleware.config.identity_schema import unlooked
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.schema import Config
@@ -46,7 +47,8 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
             listing = listing_of(app, plan, config.source)
             report = audited(plan, config, listing)
             routes = (*routes, *declared_in(config, listing))
-        doubts = lint(plan.policy, with_calls(routes), limits_of(config))
+        unmarked = unlooked(config.identity.agent_detection)
+        doubts = lint(plan.policy, with_calls(routes), limits_of(config), unmarked=unmarked)
     except ConfigError as error:
         if not Path(policy).is_file():
             raise

@@ -172,3 +172,18 @@ def test_what_a_client_says_of_its_host_selects_nothing(site: Signed) -> None:  
     spoofed = [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")]
     assert site.send("POST", "/pay", [*headers, *spoofed], BODY).status_code == 401
     assert site.ran == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_how_long_the_fields_of_a_signature_may_be(stack: str, tmp_path: Path) -> None:  # 64
+    sizes = "}\n  limits: {signature_input_bytes: 600, signature_agent_bytes: 64"
+    site = Signed(stack, tmp_path, more=sizes)
+    assert site.signed("POST", "/pay", BODY).status_code == 200
+    longer: list[dict[str, Any]] = [
+        {"nonce": "a" * 600},
+        {"agent": f'sig1="{site.agent.origin}", sig2="https://{"a" * 64}.example"'},
+    ]
+    for long in longer:
+        answer = site.signed("POST", "/pay", BODY, **long)
+        assert (answer.status_code, answer.json()["code"]) == (400, "request.ambiguous")
+    assert site.ran == [BODY]
