@@ -65,9 +65,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what a service is missing for; fail it where services were promised."""
     for mark in item.iter_markers("service"):
-        name: str = mark.args[0]
-        if not listens(PORTS[name]):
-            missing = f"{name} does not listen on 127.0.0.1:{PORTS[name]}"
+        if missing := lacking(mark.args[0]):
             if os.environ.get("AFM_REQUIRE_SERVICES") == "1":
                 pytest.fail(f"{missing}, and AFM_REQUIRE_SERVICES=1", pytrace=False)
             item.config.stash[LEFT_OUT].append(f"{item.nodeid}: {missing}")
@@ -79,6 +77,15 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         terminalreporter.section(f"left out here: {len(left_out)}")
         for line in left_out:
             terminalreporter.line(line)
+
+
+def lacking(service: str) -> str:
+    """What is missing for a service, empty when nothing is."""
+    if service == "initdb":
+        programs = any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        return "" if programs else "no programs of a PostgreSQL server under /usr/lib/postgresql"
+    port = PORTS[service]
+    return "" if listens(port) else f"{service} does not listen on 127.0.0.1:{port}"
 
 
 def listens(port: int) -> bool:

@@ -29,10 +29,10 @@ SIGNER = KeySigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64))))
 
 @contextmanager
 def schema() -> Iterator[str]:
-    """The URL of a schema that nobody else uses."""
+    """The URL of a schema that nobody else uses; its connections are named like it."""
     name = f"afm_test_{secrets.token_hex(6)}"
     try:
-        yield f"{POSTGRES}?schema={name}&timeout=10s"
+        yield f"{POSTGRES}?schema={name}&timeout=10s&application_name={name}"
     finally:
         with admin() as connection:
             connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
