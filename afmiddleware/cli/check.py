@@ -46,7 +46,14 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
             listing = listing_of(app, plan, config.source)
             report = audited(plan, config, listing)
             routes = (*routes, *declared_in(config, listing))
-        doubts = lint(plan.policy, with_calls(routes), limits_of(config))
+        doubts = lint(
+            plan.policy,
+            with_calls(routes),
+            limits_of(config),
+            currency=config.currency,
+            mode=config.mode,
+            actors=config.actors,
+        )
     except ConfigError as error:
         if not Path(policy).is_file():
             raise

@@ -78,11 +78,11 @@ def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *
         entry = {**entry, "expect": {"verdict": entry["expect"]}}
     fault = _fault(entry, needs=needs)
     if fault:
-        raise CaseError(f"{name}: {fault}")
+        raise CaseError(f"{name}: {fault}", place)
     try:
         event, now = read_event(entry.get("event"), assets, environment)
     except CaseError as error:
-        raise CaseError(f"{name}: {error}") from None
+        raise CaseError(f"{name}: {error}", place) from None
     return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
 
 
