@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from afmiddleware.fence import system_clock
+from afmiddleware.fence import system_clock, undo
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
 from afmiddleware.model import Held, Limit, Window
 from tests.ledger import servers
-from tests.ledger.conftest import DENY, SECRET, entry, rate, spend, undo
+from tests.ledger.conftest import DENY, entry, rate, spend
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
@@ -29,7 +29,7 @@ def opened(where: str, rates: str) -> Ledger:
         return servers.postgres(where)
     counted = servers.rates(rates, cells=[limit("rate").cell]) if rates else None
     place = Location.of(Path(where) / "fence.db")
-    return SqliteLedger(place, system_clock, undo, secret=SECRET, deadline=60.0, rates=counted)
+    return SqliteLedger(place, system_clock, undo, secret=servers.SECRET, deadline=60.0, rates=counted)
 
 
 def limit(unit: str) -> Limit:
@@ -59,15 +59,18 @@ def ask_anew(where: str, rates: str, unit: str, name: int, start: Barrier, count
 
 def main(method: str, unit: str, where: str, rates: str) -> None:
     """Start them, by `fork` with a ledger that their parent has used, and wait."""
-    context = multiprocessing.get_context(method)
-    start, counts = context.Barrier(PROCESSES), context.Queue()
+    multiprocessing.set_start_method(method)
+    start = multiprocessing.Barrier(PROCESSES)
+    counts: multiprocessing.Queue[int] = multiprocessing.Queue()
     ledger = opened(where, rates)
     ledger.commit(entry("parent", verdict=DENY))
     if method == "fork":
-        running = [context.Process(target=ask, args=(ledger, unit, name, start, counts)) for name in range(PROCESSES)]
+        running = [
+            multiprocessing.Process(target=ask, args=(ledger, unit, name, start, counts)) for name in range(PROCESSES)
+        ]
     else:
         running = [
-            context.Process(target=ask_anew, args=(where, rates, unit, name, start, counts))
+            multiprocessing.Process(target=ask_anew, args=(where, rates, unit, name, start, counts))
             for name in range(PROCESSES)
         ]
     for one in running:

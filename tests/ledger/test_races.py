@@ -12,11 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from afmiddleware.ledger.base import Filter
-from afmiddleware.limits.rows import More, Row, pack
+from afmiddleware.limits.rows import More, Row
 from afmiddleware.model import Entry, Held, Limit, Unit, Window
 from afmiddleware.receipts.verify import verify
 from afmiddleware.testing import FrozenClock
@@ -126,7 +127,9 @@ def images(ledger: Ledger, limits: dict[str, Limit]) -> dict[str, bytes]:
     row = ledger.rows(["actor:key:a"]).get("actor:key:a", Row({}))
     busy = (row.more or More()).busy
     return {
-        name: repr(busy.get(limit.cell)).encode() if limit.unit is Unit.CONCURRENT else pack(row.cells[limit.cell])
+        name: repr(busy.get(limit.cell)).encode()
+        if limit.unit is Unit.CONCURRENT
+        else msgspec.msgpack.encode(row.cells[limit.cell])
         for name, limit in limits.items()
     }
 
