@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
-from afmiddleware.config.later import NOT_SUPPORTED, not_yet
+from afmiddleware.config.later import unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -242,7 +242,7 @@ class _Reader:
     def _empty(self, event: Any, path: Path) -> str | None:
         if not path:
             return None
-        if event.value and (path in _NONE or not_yet(path)):
+        if event.value and (path in _NONE or unsupported(path)):
             return None
         self._note(_at(event), f"{spelled(path)} has no value; write one, or remove it", path)
         return ""
@@ -277,8 +277,3 @@ def _joined(text: str) -> str:
 def spelled(path: Path) -> str:
     """A path as problems name it: `routes[1].amount.from`, lists counted from 1."""
     return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-
-
-def later(path: Path, what: str = "") -> str:
-    """The sentence about something that this version does not know yet."""
-    return f"{what or spelled(path)} {NOT_SUPPORTED}; remove it"

@@ -9,7 +9,7 @@ import msgspec
 
 from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
-from afmiddleware.policy.agents import PROVEN_AGENTS
+from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
 from afmiddleware.policy.lint_money import other_currencies
 from afmiddleware.policy.patterns import covers, meets
 from afmiddleware.policy.rules import Rule
@@ -27,6 +27,7 @@ OPENS_NOTHING: Final = "approval.opens_nothing"
 UNMAPPED_FIELD: Final = "rule.field_unmapped"
 MAY_OMIT: Final = "rule.caller_may_omit"
 MAY_HIDE: Final = "rule.caller_may_hide"
+UNMARKED: Final = "rule.agents_unmarked"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
 OTHER_CURRENCY: Final = "money.other_currency"
@@ -44,6 +45,7 @@ IDS: Final = (
     UNMAPPED_FIELD,
     MAY_OMIT,
     MAY_HIDE,
+    UNMARKED,
     ROUTE_CLOSED,
     MONEY_OPEN,
     OTHER_CURRENCY,
@@ -95,14 +97,19 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     currency: str = "",
     mode: str = "enforce",
     actors: Mapping[str, ActorSource] = MappingProxyType({}),
+    unmarked: str = "",
 ) -> list[Finding]:
-    """Look through a policy, in the order of the file. `currency` and `mode` are those of the file."""
+    """Look through a policy, in the order of the file.
+
+    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at.
+    """
     mapped = [route for route in routes if route.capability and "{" not in route.capability]
     found: list[Finding] = [
         *_reach(policy),
         *_conditions(policy),
         *_omissions(policy, mapped),
         *_hidden(policy),
+        *(_unmarked(policy, routes, unmarked) if unmarked else ()),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
         *_sessions(limits),
@@ -204,6 +211,17 @@ def _hidden(policy: Policy) -> Iterator[Finding]:
                 f"add identity: token to {opened.id}"
             )
             yield Finding(rule.line, MAY_HIDE, text)
+
+
+def _unmarked(policy: Policy, routes: Sequence[RouteSource], what: str) -> Iterator[Finding]:
+    """What is for agents, where an agent that drives a user's session goes for that user."""
+    text = f"is for agents, and agent_detection does not look at {what}, so one in a user's session passes; do"
+    for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
+        if rule.applies_to == AGENTS:
+            yield Finding(rule.line, UNMARKED, f"{_named(rule)} {text}")
+    for route in routes:
+        if getattr(route, "applies_to", "") == AGENTS:
+            yield Finding(route.line, UNMARKED, f"{route.route} {text}")
 
 
 def _proves(field: str, operators: Any) -> bool:

@@ -31,7 +31,8 @@ service: identity
 ledger: {ledger}
 identity:
   public_origins: [{api}]
-  api_keys: {{imported: true, guesses_per_minute: {guesses}}}
+  api_keys: {{imported: true, guesses_per_minute: {guesses}{keys}}}
+{settings}
   jwt:
     issuers:
       - {{issuer: "{url}", audience: {api}, algorithms: [ES256], discovery: oidc, typ: [at+jwt]}}
@@ -64,7 +65,10 @@ class Answer(NamedTuple):
 
 
 class Site:
-    """The application behind a fence. `send` goes over a socket, header by header as it is given."""
+    """The application behind a fence. `keys` are more settings of API keys, `settings` more lines of identity.
+
+    `send` goes over a socket, header by header as it is given.
+    """
 
     def __init__(
         self,
@@ -73,10 +77,13 @@ class Site:
         server: AuthorizationServer,
         ledger: str = "memory",
         guesses: int = 1000,
+        keys: str = "",
+        settings: str = "",
         **parts: Any,
     ) -> None:
         (folder / "client").write_text(CLIENT[1], encoding="utf-8")
-        text = POLICY.format(ledger=ledger, api=API, url=server.url, client=CLIENT[0], guesses=guesses)
+        known = {"ledger": ledger, "api": API, "url": server.url, "client": CLIENT[0], "guesses": guesses}
+        text = POLICY.format(**known, keys=keys and f", {keys}", settings=settings and f"  {settings}")
         self.server = server
         self.fence = Fence(load(text), base=folder, **parts)
         self.port, self._stop = getattr(self, f"_{stack}")()

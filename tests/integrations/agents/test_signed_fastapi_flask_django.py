@@ -98,6 +98,35 @@ def test_negative_classes(site: Signed, method: str, where: str, body: bytes, ch
     assert len(site.ran) == ran
 
 
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_why_a_signature_is_not_good_is_told_to_operators(
+    stack: str, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Signed(stack, tmp_path, mode=mode)
+    caplog.set_level("INFO", "afmiddleware.identity")
+    changes: dict[str, dict[str, Any]] = {
+        "@path is not covered": {"lacks": ("@path",)},
+        "expired": {"created": site.now - 900, "expires": site.now - 600},
+        "good for longer than a signature may be": {"expires": site.now + 86_400},
+        "it does not verify": {"values": {"@method": "PUT"}},
+    }
+    sent = []
+    for why, change in changes.items():
+        caplog.clear()
+        headers = site.agent.sign("POST", f"{API}/pay", BODY, now=site.now, **change)
+        sent += [value.split(":")[1] for name, value in headers if name == "signature"]
+        answer = site.send("POST", "/pay", headers, BODY)
+        assert answer.status_code == 401
+        assert why not in answer.text
+        assert f"the credential from 203.0.113.9 is refused: {why}" in caplog.text
+        assert not any(signature in caplog.text for signature in sent)
+    if mode == "enforce":
+        caplog.clear()
+        assert site.signed("POST", "/pay", BODY, b'{"amount": "9.00"}').status_code == 401
+        assert "is refused: the body is not the one that was signed" in caplog.text
+
+
 def test_a_signature_is_replayed_once_at_most(site: Signed) -> None:  # 57
     headers = site.agent.sign("POST", f"{API}/pay", BODY, now=site.now)
     assert [site.send("POST", "/pay", headers, BODY).status_code for _ in range(3)] == [200, 401, 401]
@@ -172,3 +201,18 @@ def test_what_a_client_says_of_its_host_selects_nothing(site: Signed) -> None:  
     spoofed = [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")]
     assert site.send("POST", "/pay", [*headers, *spoofed], BODY).status_code == 401
     assert site.ran == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_how_long_the_fields_of_a_signature_may_be(stack: str, tmp_path: Path) -> None:  # 64
+    sizes = "}\n  limits: {signature_input_bytes: 600, signature_agent_bytes: 64"
+    site = Signed(stack, tmp_path, more=sizes)
+    assert site.signed("POST", "/pay", BODY).status_code == 200
+    longer: list[dict[str, Any]] = [
+        {"nonce": "a" * 600},
+        {"agent": f'sig1="{site.agent.origin}", sig2="https://{"a" * 64}.example"'},
+    ]
+    for long in longer:
+        answer = site.signed("POST", "/pay", BODY, **long)
+        assert (answer.status_code, answer.json()["code"]) == (400, "request.ambiguous")
+    assert site.ran == [BODY]

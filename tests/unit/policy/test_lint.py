@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.assemble import assemble
-from afmiddleware.config.limits import limits_of
+from afmiddleware.cli.check import doubts_of
 from afmiddleware.config.load import load
 from afmiddleware.grammar.capability import matches
-from afmiddleware.policy.lint import IDS, lint
+from afmiddleware.policy.lint import IDS
 from afmiddleware.policy.patterns import covers, meets
 
 START = "version: 1\nservice: s\nledger: memory\n"
@@ -29,17 +29,33 @@ limits: [{name: day, spend: 5 USD, window: day}, {name: hour, spend: 1 USD, wind
 def found(text: str, tmp_path) -> list[tuple[str, int]]:
     config = load(START + text)
     plan, _ = assemble(config, tmp_path)
-    told = lint(
-        plan.policy, config.routes, limits_of(config), currency=config.currency, mode=config.mode, actors=config.actors
-    )
-    return [(one.id, one.line) for one in told]
+    return [(one.id, one.line) for one in doubts_of(config, plan, config.routes)]
 
 
 def test_a_good_policy_has_no_findings(tmp_path):
     assert found(ROUTES + GOOD, tmp_path) == []
 
 
+PEOPLE = "identity: {from_app: true, agent_detection: {%s}}\n"
 CASES = {
+    "agents that are not looked for": (
+        PEOPLE % "user_agents: off"
+        + "routes: [{route: GET /a, capability: a.b, applies_to: agents}]\n"
+        + "rules: {deny: [{capability: a.b, applies_to: agents}], allow: [a.b]}",
+        [("rule.agents_unmarked", 5), ("rule.agents_unmarked", 6)],
+    ),
+    "clients of MCP that are not looked for": (
+        PEOPLE % "mcp_headers: false" + "rules: {deny: [{capability: a.b, applies_to: agents}]}",
+        [("rule.agents_unmarked", 5)],
+    ),
+    "agents that are not looked for where it matters little": (
+        PEOPLE % "user_agents: off" + "rules: {allow: [{capability: a.b, applies_to: agents}]}",
+        [],
+    ),
+    "more agents to look for": (
+        PEOPLE % "names: [house-bot]" + "rules: {deny: [{capability: a.b, applies_to: agents}]}",
+        [],
+    ),
     "a denial that is escaped without a credential": (
         "rules: {deny: [{capability: 'pay.*', when: {actor.id: 'key:evil'}}], allow: [pay.out]}",
         [("rule.caller_may_hide", 4)],
