@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,9 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.coverage import Report
 from afmiddleware.plan import Plan
 from afmiddleware.policy.lint import Finding, lint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @click.command("check")
