@@ -35,7 +35,7 @@ identity:
 {settings}
   jwt:
     issuers:
-      - {{issuer: "{url}", audience: {api}, algorithms: [ES256], discovery: oidc, typ: [at+jwt]}}
+      - {{issuer: "{url}", audience: {api}, algorithms: [ES256], discovery: oidc, typ: [at+jwt], jwks_hosts: [localhost]}}
       - {{issuer: "{url}/strict", audience: {api}, algorithms: [ES256], discovery: oidc, strict_audience: true}}
   introspection:
     {{endpoint: "{url}/introspect", issuer: "{url}", client_id: {client}, client_secret: {{file: client}}, audience: {api}}}
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 class Site:
     """The application behind a fence. `keys` are more settings of API keys, `settings` more lines of identity.
 
-    `send` goes over a socket, header by header as it is given.
+    `send` goes over a socket from the address `source`, header by header as it is given.
     """
 
     def __init__(
@@ -94,12 +94,14 @@ class Site:
         method: str = "GET",
         where: str = "/who",
         body: bytes = b"",
+        source: str = "127.0.0.1",
         timeout: float = 30.0,
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout, (source, 0))
         try:
             connection.putrequest(method, where, skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", "api.example.com")
+            if not any(name.lower() == "host" for name, _ in headers):
+                connection.putheader("Host", "api.example.com")
             for name, value in headers:
                 connection.putheader(name, value)
             if body or method == "POST":
@@ -121,9 +123,9 @@ class Site:
         self._stop()
         self.fence.close()
 
-    def source(self) -> Any:
-        """The keys of the first issuer, for a test that moves their time."""
-        return self.fence._resolver._keys.sources[self.server.url]
+    def keys_of(self, name: str = "") -> Any:
+        """The keys of a source, the first issuer's unless named, for a test that moves their time."""
+        return self.fence._resolver._keys.sources[name or self.server.url]
 
     def checks(self) -> Any:
         """What checks the credentials."""
