@@ -92,6 +92,10 @@ CASES = {
     "allow under an open allow": ("rules: {allow: ['pay.*', {capability: pay.out, identity: token}]}", [("rule.shadowed", 4)]),
     "allow after one that demands": ("rules: {allow: [{capability: 'pay.*', identity: token}, pay.out]}", []),
     "an approval of nothing": ("rules: {require_approval: [pay.out], allow: [ship.out]}", [("approval.opens_nothing", 4)]),
+    "an approval of another literal than the pattern has": (
+        "rules: {require_approval: ['pay.o*'], allow: ['pay.in']}",
+        [("approval.opens_nothing", 4)],
+    ),
     "an approval of something": ("rules: {require_approval: ['pay.o*'], allow: ['*.out']}", []),
     "an empty list": (
         "lists: {a: []}\nrules: {allow: [{capability: a.b, when: {recipient: {in: $a}}}]}",
@@ -252,3 +256,11 @@ def test_what_is_said_of_two_patterns_is_true(one, other, capability):
 def test_what_covers(wide, narrow):
     assert covers(wide, narrow)
     assert not covers(narrow, wide)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a*", "b"), ("a", "b"), ("a.b", "a"), ("a.b.**", "a"), ("*.a*", "a.b"), ("a.*", "*.b.c")]
+)
+def test_what_does_not_meet(one, other):
+    assert not meets(one, other)
+    assert not meets(other, one)
