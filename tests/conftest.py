@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,8 +86,21 @@ def lacking(service: str) -> str:
     if service == "initdb":
         programs = any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
         return "" if programs else "no programs of a PostgreSQL server under /usr/lib/postgresql"
+    if service == "free-threaded":
+        return "" if free_threaded() else "no Python without a GIL that has what this package needs"
     port = PORTS[service]
     return "" if listens(port) else f"{service} does not listen on 127.0.0.1:{port}"
+
+
+def free_threaded() -> str:
+    """A Python without a GIL that can import this package, empty when there is none."""
+    here = str(HERE.parent)
+    for name in ("python3.14t", "python3.13t"):
+        found = shutil.which(name)
+        asked = [found, "-c", "import afmiddleware.fence"] if found else []
+        if asked and not subprocess.run(asked, cwd=here, check=False, capture_output=True).returncode:
+            return str(found)
+    return ""
 
 
 def listens(port: int) -> bool:

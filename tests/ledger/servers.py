@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,10 +52,10 @@ def shared() -> Iterator[str]:
                 client.delete(key)
 
 
-def rates(url: str, clock: Callable[[], int] | None = None) -> Rates:
+def rates(url: str, clock: Callable[[], int] | None = None, cells: Iterable[str] = ()) -> Rates:
     from afmiddleware.ledger.redis_rates import Rates
 
-    return Rates(parse_redis(url), os.urandom, clock)
+    return Rates(parse_redis(url), os.urandom, clock, cells)
 
 
 @contextmanager
