@@ -16,6 +16,7 @@ from afmiddleware.authenticators import (
     from_app,
     guess_limit,
     key_sources,
+    marks,
     proxies,
     sessions_of,
 )
@@ -226,7 +227,9 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         identify=checks.identify,
         recall=checks.recall,
         client=whence.client,
+        unclear=whence.unclear,
         certificates=known,
+        marks=marks(config.identity.agent_detection),
         from_app=from_app(config.identity.from_app),
         guesses=guess_limit(config.identity),
         sessions=sessions_of(config.identity, sign, limits),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.errors import ConfigError
-from afmiddleware.identity.api_keys import ApiKeys
+from afmiddleware.identity.agents import Marks
+from afmiddleware.identity.api_keys import PREFIX, ApiKeys
 from afmiddleware.identity.app_user import FromApp
 from afmiddleware.identity.binding import Proofs
 from afmiddleware.identity.certificates import Certificates, Client
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from afmiddleware.config.identity_schema import AgentDetection, Identity
     from afmiddleware.config.identity_schema import Claims as ClaimsEntry
     from afmiddleware.config.identity_schema import FromApp as FromAppEntry
-    from afmiddleware.config.identity_schema import Identity
     from afmiddleware.config.identity_schema import Introspection as IntrospectionEntry
     from afmiddleware.config.identity_schema import Issuer as IssuerEntry
     from afmiddleware.config.schema import Config
@@ -105,7 +106,10 @@ def authenticators(  # noqa: PLR0913 (what credentials are checked by)
     proofs = Proofs(origins, Nonces(sign) if identity.dpop.nonce else None)
     api_keys = None
     if identity.api_keys is not None:
-        api_keys = ApiKeys(time.monotonic, threading.Lock(), imported=identity.api_keys.imported)
+        said = identity.api_keys
+        api_keys = ApiKeys(
+            time.monotonic, threading.Lock(), imported=said.imported, prefix=said.prefix, fresh=said.cache_s
+        )
     tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys, caps) for entry in identity.jwt.issuers]
@@ -118,8 +122,20 @@ def authenticators(  # noqa: PLR0913 (what credentials are checked by)
         else None
     )
     shown = known.shown if known is not None else no_certificate
-    client = whence.client
-    return Authenticators(api_keys, header, tokens, client=client, certificate=shown, introspection=introspection)
+    return Authenticators(
+        api_keys,
+        header,
+        tokens,
+        client=whence.client,
+        certificate=shown,
+        introspection=introspection,
+        longest=identity.limits.authorization_bytes,
+    )
+
+
+def key_prefix(identity: Identity) -> str:
+    """What new API keys begin with."""
+    return identity.api_keys.prefix if identity.api_keys is not None else PREFIX
 
 
 def introspector(identity: Identity, base: Path, source: str) -> Introspector | None:
@@ -209,6 +225,11 @@ def guess_limit(identity: Identity) -> Limit | None:
 def from_app(entry: FromAppEntry | None) -> FromApp | None:
     """How a user whom the application has signed in becomes an actor, if at all."""
     return FromApp(tier=Tier.parse(entry.tier), id=entry.id) if entry is not None else None
+
+
+def marks(entry: AgentDetection) -> Marks:
+    """What marks a request as that of an agent."""
+    return Marks(builtin=entry.user_agents == "builtin", names=entry.names, mcp=entry.mcp_headers)
 
 
 def key_sources(config: Config, base: Path, before: KeySources | None = None) -> KeySources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -15,7 +16,13 @@ from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
-from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
+from afmiddleware.model.codes import (
+    IDENTITY_INVALID,
+    IDENTITY_NONCE,
+    IDENTITY_PROOF,
+    REQUEST_AMBIGUOUS,
+    SESSION_INVALID,
+)
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
 from afmiddleware.plugins import asked
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.plan import Asked, Plan
 
+_log = logging.getLogger("afmiddleware.identity")
+_LONGEST: Final = 300
 _SAID: Final = MappingProxyType(
     {
         IDENTITY_INVALID: "The credential is not valid.",
@@ -52,6 +61,8 @@ def identify(
 
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
+    if plan.unclear(facts):
+        return Invalid("a forwarding header twice beside a chunked body: one may be a trailer", REQUEST_AMBIGUOUS)
     found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
     if plan.certificates is not None:
         found = joined(found, plan.certificates.check(facts, now))
@@ -59,14 +70,30 @@ def identify(
         observe = plan.observes_signatures
         checks = plan.signatures.check(facts, now, spends=spends, observe=observe)
         signed = yield from _looked_up(checks, plan, facts, now)
+        if observe:
+            note(signed, "a signature that is only observed", plan.client(facts))
         found = observed(found, signed) if observe else joined(found, signed)
     if plan.plugins:
         flags = flags_of(found)
         found = flagged((yield from asked(plan.plugins, facts, found)), flags)
-    if known is None or plan.from_app is None:
-        return found
-    user = marked(acquainted(plan.from_app, found, known), facts)
-    return user if user is found else flagged(user, flags_of(found))
+    if known is not None and plan.from_app is not None:
+        user = acquainted(plan.from_app, found, known)
+        found = found if user is found else flagged(user, flags_of(found))
+    return marked(found, facts, plan.marks)
+
+
+def note(found: Identified, of: str, client: str) -> None:
+    """Log why a credential is not good, for operators; the caller is never told, and the credential never logged.
+
+    `of` names the decision or what else it was shown for, `client` is the address that it came from.
+    """
+    if isinstance(found, (Invalid, Unavailable)):
+        # A service's own authenticator may have put into it what the caller wrote.
+        why = found.detail[:_LONGEST]
+        what = "is refused" if isinstance(found, Invalid) else "cannot be checked now"
+        _log.info(
+            "%s: the credential from %s %s: %s", of, client or "nowhere", what, why if why.isprintable() else repr(why)
+        )
 
 
 def _looked_up(flow: Generator[Need, Any, Identified], plan: Plan, facts: HttpFacts, now: int) -> Flow[Identified]:
@@ -93,6 +120,7 @@ def check_body(asked: Asked, body: bytes) -> None:
     """Take the caller for nobody when its signature is for another body. Raises `MappingError` then."""
     if asked.signs is None or asked.signs(body):
         return
+    note(Invalid("the body is not the one that was signed"), asked.id, asked.peer)
     asked.actor = stranger(asked.peer)
     raise MappingError(IDENTITY_INVALID, "The body is not the one that was signed.")
 

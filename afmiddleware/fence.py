@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
-from afmiddleware.authenticators import fields_read, introspector, mint_limits
+from afmiddleware.authenticators import fields_read, introspector, key_prefix, mint_limits
 from afmiddleware.block import ActionContext
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import shown
@@ -111,7 +111,7 @@ class Fence:
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
-        self.keys = Keys(self.ledger, clock)
+        self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
         self.inline = self.ledger.inline
         self.io = FenceIo(self)
         self.aio = AsyncFenceIo(self)
@@ -178,6 +178,7 @@ class Fence:
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)
+            self.keys = Keys(self.ledger, self.clock, prefix=key_prefix(found.config.identity))
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from afmiddleware.acts import judge_acts
-from afmiddleware.callers import check_body, identify, identity_verdict
+from afmiddleware.callers import check_body, identify, identity_verdict, note
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
 from afmiddleware.entries import entry_of, rates_of, turned_away, unrecorded
 from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
@@ -75,11 +75,12 @@ def admit(  # noqa: PLR0913 (what a request is known by)
         found = plan.sessions.within(found, facts, now)
     client = plan.client(facts)
     actor = found.actor if isinstance(found, Ok) else stranger(client)
-    if binding is not None and is_person(found, facts, binding.applies_to):
+    if binding is not None and is_person(found, binding.applies_to):
         return Pass(target=target) if not dry else unjudged(plan, new_id(now), actor)
     asked = Asked(id=new_id(now), actor=actor, route=target.key, peer=client, now=now, dry=dry, flags=flags_of(found))
     asked.signs = found.signs if isinstance(found, Ok) else None
     plan = plan.facing(actor)
+    note(found, asked.id, client)
     asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")

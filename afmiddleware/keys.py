@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from afmiddleware.identity.api_keys import imported_key, new_key
+from afmiddleware.identity.api_keys import PREFIX, imported_key, new_key
 from afmiddleware.ledger.orders import key_change
 from afmiddleware.model.api_key import ApiKeyRecord
 
@@ -32,7 +32,7 @@ class Keys:
     """The API keys in a ledger: `fence.keys`. Limits, spend and receipts hang on the account, never on a key.
 
     Every change leaves a receipt; `by` and `reason` stand in it only as commitments. Running processes refuse a revoked
-    key within five seconds. All raise `LedgerUnavailableError`.
+    key within five seconds (`api_keys.cache_s`). New keys begin with `prefix`. All raise `LedgerUnavailableError`.
     """
 
     def __init__(
@@ -40,7 +40,10 @@ class Keys:
         ledger: Ledger,
         clock: Callable[[], int],
         draw: Callable[[int], bytes] = os.urandom,
+        *,
+        prefix: str = PREFIX,
     ) -> None:
+        self._prefix = prefix
         self._ledger = ledger
         self._clock = clock
         self._draw = draw
@@ -72,6 +75,7 @@ class Keys:
             label=label,
             scopes=tuple(scopes),
             expires=_at(expires),
+            prefix=self._prefix,
             begins=_at(begins),
             roles=tuple(roles),
             tenant=tenant,
@@ -101,6 +105,7 @@ class Keys:
             label=old.label,
             scopes=old.scopes,
             expires=old.expires,
+            prefix=self._prefix,
             begins=old.begins,
             roles=old.roles,
             tenant=old.tenant,

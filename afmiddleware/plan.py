@@ -8,6 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from afmiddleware.identity.address import address_key, peer_of
+from afmiddleware.identity.agents import Marks
+from afmiddleware.identity.proxies import Proxies
 from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.http import HttpFacts
     from afmiddleware.policy.compiled import Policy
 
+USUAL_MARKS: Final = Marks()
 _NOBODY: Final = Actor(id="address:unknown")
 
 
@@ -59,12 +62,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
     client: Callable[[HttpFacts], str] = peer_of
     """The address of the client, empty when it is not known: what strangers are told apart by."""
+    unclear: Callable[[HttpFacts], bool] = Proxies().unclear
+    """Whether it cannot be told who of proxy and client has written where a request comes from."""
     certificates: Certificates | None = None
     """Knows the clients that have shown a certificate, where the policy names any."""
     signatures: Signatures | None = None
     """Checks what agents have signed, where the policy knows any."""
     observes_signatures: bool = False
     """Whether a signature is only marked in the record, and changes nothing."""
+    marks: Marks = USUAL_MARKS
+    """What marks the request of a signed-in user as that of an agent."""
     from_app: FromApp | None = None
     """How a user whom the application has signed in becomes an actor, if at all."""
     guesses: Limit | None = None

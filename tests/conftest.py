@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +67,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what a service is missing for; fail it where services were promised."""
     for mark in item.iter_markers("service"):
-        name: str = mark.args[0]
-        if not listens(PORTS[name]):
-            missing = f"{name} does not listen on 127.0.0.1:{PORTS[name]}"
+        if missing := lacking(mark.args[0]):
             if os.environ.get("AFM_REQUIRE_SERVICES") == "1":
                 pytest.fail(f"{missing}, and AFM_REQUIRE_SERVICES=1", pytrace=False)
             item.config.stash[LEFT_OUT].append(f"{item.nodeid}: {missing}")
@@ -79,6 +79,28 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
         terminalreporter.section(f"left out here: {len(left_out)}")
         for line in left_out:
             terminalreporter.line(line)
+
+
+def lacking(service: str) -> str:
+    """What is missing for a service, empty when nothing is."""
+    if service == "initdb":
+        programs = any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        return "" if programs else "no programs of a PostgreSQL server under /usr/lib/postgresql"
+    if service == "free-threaded":
+        return "" if free_threaded() else "no Python without a GIL that has what this package needs"
+    port = PORTS[service]
+    return "" if listens(port) else f"{service} does not listen on 127.0.0.1:{port}"
+
+
+def free_threaded() -> str:
+    """A Python without a GIL that can import this package, empty when there is none."""
+    here = str(HERE.parent)
+    for name in ("python3.14t", "python3.13t"):
+        found = shutil.which(name)
+        asked = [found, "-c", "import afmiddleware.fence"] if found else []
+        if asked and not subprocess.run(asked, cwd=here, check=False, capture_output=True).returncode:
+            return str(found)
+    return ""
 
 
 def listens(port: int) -> bool:

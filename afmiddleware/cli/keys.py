@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from afmiddleware.anchoring import open_for_changes
+from afmiddleware.authenticators import key_prefix
 from afmiddleware.cli import signing
 from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.config.identity_schema import ApiKeys
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
@@ -20,6 +22,9 @@ from afmiddleware.ledger.open import open_for_tools
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
+
+    from afmiddleware.config.schema import Config
 
 
 @click.group("keys")
@@ -65,7 +70,7 @@ def new_command(  # noqa: PLR0913 (options)
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="ACCOUNT") from None
-    with _keys(policy) as keys:
+    with _keys(*policy_at(policy)) as keys:
         made = keys.create(
             account, scopes=scopes, roles=roles, networks=networks, expires=ends, begins=starts, by=who(), **texts
         )
@@ -92,7 +97,7 @@ def rotate_command(key_id: str, overlap: str, policy: str, *, receipts: bool, as
         kept = timedelta(seconds=0 if overlap in ("0", "0s") else parse_duration(overlap))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--overlap") from None
-    with _keys(policy) as keys:
+    with _keys(*policy_at(policy)) as keys:
         try:
             made = keys.rotate(_id(key_id), overlap=kept, by=who())
         except KeyError:
@@ -124,7 +129,7 @@ def import_command(  # noqa: PLR0913 (options)
         check_record(imported_key(data, account, now=0, label=label, scopes=scopes))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    with _keys(policy) as keys:
+    with _keys(*policy_at(policy)) as keys:
         record = keys.import_digest(data, account, label=label, scopes=scopes, by=who())
     echo_json(_told(record)) if as_json else click.echo(f"Key {record.id} of account {account} is imported.")
 
@@ -161,7 +166,8 @@ def list_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     """Revoke the key with this id (or the key itself). Exit 1 when there is none."""
-    with _keys(policy) as keys:
+    config, base = policy_at(policy)
+    with _keys(config, base) as keys:
         try:
             record = keys.revoke(_id(key_id), by=who())
         except KeyError:
@@ -169,8 +175,9 @@ def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(_told(record))
         return
-    wanted = _id(key_id)
-    click.echo(f"Key {wanted} of account {record.account} is revoked; running processes refuse it within 5 seconds.")
+    said = config.identity.api_keys or ApiKeys()
+    told = f"Key {_id(key_id)} of account {record.account} is revoked"
+    click.echo(f"{told}; running processes refuse it within {said.cache_s} seconds.")
 
 
 def moment(text: str, option: str) -> datetime | None:
@@ -187,10 +194,10 @@ def moment(text: str, option: str) -> datetime | None:
 
 
 @contextmanager
-def _keys(policy: str) -> Generator[Keys]:
-    ledger = open_for_changes(*policy_at(policy), system_clock)
+def _keys(config: Config, base: Path) -> Generator[Keys]:
+    ledger = open_for_changes(config, base, system_clock)
     try:
-        yield Keys(ledger, system_clock)
+        yield Keys(ledger, system_clock, prefix=key_prefix(config.identity))
     finally:
         ledger.close()
 

@@ -18,6 +18,7 @@ from afmiddleware.config.texts import (
     Word,
     check_header,
     check_host,
+    check_key_prefix,
     check_name,
     check_network,
     check_origin,
@@ -46,11 +47,13 @@ FAMILIES: Final = {
 class ApiKeys(Model):
     """API keys are accepted, and kept in the ledger.
 
-    With `imported` also those of another make, whose SHA-256 digests were imported. From one address
-    `guesses_per_minute` unknown keys are looked up.
+    New ones begin with `prefix`. With `imported` also those of another make, whose SHA-256 digests were imported. From
+    one address `guesses_per_minute` unknown keys are looked up. A key that was good is believed for `cache_s` seconds.
     """
 
     store: Annotated[Word, one_of("ledger")] = "ledger"
+    prefix: Annotated[Word, Checked(check_key_prefix, pattern="^[a-z][a-z0-9]{1,11}$", examples=["acme"])] = "afk"
+    cache_s: Annotated[Whole, Field(le=60)] = 5
     header: Annotated[Word, Checked(check_header)] = "x-api-key"
     imported: Boolean = False
     guesses_per_minute: Annotated[Whole, Field(ge=1, le=1_000_000)] = 20
@@ -180,11 +183,18 @@ class AgentEntry(Model):
     allow_private: Boolean = False
 
 
+def _check_trust(value: str) -> None:
+    if value == "open":
+        msg = "open would take whoever publishes a key for an agent, and fetch what strangers name; list the agents"
+        raise ValueError(msg)
+    one_of("allowlist").check(value)
+
+
 class WebBotAuth(Model):
     """Agents that sign their requests are known by it. `observe` marks the record and changes nothing."""
 
     mode: Annotated[Word, one_of("observe", "enforce")] = "observe"
-    trust: Annotated[Word, one_of("allowlist", later=("open",))] = "allowlist"
+    trust: Annotated[Word, Checked(_check_trust, enum=["allowlist"])] = "allowlist"
     agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(some_of), SOME]
     max_window_s: Annotated[Whole, Field(ge=1, le=86400)] = 3600
     coverage: Annotated[Word, one_of("unsafe", "all")] = "unsafe"
@@ -246,6 +256,25 @@ class ClientCert(Model):
     clients: Annotated[tuple[CertifiedClient, ...], BeforeValidator(list_of)] = ()
 
 
+class AgentDetection(Model):
+    """What marks the request of a signed-in user as that of an agent, besides the headers that only agents send.
+
+    `user_agents` are the known names in User-Agent, `names` more of them; `mcp_headers` are those of MCP.
+    """
+
+    user_agents: Annotated[Word, one_of("builtin", "off")] = "builtin"
+    names: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
+    mcp_headers: Boolean = True
+
+
+class Sizes(Model):
+    """How long what a caller shows may be, in bytes; what is longer is refused before anything reads it."""
+
+    authorization_bytes: Annotated[Whole, Field(ge=256, le=65_536)] = 8192
+    signature_input_bytes: Annotated[Whole, Field(ge=256, le=16_384)] = 4096
+    signature_agent_bytes: Annotated[Whole, Field(ge=64, le=4096)] = 1024
+
+
 def _from_app(value: Any) -> Any:
     return {} if value == "true" or value is True else value
 
@@ -277,6 +306,15 @@ class Identity(Model):
     sessions: Sessions = Sessions()
     from_app: Annotated[FromApp, BeforeValidator(_from_app)] | None = None
     proxy: Proxy = Proxy()
+    agent_detection: AgentDetection = AgentDetection()
+    limits: Sizes = Sizes()
+
+
+def unlooked(said: AgentDetection) -> str:
+    """The marks of agents that a policy does not look at, in words; empty when it looks at all."""
+    return " and ".join(
+        [*(["User-Agent"] if said.user_agents == "off" else []), *([] if said.mcp_headers else ["the headers of MCP"])]
+    )
 
 
 def client_secret(text: str) -> bytes:

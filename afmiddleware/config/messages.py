@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
-from afmiddleware.config.later import not_yet
+from afmiddleware.config.later import unsupported
 from afmiddleware.config.policy_schema import AllowRule, BaseRule
 from afmiddleware.config.schema import Config
-from afmiddleware.config.tree import Path, Problem, Tree, later, spelled
+from afmiddleware.config.tree import Path, Problem, Tree, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +48,11 @@ def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
 
 
 def unknown(path: Path, tree: Tree) -> Problem:
-    """The problem of a key that is not known, or not yet."""
+    """The problem of a key that is not known, not yet, or not needed."""
     line, column = tree.keys.get(path) or tree.place(path)
-    if not_yet(path):
-        return Problem(line, column, later(path))
+    refused = unsupported(path)
+    if refused:
+        return Problem(line, column, f"{spelled(path)} {refused}; remove it")
     name, known = str(path[-1]), _siblings(path[:-1])
     if path[:2] in {("rules", "deny"), ("rules", "require_approval")} and name in _DEMANDS:
         text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"

@@ -170,6 +170,13 @@ def check_header(value: str) -> None:
         raise ValueError(msg)
 
 
+def check_key_prefix(value: str) -> None:
+    """Raises `ValueError` for anything but 2 to 12 lower-case letters and digits."""
+    if re.fullmatch(r"[a-z][a-z0-9]{1,11}", value, re.ASCII) is None:
+        msg = f"{value[:40]!r} is not the prefix of a key; write 2 to 12 of a-z and 0-9, a letter first"
+        raise ValueError(msg)
+
+
 def check_url(value: str) -> None:
     """Raises `ValueError` for anything but an https URL, or an http one of this host."""
     try:

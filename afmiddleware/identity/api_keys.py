@@ -1,4 +1,4 @@
-"""API keys: `afk_live_<id>_<secret><check>`, a bearer secret that the ledger knows by digest only.
+"""API keys: `afk_live_<id>_<secret><check>` (or another prefix), a bearer secret that the ledger knows by digest only.
 
 The id (10 letters and digits) is public, the secret has 256 bits, and the check digits (CRC-32, 6) refuse typing
 errors and random guesses before anything is looked up. So many random bits need no slow hash.
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractContextManager
 
-PREFIX: Final = "afk_"
+PREFIX: Final = "afk"
 FRESH_SECONDS: Final = 5
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_KEY = re.compile(r"afk_live_([0-9A-Za-z]{10})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
+_KEY = re.compile(r"[a-z][a-z0-9]{1,11}_live_([0-9A-Za-z]{10})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _REMEMBERED: Final = 10_000
 _NEVER: Final = 2**63
-_LENGTH: Final = 69
+_LONGEST: Final = 78
 _DIGEST: Final = 32
 _DOTS_OF_A_TOKEN: Final = 2
 _IMPORTED = re.compile(r"[!-~]{8,512}", re.ASCII)
-_ID: Final = slice(9, 19)
+_ID: Final = slice(-60, -50)
+"""Where the id stands, whatever the prefix."""
 
 
 def new_key(  # noqa: PLR0913 (what a record holds)
@@ -48,14 +49,16 @@ def new_key(  # noqa: PLR0913 (what a record holds)
     label: str = "",
     scopes: Sequence[str] = (),
     expires: int = 0,
+    prefix: str = PREFIX,
     **more: Any,
 ) -> tuple[str, ApiKeyRecord]:
     """Make a key: its text, to be shown once, and its record. `draw` gives secure random bytes.
 
-    `more` are further members of the record. Raises `ValueError` as `check_record` does.
+    The text begins with `prefix` (2 to 12 lower-case letters and digits). `more` are further members of the record.
+    Raises `ValueError` as `check_record` does.
     """
     key_id = _base62(int.from_bytes(draw(8), "big"), 10)
-    head = f"afk_live_{key_id}_{_base62(int.from_bytes(draw(32), 'big'), 43)}"
+    head = f"{prefix}_live_{key_id}_{_base62(int.from_bytes(draw(32), 'big'), 43)}"
     text = head + _check(head)
     record = ApiKeyRecord(
         id=key_id,
@@ -69,6 +72,11 @@ def new_key(  # noqa: PLR0913 (what a record holds)
     )
     check_record(record)
     return text, record
+
+
+def prefixes(prefix: str = PREFIX) -> tuple[str, ...]:
+    """How keys may begin: with `prefix`, and with the usual one beside it."""
+    return tuple(sorted({f"{PREFIX}_", f"{prefix}_"}))
 
 
 def imported_key(digest: bytes, account: str, *, now: int, **more: Any) -> ApiKeyRecord:
@@ -121,11 +129,11 @@ class _Known(NamedTuple):
 
 
 class ApiKeys:
-    """Checks API keys. Records are remembered for five seconds, so that a revoked key falls within that time.
+    """Checks API keys. Records are remembered for `fresh` seconds, so that a revoked key falls within that time.
 
-    `timer` counts seconds, `lock` guards what was seen. What is remembered stands in a plain dictionary that starts
-    afresh when it is full; its reads and writes are single atomic steps, so threads share it without a lock. With
-    `imported` keys of another make are looked up too.
+    Keys begin with `prefix`, or with the usual one. `timer` counts seconds, `lock` guards what was seen. What is
+    remembered stands in a plain dictionary that starts afresh when it is full; its reads and writes are single atomic
+    steps, so threads share it without a lock. With `imported` keys of another make are looked up too.
     """
 
     def __init__(
@@ -134,7 +142,11 @@ class ApiKeys:
         lock: AbstractContextManager[object],
         *,
         imported: bool = False,
+        prefix: str = PREFIX,
+        fresh: int = FRESH_SECONDS,
     ) -> None:
+        self.prefixes = prefixes(prefix)
+        self._fresh = fresh
         self._imported = imported
         # Whose id has once led to a good key is looked up however much is guessed from where it comes.
         self._seen: LRUCache[str, bool] = LRUCache(_REMEMBERED)
@@ -145,7 +157,7 @@ class ApiKeys:
     def recall(self, text: str, now: int, peer: str = "") -> Ok | None:
         """Whose key this is when it was good within the last seconds; `None` says nothing of it."""
         known = self._known.get(text[_ID])
-        if known is None or len(text) != _LENGTH or not text.isascii():
+        if known is None or len(text) > _LONGEST or not text.isascii():
             return None
         digest, ok, until, ends, networks = known
         if now >= ends or self._timer() >= until:
@@ -156,14 +168,14 @@ class ApiKeys:
 
     def takes(self, text: str) -> bool:
         """Whether a text is looked at as an API key: one of ours, or where they are accepted one of another make."""
-        return text.startswith(PREFIX) or (self._imported and text.count(".") != _DOTS_OF_A_TOKEN)
+        return text.startswith(self.prefixes) or (self._imported and text.count(".") != _DOTS_OF_A_TOKEN)
 
     def check(self, text: str, now: int, peer: str = "") -> Generator[Need, Any, Identified]:
         """Whose key this is, shown from the address `peer`. Asks for its record when it was not seen lately."""
         recalled = self.recall(text, now, peer)
         if recalled is not None:
             return recalled
-        own = text.startswith(PREFIX)
+        own = text.startswith(self.prefixes)
         match = _KEY.fullmatch(text) if own else None
         if own and (match is None or match.group(3) != _check(text[:-6])):
             return Invalid("the API key is malformed")
@@ -199,7 +211,7 @@ class ApiKeys:
         if own:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            until, ends = self._timer() + FRESH_SECONDS, record.expires or _NEVER
+            until, ends = self._timer() + self._fresh, record.expires or _NEVER
             self._known[key_id] = _Known(record.digest, ok, until, ends, record.networks)
         return ok
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from afmiddleware.identity.address import peer_of
-from afmiddleware.identity.api_keys import PREFIX, ApiKeys
+from afmiddleware.identity.api_keys import ApiKeys, prefixes
 from afmiddleware.identity.binding import Shown
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
 
@@ -31,14 +31,13 @@ def no_certificate(_facts: HttpFacts) -> ClientCertificate | None:
 
 _DOTS: Final = 2
 _ABSENT: Final = Absent()
-_KEY_PREFIX: Final = PREFIX.encode("ascii")
 
 
 class Authenticators:
     """The ways a caller may prove who it is, as the policy allows them.
 
     `key_header` is the lower-case name of the header that also carries API keys. `certificate` tells what a client has
-    shown for its connection, `client` its address.
+    shown for its connection, `client` its address. A credential has at most `longest` bytes.
     """
 
     def __init__(  # noqa: PLR0913 (the ways there are)
@@ -50,7 +49,11 @@ class Authenticators:
         certificate: Callable[[HttpFacts], ClientCertificate | None] = no_certificate,
         client: Callable[[HttpFacts], str] = peer_of,
         introspection: Introspection | None = None,
+        longest: int = MAX_CREDENTIAL,
     ) -> None:
+        self._longest = longest
+        self._prefixes = api_keys.prefixes if api_keys is not None else prefixes()
+        self._in_query = tuple(one.encode("ascii") for one in self._prefixes)
         self._client = client
         self._introspection = introspection
         self._certificate = certificate
@@ -65,10 +68,10 @@ class Authenticators:
         if bearer is None or self._key_header in fields or facts.query or bearer[:7] != b"Bearer ":
             return None
         # A repeated header, whichever it is, is for `identify` to look at.
-        if len(bearer) > MAX_CREDENTIAL or len(fields) != len(facts.headers):
+        if len(bearer) > self._longest or len(fields) != len(facts.headers):
             return None
         text = bearer[7:].decode("latin-1")
-        if text.startswith(PREFIX):
+        if text.startswith(self._prefixes):
             return self._api_keys.recall(text, now, self._client(facts)) if self._api_keys is not None else None
         return self._tokens.recall(text, now) if self._tokens is not None else None
 
@@ -84,7 +87,7 @@ class Authenticators:
                 if key is not None:
                     return Invalid("two API key headers", "request.ambiguous")
                 key = value
-        if facts.query and _holds_credential(facts.query):
+        if facts.query and _holds_credential(facts.query, self._in_query):
             return Invalid("a credential in the query string", "request.ambiguous")
         found: Identified = _ABSENT
         if bearer is not None:
@@ -99,7 +102,7 @@ class Authenticators:
         return found if isinstance(found, Ok) and isinstance(second, Ok) else second
 
     def _bearer(self, value: bytes, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
-        if len(value) > MAX_CREDENTIAL:
+        if len(value) > self._longest:
             return Invalid("the Authorization header is too long")
         if b"\t" in value:
             return Invalid("a tab in the Authorization header", "request.ambiguous")
@@ -111,7 +114,7 @@ class Authenticators:
             return Invalid("not a bearer credential", foreign=True)
         scheme, text = match.group(1).lower().decode("ascii"), match.group(2).decode("ascii")
         keys, bearer = self._api_keys, scheme == "bearer"
-        if bearer and text.startswith(PREFIX):
+        if bearer and text.startswith(self._prefixes):
             return (yield from self._api_key(text, facts, now))
         shown = Shown(scheme, facts, self._certificate(facts))
         if self._tokens is not None and text.count(".") == _DOTS:
@@ -128,18 +131,21 @@ class Authenticators:
     def _api_key(self, text: str, facts: HttpFacts, now: int) -> Generator[Need, Any, Identified]:
         if self._api_keys is None:
             return Invalid("an API key, and API keys are not configured")
-        if len(text) > MAX_CREDENTIAL:
+        if len(text) > self._longest:
             return Invalid("the API key is too long")
         return (yield from self._api_keys.check(text, now, self._client(facts)))
 
 
-def _holds_credential(query: bytes) -> bool:
-    """Whether a credential stands in a query string, where every log on the way would keep it."""
+def _holds_credential(query: bytes, keys: tuple[bytes, ...]) -> bool:
+    """Whether a credential stands in a query string, where every log on the way would keep it.
+
+    `keys` are how API keys begin.
+    """
     plain = unquote_to_bytes(query) if b"%" in query else query
-    if b"access_token" not in plain and _KEY_PREFIX not in plain:
+    if b"access_token" not in plain and not any(one in plain for one in keys):
         return False
     for pair in query.split(b"&"):
         name, _, value = (unquote_to_bytes(part) for part in pair.partition(b"="))
-        if name == b"access_token" or name.startswith(_KEY_PREFIX) or value.startswith(_KEY_PREFIX):
+        if name == b"access_token" or name.startswith(keys) or value.startswith(keys):
             return True
     return False

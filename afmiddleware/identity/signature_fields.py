@@ -59,12 +59,13 @@ class SignatureInput(msgspec.Struct, frozen=True):
         return any(one.name == name and not one.parameter for one in self.components)
 
 
-def read_input(facts: HttpFacts) -> SignatureInput | None:
+def read_input(facts: HttpFacts, longest: int = MAX_INPUT) -> SignatureInput | None:
     """The one signature of the kind we know (its tag is `web-bot-auth`); `None` when there is none of that kind.
 
-    Raises `SignatureError` for fields that cannot be read, are too long, or hold two of that kind.
+    `longest` is the most bytes of the field. Raises `SignatureError` for fields that cannot be read, are too long, or
+    hold two of that kind.
     """
-    text = _joined(facts, b"signature-input", MAX_INPUT)
+    text = _joined(facts, b"signature-input", longest)
     if text is None:
         return None
     members = _dictionary(text, "Signature-Input")
@@ -86,13 +87,13 @@ def read_input(facts: HttpFacts) -> SignatureInput | None:
     return SignatureInput(label, components, parameters)
 
 
-def read_agent(facts: HttpFacts, signed: SignatureInput) -> str | None:
+def read_agent(facts: HttpFacts, signed: SignatureInput, longest: int = MAX_AGENT) -> str | None:
     """The origin of the agent that a signature is made for; `None` where nobody can be told from it.
 
     `Signature-Agent` is a dictionary whose member is covered by its key, or one bare string that is covered as a whole.
     Raises `SignatureError` when it is not covered so, cannot be read, or is no https URL.
     """
-    text = _joined(facts, b"signature-agent", MAX_AGENT)
+    text = _joined(facts, b"signature-agent", longest)
     if text is None:
         return None
     covered = [one for one in signed.components if one.name == _AGENT]

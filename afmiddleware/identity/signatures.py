@@ -26,7 +26,15 @@ from http_message_signatures.digests import ContentDigest
 from afmiddleware.errors import IdentityUnavailableError
 from afmiddleware.identity.needs import Need, NeedKeySet, NeedOnce
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
-from afmiddleware.identity.signature_fields import TAG, SignatureError, SignatureInput, read_agent, read_input
+from afmiddleware.identity.signature_fields import (
+    MAX_AGENT,
+    MAX_INPUT,
+    TAG,
+    SignatureError,
+    SignatureInput,
+    read_agent,
+    read_input,
+)
 from afmiddleware.identity.together import UNATTRIBUTED, UNLISTED, VERIFIED
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.tier import Tier
@@ -79,10 +87,11 @@ class Signatures:
 
     A signature is good for at most `max_window` seconds. What changes something has to be covered as a whole: method,
     authority, path, query, and the digest of its body; with `coverage` `all` every request has to. `replay` says of
-    which requests the nonce is used up. Whoever is not among the agents has proven nothing, signature or not.
+    which requests the nonce is used up. `longest_input` and `longest_agent` are the most bytes of `Signature-Input` and
+    `Signature-Agent`. Whoever is not among the agents has proven nothing, signature or not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what the policy says of signatures)
         self,
         agents: Sequence[Agent],
         origins: Origins,
@@ -90,7 +99,11 @@ class Signatures:
         max_window: int = 3600,
         coverage: Extent = "unsafe",
         replay: Extent = "unsafe",
+        longest_input: int = MAX_INPUT,
+        longest_agent: int = MAX_AGENT,
     ) -> None:
+        self._longest_input = longest_input
+        self._longest_agent = longest_agent
         self._agents = {agent.origin: agent for agent in agents}
         self._origins = origins
         self._max_window = max_window
@@ -103,8 +116,8 @@ class Signatures:
         `spends` says that a request costs something whatever its method is. With `observe` no nonce is used up.
         """
         try:
-            signed = read_input(facts)
-            origin = read_agent(facts, signed) if signed is not None else None
+            signed = read_input(facts, self._longest_input)
+            origin = read_agent(facts, signed, self._longest_agent) if signed is not None else None
             if signed is None:
                 return Absent()
             agent = self._agents.get(origin) if origin is not None else None

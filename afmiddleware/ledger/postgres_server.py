@@ -127,7 +127,9 @@ def _plant(cursor: psycopg.Cursor, schema: str) -> None:
 
 
 def said(error: psycopg.Error) -> str:
-    """A fault in one line, with its SQLSTATE where the server gave one."""
+    """A fault in one line, with its SQLSTATE where the server gave one. The server's words go before the driver's."""
+    if error.sqlstate is None and isinstance(error.__context__, psycopg.Error):
+        return said(error.__context__)
     text = " ".join(str(error).split()) or type(error).__name__
     return f"{text} ({error.sqlstate})" if error.sqlstate else text
 

@@ -164,12 +164,11 @@ class PostgresWriter:
                 asked = True
                 connection.execute("COMMIT")
         except BaseException as error:
-            if asked and connection.closed and isinstance(error, psycopg.Error):
+            # A server that ends a session after its COMMIT, but before its answer is complete, says only that it ends.
+            if not self._rolled_back() and asked and isinstance(error, psycopg.Error):
+                connection.close()
                 msg = f"the ledger {self._url.name} was lost during a commit: {said(error)}"
                 raise CommitUnknownError(msg, answers) from error
-            with suppress(psycopg.Error):
-                if not connection.closed:
-                    connection.execute("ROLLBACK")
             raise
         self._seen.head = books.head
         self._seen.turned_away = books.turned_away
@@ -178,6 +177,13 @@ class PostgresWriter:
         if self._anchors is not None and books.written:
             self._anchors.due(books.head, self._note)
         return answers
+
+    def _rolled_back(self) -> bool:
+        """Whether the server still answers and says that no transaction is left."""
+        with suppress(psycopg.Error):
+            self._connection.execute("ROLLBACK")
+            return True
+        return False
 
     def _load(self, pipeline: psycopg.Pipeline, items: Sequence[Item]) -> Books:
         connection, statements = self._connection, self._sql

@@ -67,6 +67,8 @@ def _signatures(config: Config, settings: WebBotAuth, sources: Mapping[str, Sour
         agents,
         Origins(config.identity.public_origins),
         max_window=settings.max_window_s,
+        longest_input=config.identity.limits.signature_input_bytes,
+        longest_agent=config.identity.limits.signature_agent_bytes,
         coverage="all" if settings.coverage == "all" else "unsafe",
         replay="all" if settings.replay == "all" else "off" if settings.replay == "off" else "unsafe",
     )

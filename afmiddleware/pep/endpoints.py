@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from afmiddleware.callers import identify
+from afmiddleware.callers import identify, note
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
 from afmiddleware.pep.budget import budget_of
@@ -69,7 +69,9 @@ def caller(
         return None
     plan, now = fence.plan, fence.clock()
     found = yield from identify(plan, facts, now, known)
-    return found if plan.sessions is None else plan.sessions.within(found, facts, now)
+    found = found if plan.sessions is None else plan.sessions.within(found, facts, now)
+    note(found, "the fence's own endpoints", plan.client(facts))
+    return found
 
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:

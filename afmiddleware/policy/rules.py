@@ -14,7 +14,7 @@ from afmiddleware.model import codes
 from afmiddleware.model.money import Money, exponent_of
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.agents import ALL, for_agents
+from afmiddleware.policy.agents import ALL, PROVEN_AGENTS, for_agents
 from afmiddleware.policy.conditions import Names, Test, compile_when, reads_payload
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     currencies: frozenset[str] = frozenset()
     max_amount: Money | None = None
-    priced: bool = False
+    priced: bool
     """Whether it demands anything of the amount."""
 
 
@@ -163,6 +163,11 @@ def identity_failure(rule: Rule, capability: str, actor: Actor) -> Failure | Non
         if actor.anonymous:
             return Failure(1, _required(rule, capability))
         reason = f"{capability} needs the identity tier {rule.tier.label}; the caller has {actor.tier.label}."
+        return Failure(1, _with_scopes(_verdict(rule, capability, codes.IDENTITY_TIER, reason), rule))
+    if rule.applies_to == PROVEN_AGENTS and not actor.agent:
+        if actor.anonymous:
+            return Failure(1, _required(rule, capability))
+        reason = f"{capability} is for agents that have proven to be one, and the caller has not."
         return Failure(1, _with_scopes(_verdict(rule, capability, codes.IDENTITY_TIER, reason), rule))
     missing = rule.scopes - actor.scopes
     lacking = rule.roles - actor.roles

@@ -30,7 +30,8 @@ _SECRET_NAME = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _CARD = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}", re.ASCII)
 _SECRET_TEXT = re.compile(
-    r"\s*(?:bearer|basic|dpop) \S{8,}|afk_live_\S{20,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}\.\S*|"
+    r"\s*(?:bearer|basic|dpop) \S{8,}|afk_live_\S{20,}|[a-z][a-z0-9]{1,11}_live_[0-9a-z]{10}_\S{9,}|"
+    r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}\.\S*|"
     r"-----BEGIN [A-Z ]*KEY-----",
     re.IGNORECASE | re.ASCII,
 )

@@ -100,7 +100,20 @@ def test_of_what_is_shown_nothing_is_told(stack: str, tmp_path: Path, server: Au
         root.setLevel(level)
     # It has seen good and bad, and has logged and recorded what it saw.
     assert {200, 400, 401, 403, 503} <= statuses
-    assert record.texts
+    # Why each was refused stands in the log, for those who run the service.
+    causes = "\n".join(record.texts)
+    for cause in (
+        "InvalidSignatureError",
+        "expired",
+        "bound to a key, and",
+        "DPoP proof: ",
+        "a token that its issuer does not know",
+        "the API key is malformed",
+        "plugin: not good",
+        "plugin failed",
+        "a session handle that is not this caller's",
+    ):
+        assert cause in causes, cause
     assert b"key:acme" in receipts
     files = b"".join(one.read_bytes() for one in tmp_path.iterdir() if one.name.startswith("fence.db"))
     told = "\n".join(record.texts).encode() + receipts + files

@@ -19,7 +19,7 @@ class RedisProcess:
     """A server on a port of its own. What it keeps stands in `folder`."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.port = _free()
+        self.port = free_port()
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[str] | None = None
@@ -58,7 +58,7 @@ class RedisProcess:
             yield client
 
 
-def _free() -> int:
+def free_port() -> int:
     """A port that nobody listens on, and that no outgoing connection is given."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)

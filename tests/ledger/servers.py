@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,10 @@ SIGNER = KeySigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64))))
 
 @contextmanager
 def schema() -> Iterator[str]:
-    """The URL of a schema that nobody else uses."""
+    """The URL of a schema that nobody else uses; its connections are named like it."""
     name = f"afm_test_{secrets.token_hex(6)}"
     try:
-        yield f"{POSTGRES}?schema={name}&timeout=10s"
+        yield f"{POSTGRES}?schema={name}&timeout=10s&application_name={name}"
     finally:
         with admin() as connection:
             connection.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
@@ -52,10 +52,10 @@ def shared() -> Iterator[str]:
                 client.delete(key)
 
 
-def rates(url: str, clock: Callable[[], int] | None = None) -> Rates:
+def rates(url: str, clock: Callable[[], int] | None = None, cells: Iterable[str] = ()) -> Rates:
     from afmiddleware.ledger.redis_rates import Rates
 
-    return Rates(parse_redis(url), os.urandom, clock)
+    return Rates(parse_redis(url), os.urandom, clock, cells)
 
 
 @contextmanager

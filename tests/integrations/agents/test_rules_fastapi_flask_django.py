@@ -55,8 +55,11 @@ def test_only_a_person_without_marks_escapes_a_rule_against_agents(send: Any) ->
 
 
 def test_whoever_says_that_it_is_an_agent_has_proven_nothing(send: Any) -> None:
-    for headers in ({}, DRIVEN, PERSON, {"signature-agent": '"https://chatgpt.com"', "user-agent": "ChatGPT-User/1.0"}):
-        assert send("/proven", headers) in (401, 403)
+    # Who shows nothing may show something; who is a user of the application is known, and is none.
+    for headers in ({}, {"signature-agent": '"https://chatgpt.com"', "user-agent": "ChatGPT-User/1.0"}):
+        assert send("/proven", headers) == 401
+    for headers in (DRIVEN, PERSON):
+        assert send("/proven", headers) == 403
     # A person does not become an agent by saying so either.
     assert send("/all", DRIVEN) == 403
     assert send("/all", PERSON) == 403

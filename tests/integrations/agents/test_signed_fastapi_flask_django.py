@@ -19,15 +19,24 @@ BODY = b'{"amount": "5.00"}'
 class Signed(Site):
     """A site that knows one agent."""
 
-    def __init__(self, stack: str, base: Path, mode: str = "enforce", more: str = "", ledger: str = "memory") -> None:
-        self.agent = Signer()
+    def __init__(
+        self,
+        stack: str,
+        base: Path,
+        mode: str = "enforce",
+        more: str = "",
+        ledger: str = "memory",
+        whole: str = "",
+        origin: str = "https://agent.example",
+    ) -> None:
+        self.agent = Signer(origin)
         (base / "agent.json").write_text(json.dumps(self.agent.jwks), encoding="utf-8")
         identity = (
             f"identity:\n  public_origins: [{API}]\n  api_keys: {{store: ledger}}\n"
             f"  web_bot_auth: {{mode: {mode}, agents: [{{origin: {self.agent.origin}, jwks_file: agent.json}}]{more}}}\n"
         )
         rules = "rules: {allow: [{capability: shop.*, identity: verified}]}\nlimits: [{name: calls, rate: 100/day}]\n"
-        super().__init__(stack, identity + ROUTES + rules, base, ledger)
+        super().__init__(stack, whole + identity + ROUTES + rules, base, ledger)
 
     def signed(self, method: str, where: str, body: bytes = b"", sent: bytes | None = None, **changes: Any) -> Any:
         headers = self.agent.sign(method, f"{API}{where}", body, now=self.now, **changes)
@@ -69,6 +78,28 @@ def test_a_body_that_comes_unsigned_reaches_nobody(site: Signed) -> None:
     assert site.ran == [b""]
 
 
+@pytest.mark.parametrize("stack", ["fastapi", "django async"])
+def test_a_body_that_no_header_announces_reaches_nobody(stack: str, tmp_path: Path) -> None:
+    site = Signed(stack, tmp_path)
+    assert site.signed("GET", "/read").status_code == 200
+    headers = site.agent.sign("GET", f"{API}/read", now=site.now)
+    answer = site.send("GET", "/read", headers, b'{"all": true}', announced=False)
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.invalid")
+    assert site.ran == [b""]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_forged_body_is_of_no_share_that_is_only_observed(stack: str, tmp_path: Path) -> None:
+    origins = (f"https://agent{number}.example" for number in range(20))
+    sites = (Signed(stack, tmp_path, whole="mode: observe 90%\n", origin=origin) for origin in origins)
+    # For an agent of the share even an amount that cannot be read blocks nothing.
+    site = next(site for site in sites if site.signed("POST", "/pay", b'{"amount": "x"}').status_code == 200)
+    site.ran.clear()
+    answer = site.signed("POST", "/pay", BODY, b'{"amount": "500.00"}')
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.invalid")
+    assert site.ran == []
+
+
 @pytest.mark.parametrize(
     ("method", "where", "body", "changes"),
     [
@@ -96,6 +127,35 @@ def test_negative_classes(site: Signed, method: str, where: str, body: bytes, ch
     answer = site.signed(method, where, body, **changes)
     assert (answer.status_code, answer.json()["code"]) == (401, "identity.invalid")
     assert len(site.ran) == ran
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_why_a_signature_is_not_good_is_told_to_operators(
+    stack: str, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Signed(stack, tmp_path, mode=mode)
+    caplog.set_level("INFO", "afmiddleware.identity")
+    changes: dict[str, dict[str, Any]] = {
+        "@path is not covered": {"lacks": ("@path",)},
+        "expired": {"created": site.now - 900, "expires": site.now - 600},
+        "good for longer than a signature may be": {"expires": site.now + 86_400},
+        "it does not verify": {"values": {"@method": "PUT"}},
+    }
+    sent = []
+    for why, change in changes.items():
+        caplog.clear()
+        headers = site.agent.sign("POST", f"{API}/pay", BODY, now=site.now, **change)
+        sent += [value.split(":")[1] for name, value in headers if name == "signature"]
+        answer = site.send("POST", "/pay", headers, BODY)
+        assert answer.status_code == 401
+        assert why not in answer.text
+        assert f"the credential from 203.0.113.9 is refused: {why}" in caplog.text
+        assert not any(signature in caplog.text for signature in sent)
+    if mode == "enforce":
+        caplog.clear()
+        assert site.signed("POST", "/pay", BODY, b'{"amount": "9.00"}').status_code == 401
+        assert "is refused: the body is not the one that was signed" in caplog.text
 
 
 def test_a_signature_is_replayed_once_at_most(site: Signed) -> None:  # 57
@@ -172,3 +232,18 @@ def test_what_a_client_says_of_its_host_selects_nothing(site: Signed) -> None:  
     spoofed = [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")]
     assert site.send("POST", "/pay", [*headers, *spoofed], BODY).status_code == 401
     assert site.ran == []
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_how_long_the_fields_of_a_signature_may_be(stack: str, tmp_path: Path) -> None:  # 64
+    sizes = "}\n  limits: {signature_input_bytes: 600, signature_agent_bytes: 64"
+    site = Signed(stack, tmp_path, more=sizes)
+    assert site.signed("POST", "/pay", BODY).status_code == 200
+    longer: list[dict[str, Any]] = [
+        {"nonce": "a" * 600},
+        {"agent": f'sig1="{site.agent.origin}", sig2="https://{"a" * 64}.example"'},
+    ]
+    for long in longer:
+        answer = site.signed("POST", "/pay", BODY, **long)
+        assert (answer.status_code, answer.json()["code"]) == (400, "request.ambiguous")
+    assert site.ran == [BODY]

@@ -54,6 +54,11 @@ def test_the_full_example_is_valid(validator, loader):
         ("receipts", {"mac_key": {"secret": "a"}}),
         ("receipts", {"anchor": {"file": "a", "every": 10}}),
         ("identity", {"jwt": {"issuers": []}}),
+        ("identity", {"on_invalid": "reject"}),
+        ("identity", {"api_keys": {"prefix": "Acme"}}),
+        ("identity", {"api_keys": {"tier": "token"}}),
+        ("identity", {"limits": {"header_bytes": 1}}),
+        ("identity", {"agent_detection": {"user_agents": "mine"}}),
         ("identity", {"jwt": {"issuers": [{"issuer": "https://a", "audience": "a", "algorithms": ["HS256"]}]}}),
     ],
 )

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from afmiddleware.identity.agents import declares_agent, is_person
+from afmiddleware.identity.agents import Marks, is_person, marked
 from afmiddleware.identity.app_user import FromApp, acquainted, signed_in
 from afmiddleware.identity.outcome import Absent, Identified, Invalid, Ok, Unavailable
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.http import HttpFacts
 from afmiddleware.model.tier import Tier
+from afmiddleware.plan import USUAL_MARKS
 
 ALICE = SimpleNamespace(is_authenticated=True, id=7, username="alice")
 
@@ -95,18 +96,36 @@ MARKS = [
 ]
 
 
+def seen(*headers: tuple[bytes, bytes], marks: Marks = USUAL_MARKS) -> Identified:
+    return marked(PERSON, facts(*headers), marks)
+
+
 def test_people_pass_and_everybody_else_is_judged() -> None:
-    assert is_person(PERSON, facts(BROWSER), "agents")
-    assert is_person(PERSON, facts(), "proven_agents")
-    assert not is_person(PERSON, facts(BROWSER), "all")
+    assert is_person(seen(BROWSER), "agents")
+    assert is_person(seen(), "proven_agents")
+    assert not is_person(seen(BROWSER), "all")
     for found in (Absent(), Invalid("x"), Unavailable("x"), Ok(Actor(id="key:a", tier=Tier.TOKEN, proof="bearer"))):
-        assert not is_person(found, facts(BROWSER), "agents")
-        assert not is_person(found, facts(BROWSER), "proven_agents")
+        assert marked(found, facts(*MARKS), USUAL_MARKS) is found
+        assert not is_person(found, "agents")
+        assert not is_person(found, "proven_agents")
 
 
 @pytest.mark.parametrize("mark", MARKS)
 def test_the_marks_of_an_agent(mark: tuple[bytes, bytes]) -> None:
-    assert declares_agent(facts(mark))
-    assert not is_person(PERSON, facts(mark), "agents")
-    assert is_person(PERSON, facts(mark), "proven_agents")
-    assert not declares_agent(facts(BROWSER))
+    assert not is_person(seen(mark), "agents")
+    assert is_person(seen(mark), "proven_agents")
+
+
+def test_which_marks_are_looked_at_is_the_policys() -> None:
+    mcp, httpx, house = MARKS[1], MARKS[4], (b"user-agent", b"Mozilla/5.0 House-Bot (v1.2)")
+    for marks, agents in (
+        (Marks(), [mcp, httpx]),
+        (Marks(names=["house-bot (v1"]), [mcp, httpx, house]),
+        (Marks(builtin=False, names=["house-bot"]), [mcp, house]),
+        (Marks(builtin=False), [mcp]),
+        (Marks(mcp=False), [httpx]),
+    ):
+        found = [mark for mark in (mcp, httpx, house) if not is_person(seen(mark, marks=marks), "agents")]
+        assert found == agents
+        # What only agents send is always a mark.
+        assert not is_person(seen(MARKS[0], marks=marks), "agents")

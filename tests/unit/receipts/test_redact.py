@@ -139,6 +139,7 @@ def test_the_hash_is_that_of_what_is_kept(tmp_path: Path) -> None:
         ("cardNumber", "x"),
         ("note", "Bearer abcdefghijkl"),
         ("note", "afk_live_0123456789_abcdefghijklmnopqrst"),
+        ("note", "acme_live_0123456789_abcdefghijklmnopqrst"),
         ("note", "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"),
         ("note", "-----BEGIN PRIVATE KEY-----\nMC4CAQ"),
         ("note", "pay with 4242 4242 4242 4242 please"),
