@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.schema import Config
 
-Marks = tuple[tuple[str, int, int, int, int] | None, ...]
+Mark = tuple[str, int, int, int, int, int]
+Marks = tuple[Mark | None, ...]
 """What tells one state of some files from another; `None` for one that cannot be looked at."""
 
 
@@ -82,9 +83,10 @@ def _named(config: Config, base: Path) -> Iterator[Path]:
             yield base / issuer.jwks_file
 
 
-def _mark(path: Path) -> tuple[str, int, int, int, int] | None:
+def _mark(path: Path) -> Mark | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return (str(path), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    # What is written in place may keep its size and be given its old time of change; that of its inode it cannot.
+    return (str(path), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)

@@ -1,8 +1,10 @@
 """Change the code in one place at a time, and see whether the tests notice.
 
-    python -m tests.mutate afmiddleware/policy --sample 60 --seed 1 -- tests/unit/policy tests/conformance/test_rules.py
+    python -m tests.mutate afmiddleware/policy --sample 300 --seed 1 --tests "tests/unit/policy tests/conformance/test_rules.py"
 
-It works on a copy of the tree, runs the named tests against each change, and lists the changes that no test noticed.
+It runs the named tests once with coverage, and then, on copies of the tree, against each change those that run the
+changed line: the quickest first, then all that touch the file. A change that no test notices has to stand in
+`tests/unnoticed.yaml` with the reason why none can; a twentieth of all may.
 """
 
 # ruff: noqa: T201 (it prints what it found)
@@ -10,153 +12,272 @@ It works on a copy of the tree, runs the named tests against each change, and li
 from __future__ import annotations
 
 import argparse
-import ast
+import importlib
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from copy import deepcopy
+import time
+import traceback
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from tests.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 300.0
-_COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-}  # fmt: skip
-_COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.BitOr: ast.BitAnd,
-    ast.BitAnd: ast.BitOr,
-}  # fmt: skip
+UNNOTICED = ROOT / "tests" / "unnoticed.yaml"
+PATIENCE = 180.0
+FIRST = 40
+"""How many of the tests that run a changed line are tried before all that touch its file."""
+
+_COLLECTION_FAILED = 2
+_HEAVY = (
+    "coverage", "hypothesis.strategies", "pytest", "pydantic", "yaml", "click.testing", "rich.console", "jwt", "httpx", "re2",
+    "starlette.testclient", "sqlite_utils.db", "cryptography.hazmat.primitives.asymmetric.ed25519", "xml.etree.ElementTree",
+)  # fmt: skip
 
 
-def changed(node: ast.AST) -> Iterator[ast.AST]:
-    """The other ways to write a node that mean something else."""
-    made = deepcopy(node)
-    if isinstance(made, ast.Compare) and type(made.ops[0]) in _COMPARED:
-        made.ops[0] = _COMPARED[type(made.ops[0])]()
-        yield made
-    elif isinstance(made, ast.BoolOp):
-        made.op = ast.Or() if isinstance(made.op, ast.And) else ast.And()
-        yield made
-        yield made.values[0]
-    elif isinstance(made, ast.UnaryOp) and isinstance(made.op, ast.Not):
-        yield made.operand
-    elif isinstance(made, ast.BinOp) and type(made.op) in _COMPUTED:
-        made.op = _COMPUTED[type(made.op)]()
-        yield made
-    elif isinstance(made, ast.Constant) and isinstance(made.value, bool):
-        made.value = not made.value
-        yield made
-    elif isinstance(made, ast.Constant) and isinstance(made.value, int):
-        made.value += 1
-        yield made
-    elif isinstance(made, (ast.If, ast.IfExp)):
-        made.test = ast.UnaryOp(op=ast.Not(), operand=made.test)
-        yield made
-    elif isinstance(made, (ast.Continue, ast.Break)):
-        yield ast.Pass()
-    elif isinstance(made, ast.Return) and made.value is not None and not _is_none(made.value):
-        made.value = ast.Constant(value=None)
-        yield made
+class Reach(msgspec.Struct, frozen=True):
+    """Which tests run which line of a file, and how long each test takes in seconds."""
+
+    by_line: dict[str, dict[int, set[str]]]
+    seconds: dict[str, float]
+
+    def of(self, mutant: Mutant) -> tuple[list[str], list[str]]:
+        """The tests to try first and those to try then, each with the quickest first."""
+        lines = self.by_line.get(mutant.path, {})
+        touching = {test for tests in lines.values() for test in tests if test}
+        close = {test for line in range(mutant.line, mutant.end + 1) for test in lines.get(line, ()) if test}
+        first = self._quickest(close or touching)[:FIRST]
+        return first, [test for test in self._quickest(touching) if test not in first]
+
+    def _quickest(self, tests: set[str]) -> list[str]:
+        return sorted(tests, key=lambda test: (self.seconds.get(test, 0.0), test))
 
 
-def _is_none(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is None
+class _Choice:
+    """A pytest plugin that runs the tests it is given, in that order."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self.place = {test: place for place, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = sorted((one for one in items if one.nodeid in self.place), key=lambda one: self.place[one.nodeid])
 
 
-def mutants(source: str) -> Iterator[tuple[int, str, str]]:
-    """Every changed source, with the line and what was changed. Annotations and definitions for type checkers stay."""
-    tree = ast.parse(source)
-    skipped = {id(inner) for outer in ast.walk(tree) for inner in _untested(outer)}
-    for parent in ast.walk(tree):
-        for name, field in ast.iter_fields(parent):
-            for place, node in enumerate(field if isinstance(field, list) else [field]):
-                if not isinstance(node, ast.AST) or id(node) in skipped:
-                    continue
-                for other in changed(node):
-                    old = ast.unparse(node).splitlines()[0]
-                    _put(parent, name, place, field, other)
-                    text = ast.unparse(ast.fix_missing_locations(tree))
-                    _put(parent, name, place, field, node)
-                    yield getattr(node, "lineno", 0), f"{old}  ->  {ast.unparse(other).splitlines()[0]}", text
+class _Watch:
+    """A pytest plugin that says to coverage which test runs."""
 
+    def __init__(self, coverage: Any) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = defaultdict(float)
 
-def _put(parent: ast.AST, name: str, place: int, field: object, node: ast.AST) -> None:
-    if isinstance(field, list):
-        field[place] = node
-    else:
-        setattr(parent, name, node)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.coverage.switch_context(nodeid)
 
+    def pytest_runtest_logfinish(self) -> None:
+        self.coverage.switch_context("")
 
-def _untested(node: ast.AST) -> Iterator[ast.AST]:
-    parts: list[ast.AST | None] = []
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        parts = [node]
-    elif isinstance(node, (ast.AnnAssign, ast.arg)):
-        parts = [node.annotation]
-    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        parts = [node.returns]
-    elif isinstance(node, ast.ClassDef):
-        parts = list(node.keywords)
-    for part in parts:
-        if part is not None:
-            yield from ast.walk(part)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] += report.duration
 
 
 def main() -> None:
-    """Run the changes that were drawn, and exit 1 when more than a twentieth of them survive."""
+    """Run the changes that were drawn, and exit 1 when more than a twentieth survive or one that is not listed does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("where", nargs="+")
     parser.add_argument("--sample", type=int, default=0, help="how many to draw; all without it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="of the changes drawn, those of lines that contain FILE:LINE")
     parser.add_argument("--tests", required=True, help="what pytest runs, separated by spaces")
     asked = parser.parse_args()
-    files = [
-        path
-        for place in asked.where
-        for path in ([Path(place)] if place.endswith(".py") else sorted(Path(place).rglob("*.py")))
-    ]
-    drawn = [(path, *one) for path in files for one in mutants((ROOT / path).read_text("utf-8"))]
-    if asked.sample:
-        drawn = random.Random(asked.seed).sample(drawn, min(asked.sample, len(drawn)))
-    survived = []
+    found = [one for path in _files(asked.where) for one in mutants(str(path), (ROOT / path).read_text("utf-8"))]
+    listed = _listed(asked.where, found)
+    drawn = random.Random(asked.seed).sample(found, min(asked.sample, len(found))) if asked.sample else found
+    drawn = [one for one in drawn if asked.only in f"{one.path}:{one.line}:"]
+    for name in _HEAVY:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "tree"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache"))
-        path_list = os.pathsep.join(str(copy / one) for one in (".", "integrations", "sample_apps"))
-        environment = {**os.environ, "PYTHONPATH": path_list, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-            *asked.tests.split(),
-        ]
-        for number, (path, line, what, text) in enumerate(drawn, 1):
-            kept = (copy / path).read_text("utf-8")
-            (copy / path).write_text(text, "utf-8")
-            try:
-                ran = subprocess.run(
-                    command, cwd=copy, env=environment, capture_output=True, timeout=PATIENCE, check=False
-                )
-                noticed = ran.returncode != 0
-            except subprocess.TimeoutExpired:
-                noticed = True
-            (copy / path).write_text(kept, "utf-8")
-            if not noticed:
-                survived.append(f"{path}:{line}: {what}")
-            print(f"{number}/{len(drawn)} {'noticed ' if noticed else 'SURVIVED'} {path}:{line}: {what}", flush=True)
-    print(f"{len(survived)} of {len(drawn)} changes survived")
-    sys.exit(1 if len(survived) * 20 > len(drawn) else 0)
+        copies = [Path(folder) / str(number) for number in range(asked.workers)]
+        shutil.copytree(ROOT, copies[0], ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache"))
+        reach = _reach(copies[0], asked.where, asked.tests.split(), Path(folder) / "reach.json")
+        for copy in copies[1:]:
+            # With what was compiled on the way, so that nothing but the changed file has to be compiled again.
+            shutil.copytree(copies[0], copy)
+        survived = _run(drawn, reach, copies)
+    unlisted = [one for one in survived if one.key not in listed]
+    for one in survived:
+        print(f"SURVIVED {one}" + (f" (known: {listed[one.key]})" if one.key in listed else ""))
+    print(f"{len(survived)} of {len(drawn)} changes survived, {len(unlisted)} of which are not in {UNNOTICED.name}")
+    sys.exit(1 if unlisted or len(survived) * 20 > len(drawn) else 0)
+
+
+def _files(where: list[str]) -> list[Path]:
+    files: list[Path] = []
+    for place in where:
+        files += (
+            [Path(place)]
+            if place.endswith(".py")
+            else sorted(one.relative_to(ROOT) for one in (ROOT / place).rglob("*.py"))
+        )
+    return files
+
+
+def _listed(where: list[str], found: list[Mutant]) -> dict[tuple[str, str, str], str]:
+    """The changes that are known to be noticed by no test, with the reason. One that cannot be made any more is an error."""
+    listed = {
+        (path, entry["in"], entry["change"]): entry["why"] for path, entries in unnoticed().items() for entry in entries
+    }
+    gone = set(listed) - {one.key for one in found}
+    wrong = [key for key in gone if any(key[0].startswith(place) for place in where)]
+    if wrong:
+        sys.exit(f"{UNNOTICED.name} lists changes that the code has no place for: {wrong}")
+    return listed
+
+
+def unnoticed() -> dict[str, list[dict[str, str]]]:
+    """What `unnoticed.yaml` holds: for each file its changes, as maps of `in`, `change` and `why`."""
+    return yaml.safe_load(UNNOTICED.read_text("utf-8")) or {}
+
+
+def _reach(copy: Path, where: list[str], tests: list[str], out: Path) -> Reach:
+    """Run the tests on the code as it is, and see what each runs."""
+    began = time.monotonic()
+
+    def measure() -> int:
+        import coverage
+        import pytest
+
+        measured = coverage.Coverage(
+            source=[str(copy / one) for one in where if not one.endswith(".py")] or [str(copy)],
+            data_file=None,
+            config_file=False,
+        )
+        measured.start()
+        watch = _Watch(measured)
+        code = pytest.main([*_OPTIONS, *tests], plugins=[watch])
+        measured.stop()
+        data = measured.get_data()
+        by_line = {
+            str(Path(file).relative_to(copy)): {
+                line: set(names) for line, names in data.contexts_by_lineno(file).items()
+            }
+            for file in data.measured_files()
+        }
+        out.write_bytes(msgspec.json.encode(Reach(by_line, watch.seconds)))
+        return int(code)
+
+    pid = _fork(copy, measure, quiet=False)
+    if os.waitpid(pid, 0)[1] != 0:
+        sys.exit("the tests do not hold on the code as it is")
+    reach = msgspec.json.decode(out.read_bytes(), type=Reach)
+    print(f"{len(reach.seconds)} tests in {time.monotonic() - began:.0f} s", flush=True)
+    return reach
+
+
+_OPTIONS = (
+    "-x",
+    "-q",
+    "--no-header",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:randomly",
+    "-p",
+    "no:xdist",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
+
+
+def _fork(copy: Path, work: Any, *, quiet: bool = True) -> int:
+    """Do some work in a process of its own whose tree is the copy; returns its id. It knows nothing of the product yet."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(copy)
+        places = [str(copy / one) for one in (".", "integrations", "sample_apps")]
+        sys.path[:] = [*places, *(one for one in sys.path if not (one or ".").startswith((str(ROOT), ".")))]
+        os.environ.update(PYTHONPATH=os.pathsep.join(places), PYTHONDONTWRITEBYTECODE="1")
+        sys.dont_write_bytecode = quiet
+        for name in [one for one in sys.modules if one.split(".")[0] in ("tests", "afmiddleware")]:
+            del sys.modules[name]
+        if quiet:
+            void = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(void, stream)
+        code = work()
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+def _run(drawn: list[Mutant], reach: Reach, copies: list[Path]) -> list[Mutant]:
+    """Try the changes, one a copy at a time; returns those that survived."""
+    waiting = list(reversed(drawn))
+    running: dict[int, tuple[Mutant, Path, list[str], float]] = {}
+    free = list(copies)
+    survived: list[Mutant] = []
+    done = 0
+
+    def begin(mutant: Mutant, copy: Path, tests: list[str], then: list[str]) -> None:
+        files = sorted({test.partition("::")[0] for test in tests})
+
+        def work() -> int:
+            import pytest
+
+            return int(pytest.main([*_OPTIONS, *files], plugins=[_Choice(tests)]))
+
+        running[_fork(copy, work)] = (mutant, copy, then, time.monotonic() + PATIENCE)
+
+    while waiting or running:
+        while waiting and free:
+            mutant, copy = waiting.pop(), free.pop()
+            _put(copy, mutant, mutant.text)
+            begin(mutant, copy, *reach.of(mutant))
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            for one, (_, _, _, until) in running.items():
+                if time.monotonic() > until:
+                    os.killpg(one, signal.SIGKILL)
+            time.sleep(0.01)
+            continue
+        mutant, copy, then, _ = running.pop(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if code > _COLLECTION_FAILED:
+            sys.exit(f"pytest could not run (exit {code}) against {mutant}")
+        noticed = code != 0
+        if not noticed and then:
+            begin(mutant, copy, then, [])
+            continue
+        _put(copy, mutant, mutant.source)
+        free.append(copy)
+        done += 1
+        if not noticed:
+            survived.append(mutant)
+        print(f"{done}/{len(drawn)} {'noticed ' if noticed else 'SURVIVED'} {mutant}", flush=True)
+    return survived
+
+
+def _put(copy: Path, mutant: Mutant, text: str) -> None:
+    """Write a file so that what was compiled of it is believed for the source as it is, and for no change of it."""
+    place = copy / mutant.path
+    place.write_text(text, "utf-8")
+    at = (ROOT / mutant.path).stat().st_mtime_ns
+    os.utime(place, ns=(at, at if text == mutant.source else time.time_ns()))
 
 
 if __name__ == "__main__":

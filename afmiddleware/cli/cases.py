@@ -141,17 +141,36 @@ def _ledger(source: str, policy: str) -> Reader:
 
 
 def trace_in(path: Path, fence: Fence) -> list[Case]:
-    """The cases of a file with one JSON object a line. Raises `ConfigError` naming the file."""
+    """The cases of a file with one JSON object a line. Raises `ConfigError` naming file and line."""
+    lines: list[int] = []
+    entries: list[Any] = []
+    text = _text_of(path)
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            lines.append(number)
+            try:
+                entries.append(msgspec.json.decode(line))
+            except msgspec.DecodeError as error:
+                raise ConfigError([f"{path}:{number}: this line is not JSON: {error}"]) from None
+    return _read(path, entries, lines, fence)
+
+
+def _text_of(path: Path) -> str:
     try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-        entries = [msgspec.json.decode(line) for line in lines]
-        return read_cases(entries, fence.config.exponents, fence.config.environment)
+        return path.read_text("utf-8")
     except OSError as error:
         raise ConfigError([f"{path}: the file cannot be read: {error.strerror}"]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: a line is not JSON: {error}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: the file is not UTF-8"]) from None
+
+
+def _read(path: Path, document: Any, lines: Sequence[int], fence: Fence, *, needs: bool = True) -> list[Case]:
+    """The cases of a document, which begin on these lines."""
+    try:
+        return read_cases(document, fence.config.exponents, fence.config.environment, needs=needs)
     except CaseError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
+        where = f"{path}:{lines[error.place - 1]}" if 0 < error.place <= len(lines) else f"{path}"
+        raise ConfigError([f"{where}: {error}"]) from None
 
 
 def _told(verdict: Any) -> str:
@@ -175,16 +194,25 @@ _Exact.add_constructor("tag:yaml.org,2002:timestamp", _as_written)
 
 
 def cases_in(path: Path, fence: Fence, *, needs: bool = True) -> list[Case]:
-    """The cases of a YAML or JSON file. Raises `ConfigError` naming the file."""
+    """The cases of a YAML or JSON file. Raises `ConfigError` naming file and line."""
+    text = _text_of(path)
     try:
-        document = yaml.load(path.read_text("utf-8"), _Exact)  # noqa: S506 (a safe loader)
-        return read_cases(document, fence.config.exponents, fence.config.environment, needs=needs)
-    except OSError as error:
-        raise ConfigError([f"{path}: the file cannot be read: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        node = yaml.compose(text, _Exact)
+        document = yaml.load(text, _Exact)  # noqa: S506 (a safe loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}" if mark is not None else f"{path}"
+        raise ConfigError([f"{where}: this is not YAML: {error.problem or error.context}"]) from None
+    except yaml.YAMLError as error:
         raise ConfigError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
-    except CaseError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
+    return _read(path, document, _lines_of(node), fence, needs=needs)
+
+
+def _lines_of(node: yaml.Node | None) -> list[int]:
+    """The lines on which the entries of a list begin, or of the list `cases` in a map."""
+    if isinstance(node, yaml.MappingNode):
+        node = next((value for key, value in node.value if key.value == "cases"), None)
+    return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
 
 
 def junit_xml(name: str, results: Sequence[Result]) -> bytes:

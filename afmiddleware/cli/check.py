@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,11 +16,14 @@ from afmiddleware.config.calls import with_calls
 from afmiddleware.config.identity_schema import unlooked
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.limits import limits_of
-from afmiddleware.config.schema import Config
+from afmiddleware.config.schema import Config, Route
 from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.coverage import Report
 from afmiddleware.plan import Plan
 from afmiddleware.policy.lint import Finding, lint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @click.command("check")
@@ -47,8 +51,7 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
             listing = listing_of(app, plan, config.source)
             report = audited(plan, config, listing)
             routes = (*routes, *declared_in(config, listing))
-        unmarked = unlooked(config.identity.agent_detection)
-        doubts = lint(plan.policy, with_calls(routes), limits_of(config), unmarked=unmarked)
+        doubts = doubts_of(config, plan, routes)
     except ConfigError as error:
         if not Path(policy).is_file():
             raise
@@ -71,6 +74,19 @@ def check_command(policy: str, app: str | None, *, strict: bool, as_json: bool) 
             show(app or "", report)
     if found or (strict and doubts):
         sys.exit(1)
+
+
+def doubts_of(config: Config, plan: Plan, routes: Iterable[Route]) -> list[Finding]:
+    """What a policy says and hardly means, with the routes that are declared in code among `routes`."""
+    return lint(
+        plan.policy,
+        with_calls(routes),
+        limits_of(config),
+        currency=config.currency,
+        mode=config.mode,
+        actors=config.actors,
+        unmarked=unlooked(config.identity.agent_detection),
+    )
 
 
 @click.command("schema")

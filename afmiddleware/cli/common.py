@@ -12,7 +12,7 @@ import msgspec
 from afmiddleware.policy_file import read_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
     from pathlib import Path
 
     from afmiddleware.config.schema import Config
@@ -41,6 +41,21 @@ def json_option(function: F) -> F:
 def policy_at(policy: str) -> tuple[Config, Path]:
     """Read a policy file that was named on the command line, with its folder. Raises `ConfigError`."""
     return read_policy(None, {**os.environ, "AFM_POLICY": policy})
+
+
+def known_as(_context: click.Context, _parameter: click.Parameter, actor: str) -> str:
+    """The id of an actor as the command line has it, or nothing. Raises `click.BadParameter` for a bare name."""
+    if actor and ":" not in actor:
+        name = actor[:64]
+        msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
+        raise click.BadParameter(msg)
+    return actor
+
+
+def none_found(found: Sized, text: str) -> None:
+    """Say on stderr, where a list has nothing in it, what it is that there is none of."""
+    if not found:
+        click.echo(text, err=True)
 
 
 def echo_json(value: object) -> None:

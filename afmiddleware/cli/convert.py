@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from afmiddleware.errors import ConfigError
-from afmiddleware.policy.lint import covers
+from afmiddleware.policy.patterns import covers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

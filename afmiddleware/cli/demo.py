@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import echo_json
+from afmiddleware.cli.common import echo_json, many
 from afmiddleware.cli.demo_agent import Step
 from afmiddleware.errors import ConfigError
 from afmiddleware.ledger.verification import verify_ledger
@@ -75,7 +75,7 @@ def _verify_steps(config: Config, folder: Path) -> Iterator[Step]:
         request="afmiddleware receipts verify",
         expected="whole",
         seen=report.status,
-        note=f"{report.checked} receipts",
+        note=f"{many(report.checked, 'receipt')}",
     )
     with sqlite3.connect(folder / "fence.db") as database:
         seq, body = database.execute(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from afmiddleware.cli.common import policy_at
+from afmiddleware.cli.common import known_as, policy_at
 from afmiddleware.config.identity_schema import Identity
 from afmiddleware.fence import Fence
 from afmiddleware.policy.cases import CaseError, read_event
@@ -35,7 +35,13 @@ def event_options(function: F) -> F:
         click.option("--role", "roles", multiple=True, help="A role it has; may be given again."),
         click.option("--scope", "scopes", multiple=True, help="A scope it has; may be given again."),
         click.option("--tier", default=None, help="How it is known: anonymous, token or verified."),
-        click.option("--actor", default="local:someone", show_default=True, help="Who acts, such as key:acct_42."),
+        click.option(
+            "--actor",
+            default="local:someone",
+            show_default=True,
+            callback=known_as,
+            help="Who acts, such as key:acct_42.",
+        ),
         click.option("--capability", required=True, help="What is done, such as payments.transfer."),
     ):
         function = option(function)

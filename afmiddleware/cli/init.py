@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +18,11 @@ from afmiddleware.cli.coverage import application, listed
 from afmiddleware.cli.packs import PACKS
 from afmiddleware.cli.starter import compose, lines_of
 from afmiddleware.config.load import load
+from afmiddleware.errors import ConfigError
 from afmiddleware.mapping.coverage import Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
 
 
 @click.command("init")
@@ -79,6 +87,7 @@ def init_command(
     click.echo(f"Next: afmiddleware check --policy {output}" + (f" --app {app}" if app else ""))
 
 
+_LAYER = re.compile(r"inner_middleware: (\S+) stands between")
 _WHY = {
     "websocket": "no agent reaches it; mark it `public: true` if nobody has to be judged there",
     "unknown": "the fence cannot see what it runs",
@@ -87,10 +96,43 @@ _WHY = {
 
 def _look(place: str) -> tuple[Listing, Any]:
     """What an application has, and its OpenAPI description if it makes one."""
-    app = application(place)
+    app = _imported(place)
     listing = listed(app, place)
     if listing is None:
         msg = f"{place}: no adapter knows this kind of application, so its routes cannot be listed; write them by hand"
         raise click.UsageError(msg)
     describe = getattr(app, "openapi", None)
     return listing, describe() if callable(describe) else None
+
+
+def _imported(place: str, layers: Sequence[str] | None = None) -> Any:
+    """An application, whose own fence may ask for the very file that is to be written: it is given another one then.
+
+    Any policy lets it be listed that names the `layers` between its fence and its handlers.
+    """
+    try:
+        with nullcontext() if layers is None else _stand_in(layers):
+            return application(place)
+    except ConfigError as error:
+        found = [match.group(1) for one in error.problems if (match := _LAYER.match(one))]
+        if layers is not None and (layers or not found):
+            raise
+        return _imported(place, found)
+
+
+@contextmanager
+def _stand_in(layers: Sequence[str]) -> Generator[None]:
+    """A policy that allows nothing, in the place of whichever an application names."""
+    before = os.environ.get("AFM_POLICY")
+    with TemporaryDirectory() as folder:
+        policy = Path(folder) / "fence.yaml"
+        text = f"version: 1\nservice: init\nledger: memory\nreload: off\ninner_middleware: {json.dumps(layers)}\n"
+        policy.write_text(text, "utf-8")
+        os.environ["AFM_POLICY"] = str(policy)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["AFM_POLICY"]
+            else:
+                os.environ["AFM_POLICY"] = before

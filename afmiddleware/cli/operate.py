@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afmiddleware.anchoring import open_for_changes
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.common import echo_json, json_option, known_as, none_found, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
 _OPEN = ("held", "unknown", "expired")
 
 
-def _known_as(_context: click.Context, _parameter: click.Parameter, actor: str) -> str:
-    if ":" not in actor:
-        name = actor[:64]
-        msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
-        raise click.BadParameter(msg)
+def _known_as(context: click.Context, parameter: click.Parameter, actor: str) -> str:
+    actor = known_as(context, parameter, actor)
     if actor.startswith("address:"):
         try:
             return f"address:{block_key(actor.removeprefix('address:'))}"
@@ -77,6 +74,7 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(told)
         return
+    none_found(told, f"no limit of {policy} counts by the actor")
     for one in told:
         reset = f"  resets {one['resets_at']}" if one["resets_at"] else ""
         state = f"  breaker {one['breaker']}" if one["breaker"] else ""
@@ -101,6 +99,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(told)
         return
+    none_found(told, f"{policy} has no limits")
     for one in told:
         click.echo(f"{one['limit']:20} {one['cap']:>14}  {one['window']:8}  per {one['per']}")
 
@@ -124,6 +123,7 @@ def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(told)
     else:
+        none_found(told, f"no cap is set for {actor}; those of {policy} hold")
         for name, one in told.items():
             click.echo(f"{name:20} {one['cap']:>14}{'  (override)' if one['override'] else ''}")
     sys.exit(0 if told else 1)
@@ -202,7 +202,7 @@ def breaker_group() -> None:
 def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
     """Show which breakers are open. Exit 1 when one is."""
     config, base = policy_at(policy)
-    limits = [one for one in limits_of(config) if one.on_exceed == "trip"]
+    limits = [one for one in limits_of(config) if one.on_exceed == "trip" and (actor or one.per == "global")]
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
         found = standings(limits, actor, ledger.rows(keys(limits, actor)), (), system_clock())
@@ -210,6 +210,7 @@ def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(told)
     else:
+        none_found(told, f"{policy} has no breaker" + ("" if actor else " for everybody; name a caller with --actor"))
         for one in told:
             click.echo(f"{one['breaker']:20} {one['state']}")
     sys.exit(1 if any(one.tripped for one in found) else 0)
@@ -277,13 +278,18 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json(told)
         return
+    none_found(told, "everything is settled")
     for one in told:
         click.echo(f"{one['reservation']}  {one['state']:8} {one['since']}  {one['amount']:>14}  {one['capability']}")
 
 
 def _do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
-    with closing(open_for_changes(*policy_at(policy), system_clock)) as ledger:
+    config, base = policy_at(policy)
+    with closing(open_for_changes(config, base, system_clock)) as ledger:
         closed = ledger.commit(order)
+    if order.what == "freeze" and config.mode != "enforce":
+        text = f"{policy} has mode: {config.mode}, so whom the fence only observes goes on; write mode: enforce"
+        click.echo(f"warning: {text}", err=True)
     done = isinstance(closed, Closed) and closed.booked
     if done and then is not None:
         then()

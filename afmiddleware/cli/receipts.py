@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, known_as, policy_at, policy_option
 from afmiddleware.cli.receipt_text import lines
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
@@ -73,7 +73,7 @@ def receipts_group() -> None:
 @click.option("--kind", default="", help="Only intent, refusal, outcome or aggregate.")
 @click.option("--capability", default="", help="Only this capability.")
 @click.option("--verdict", default="", help="Only allow or refuse.")
-@click.option("--actor", default="", help="Only those of this caller, such as key:acct_42.")
+@click.option("--actor", default="", callback=known_as, help="Only those of this caller, such as key:acct_42.")
 @click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
 @click.option("--until", type=click.DateTime(), help="Only before this time, in UTC.")
 @click.option("--amount", default="", help="Only of at least this much, such as '20 USD'.")

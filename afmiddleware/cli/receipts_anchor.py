@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.errors import ConfigError, ReceiptError
 from afmiddleware.ledger.anchor import AnchorError, check_mark
 from afmiddleware.ledger.open import open_for_reading
@@ -46,13 +46,13 @@ def anchor_command(policy: str, *, check: bool, as_json: bool) -> None:
 def _told(place: Place, ledger: Reader, *, check: bool) -> dict[str, str]:
     """What became of one place: its name, and either how it stands or what is wrong."""
     head = ledger.head()
-    state = "cannot be read back" if check else f"has the mark of {head.size} receipts"
+    state = "cannot be read back" if check else f"has the mark of {many(head.size, 'receipt')}"
     try:
         mark = place.get() if place.readable else None
         if mark is not None:
             check_mark(mark, place.name, ledger)
         if check and place.readable:
-            state = f"{mark.size} of {head.size} receipts" if mark is not None else "has no mark yet"
+            state = f"{mark.size} of {many(head.size, 'receipt')}" if mark is not None else "has no mark yet"
         if not check and head.size:
             place.put(Anchor(head.log, head.size, head.leaf, _note(ledger, head.size)))
     except (AnchorError, ReceiptError) as error:

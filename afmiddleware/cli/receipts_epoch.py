@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from afmiddleware.anchoring import anchors_of, renew
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option, who
 from afmiddleware.errors import ReceiptError
 from afmiddleware.fence import system_clock
 from afmiddleware.ledger.anchor import AnchorFile, read_anchor
@@ -41,7 +41,7 @@ def epoch_command(reason: str, anchor: str | None, policy: str, *, unanchored: b
     if as_json:
         echo_json({"log": closed.state, "old_log": old[0], "old_size": old[1], "copy": copy})
         return
-    click.echo(f"log {closed.state} goes on from {old[0] or 'a log without a mark'} at {old[1]} receipts.")
+    click.echo(f"log {closed.state} goes on from {old[0] or 'a log without a mark'} at {many(old[1], 'receipt')}.")
     click.echo(f"What was there is kept in {copy}." if copy else "There was nothing to keep.")
 
 

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from afmiddleware.cli.common import echo_json, json_option
+from afmiddleware.cli.common import echo_json, json_option, many
 from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.archive import Archived, import_export
@@ -51,7 +51,7 @@ def import_command(export: str, into: str, public_keys: tuple[str, ...], *, as_j
     if as_json:
         echo_json({"imported": found.size, "log": found.log})
     else:
-        click.echo(f"{found.size} receipts of log {found.log} are in {into}.")
+        click.echo(f"{many(found.size, 'receipt')} of log {found.log} {'is' if found.size == 1 else 'are'} in {into}.")
 
 
 def _imported(place: Path, into: str, trusted: list[bytes], *, quiet: bool) -> Archived:

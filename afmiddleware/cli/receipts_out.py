@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.fence import system_clock
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
@@ -92,7 +92,7 @@ def redact_command(  # noqa: PLR0913 (options)
         echo_json({"redacted": seqs, "fields": fields})
     else:
         said = "backups and copies are not reached from here"
-        click.echo(f"{', '.join(fields)} of {len(seqs)} receipts deleted; {said}.")
+        click.echo(f"{', '.join(fields)} of {many(len(seqs), 'receipt')} deleted; {said}.")
     sys.exit(0 if seqs else 1)
 
 
@@ -112,7 +112,7 @@ def stats_command(policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json({"log": head.log, "size": head.size, "keys": signed, **counts})
         return
-    click.echo(f"log {head.log}: {head.size} receipts, {signed} signing key{'' if signed == 1 else 's'}")
+    click.echo(f"log {head.log}: {many(head.size, 'receipt')}, {many(signed, 'signing key')}")
     for name, counter in counts.items():
         for value, count in counter.most_common():
             click.echo(f"  {name:10}  {count:>9}  {value}")

@@ -36,12 +36,16 @@ _RECIPIENTS: Final = ("recipient", "payee", "to", "to_account", "destination", "
 
 
 class Guess(msgspec.Struct, frozen=True):
-    """Where a route's money may be: sources such as `body.amount`, empty where nothing looks like it."""
+    """Where a route's money may be: sources such as `body.amount`, empty where nothing looks like it.
+
+    `idempotency` is whether an Idempotency-Key is `optional` or `required`.
+    """
 
     amount: str = ""
     minor: bool = False
     currency: str = ""
     recipient: str = ""
+    idempotency: str = ""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +86,7 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
     packs: Sequence[Mapping[str, Sequence[str]]] = (),
 ) -> str:
     """The text of the policy. `packs` are lines of further rules and limits, by section."""
+    money = any(line.guess.amount for line in lines)
     text = [
         "# A first policy: what changes something is closed until you open it. Lines marked REVIEW are guesses.",
         "# Check it with `afmiddleware check --app ...`; try it with `mode: observe`, which blocks nothing.",
@@ -89,6 +94,7 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
         f"service: {json.dumps(service)}",
         "mode: enforce",
         "ledger: sqlite:///fence.db",
+        *(["currency: USD                      # REVIEW: of amounts that name none"] if money else []),
         "",
         "identity:",
         "  api_keys: {store: ledger}        # make one with: afmiddleware keys new ACCOUNT",
@@ -100,10 +106,11 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
         text += ["", "routes:", *(one for line in lines for one in _entry(line))]
     text += [f"# not here: {one}" for one in skipped]
     text += ["", "rules:                             # deny > require_approval > allow > default deny"]
-    text += _section("deny", [], packs)
-    text += _section("require_approval", [], packs)
-    text += _section("allow", _allowed(lines, anonymous_reads=anonymous_reads), packs)
-    money = any(line.guess.amount for line in lines)
+    rules = _section("deny", [], packs)
+    rules += _section("require_approval", [], packs)
+    rules += _section("allow", _allowed(lines, anonymous_reads=anonymous_reads), packs)
+    # A section of comments alone would be no section.
+    text += rules if any(not one.lstrip().startswith("#") for one in rules) else ["  deny: []", *rules]
     own = ["    - {name: burst, rate: 60/minute, per: actor}"]
     if money:
         own.append("    - {name: daily, spend: 100 USD, window: day, per: actor}      # REVIEW")
@@ -114,7 +121,7 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
 def _section(name: str, own: Sequence[str], packs: Sequence[Mapping[str, Sequence[str]]]) -> list[str]:
     entries = [*own, *(one for pack in packs for one in pack.get(name, ()))]
     if not any(not one.lstrip().startswith("#") for one in entries):
-        return entries
+        return [f"  # {name}:", *entries] if entries else []
     return [f"  {name}:", *entries]
 
 
@@ -139,16 +146,20 @@ def _entry(line: Line) -> list[str]:
     if not line.capability:
         return [f"  - {{route: {json.dumps(line.route)}, public: true}}      # REVIEW: {line.note}"]
     guess = line.guess
-    if not (guess.amount or guess.recipient):
+    if guess == Guess():
         return [f"  - {{route: {json.dumps(line.route)}, capability: {line.capability}}}"]
     entry = [f"  - route: {json.dumps(line.route)}", f"    capability: {line.capability}"]
     if guess.amount:
         unit = ", unit: minor" if guess.minor else ""
         entry.append(f"    amount: {{from: {guess.amount}{unit}}}      # REVIEW: guessed from its name")
-    if guess.amount and guess.currency:
+    if guess.currency:
         entry.append(f"    currency: {{from: {guess.currency}}}      # REVIEW: guessed from its name")
     if guess.recipient:
         entry.append(f"    recipient: {{from: {guess.recipient}}}      # REVIEW: guessed from its name")
+    if guess.idempotency == "required":
+        entry.append("    idempotency: required      # REVIEW: as the description says")
+    elif guess.idempotency:
+        entry.append("    idempotency: optional      # REVIEW: required, if every caller sends an Idempotency-Key")
     return entry
 
 
@@ -176,19 +187,30 @@ def _guess(method: str, endpoint: Endpoint, document: Any) -> Guess:
     operation = _at(document, "paths", _PARAMETERS_OF.sub(r"{\1}", endpoint.template), method.lower())
     schema = _schema(document, _at(operation, "requestBody", "content", "application/json", "schema"))
     required = schema.get("required", ()) if isinstance(schema, Mapping) else ()
-    fields = {f"body.{name}": name for name in _at(schema, "properties") or () if name in required}
+    named = {f"body.{name}": str(name) for name in _at(schema, "properties") or ()}
+    fields = {source: name for source, name in named.items() if name in required}
+    keyed = ""
     for parameter in _at(operation, "parameters") or ():
-        if isinstance(parameter, Mapping) and parameter.get("in") == "query" and parameter.get("required"):
-            fields.setdefault(f"query.{parameter.get('name')}", str(parameter.get("name")))
+        place, name = (_at(parameter, "in"), str(_at(parameter, "name")))
+        needed = bool(_at(parameter, "required"))
+        if place == "query":
+            named.setdefault(f"query.{name}", name)
+        if place == "query" and needed:
+            fields.setdefault(f"query.{name}", name)
+        elif place == "header" and name.lower() == "idempotency-key":
+            keyed = "required" if needed else "optional"
     if method in {"GET", "QUERY"}:
         # What is read costs nothing, whatever its filters are called.
         return Guess()
     minor = _first(fields, _MINOR)
+    amount = minor or _first(fields, _AMOUNTS)
     return Guess(
-        amount=minor or _first(fields, _AMOUNTS),
+        amount=amount,
         minor=bool(minor),
-        currency=_first(fields, _CURRENCIES),
+        # One that may be left out is read all the same: what says EUR must not be counted as USD.
+        currency=_first(named, _CURRENCIES) if amount else "",
         recipient=_first(fields, _RECIPIENTS),
+        idempotency=keyed or ("optional" if amount else ""),
     )
 
 

@@ -28,6 +28,9 @@ _EMPTY: Final = ("", "~", "null", "Null", "NULL")
 _MEMORY: Final = re.compile(r"[\s{,]*ledger:\s+memory:")
 """A ledger in memory as other URLs are written, which YAML takes for a key."""
 
+_BRACE: Final = re.compile(r":?\{")
+"""Where a text in a map on one line breaks off: `{id}` begins another map there."""
+
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
@@ -126,13 +129,15 @@ def _stop(tree: Tree, place: Place, text: str) -> None:
 
 def _said(error: yaml.MarkedYAMLError, text: str) -> str:
     problem = error.problem or "it cannot be read"
+    mark = error.problem_mark
     if "'\\t'" in problem:
         return "a tab cannot stand here; indent with spaces"
     if problem.startswith("mapping values"):
-        mark = error.problem_mark
         if mark is not None and _MEMORY.match(text.splitlines()[mark.line]):
             return "the colon after memory has no quotes around it; write ledger: memory"
         return "a text holds a colon at its end or before a space; put it in quotes"
+    if problem.startswith("expected ',' or '}'") and mark is not None and _BRACE.match(text, mark.index):
+        return "a name in braces stands in a text without quotes; put the text in quotes"
     if error.context == "while scanning an alias" and "']'" in problem:
         return "a [*] stands in a text without quotes; put the text in quotes"
     return f"{error.context}: {problem}" if error.context else problem

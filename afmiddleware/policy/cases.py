@@ -23,7 +23,14 @@ ACTOR_MEMBERS: Final = frozenset({"id", "tier", "scopes", "roles", "tenant", "de
 
 
 class CaseError(AFError, ValueError):
-    """A map that is no event. The message says what is wrong and what to write."""
+    """A map that is no event. The message says what is wrong and what to write.
+
+    `place` is that of the case among several, from 1; 0 for none.
+    """
+
+    def __init__(self, text: str, place: int = 0) -> None:
+        super().__init__(text)
+        self.place = place
 
 
 def read_event(value: Any, assets: Mapping[str, int], environment: str = "") -> tuple[ActionEvent, int | None]:

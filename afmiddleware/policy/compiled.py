@@ -220,7 +220,7 @@ def _risks(rules: RulesSource) -> Mapping[str, str]:
 def _risk_rule(level: str, what: str, line: int) -> Rule:
     """A level of risk as a rule of every capability; `warn` stands for one that only flags."""
     approval = "default" if what == "require_approval" else ""
-    return Rule(id=f"risk.{level}", kind=what, pattern="**", line=line, approval=approval)
+    return Rule(id=f"risk.{level}", kind=what, pattern="**", line=line, approval=approval, priced=False)
 
 
 def frozen(capability: str) -> Verdict:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from afmiddleware.grammar.capability import matches, pattern_regex
+from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
+from afmiddleware.policy.lint_money import other_currencies
+from afmiddleware.policy.patterns import covers, meets
+from afmiddleware.policy.rules import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from afmiddleware.model.limit import Limit
     from afmiddleware.policy.compiled import Policy
-    from afmiddleware.policy.rules import Rule
 
 UNREACHABLE: Final = "rule.unreachable"
 SHADOWED: Final = "rule.shadowed"
@@ -27,8 +30,10 @@ MAY_HIDE: Final = "rule.caller_may_hide"
 UNMARKED: Final = "rule.agents_unmarked"
 ROUTE_CLOSED: Final = "route.never_allowed"
 MONEY_OPEN: Final = "money.without_identity"
+OTHER_CURRENCY: Final = "money.other_currency"
 NEVER_BINDS: Final = "limit.never_binds"
 SESSION_ALONE: Final = "limit.session_alone"
+STOPS_NOBODY: Final = "actor.only_observed"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
 
@@ -43,8 +48,10 @@ IDS: Final = (
     UNMARKED,
     ROUTE_CLOSED,
     MONEY_OPEN,
+    OTHER_CURRENCY,
     NEVER_BINDS,
     SESSION_ALONE,
+    STOPS_NOBODY,
     UNUSED_RISK,
     UNUSED_NAME,
 )
@@ -73,14 +80,29 @@ class RouteSource(Protocol):
     def line(self) -> int: ...
 
 
-def lint(
+class ActorSource(Protocol):
+    """What the policy file says of one actor."""
+
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def line(self) -> int: ...
+
+
+def lint(  # noqa: PLR0913 (a part of the file each)
     policy: Policy,
     routes: Sequence[RouteSource],
     limits: Sequence[Limit],
     *,
+    currency: str = "",
+    mode: str = "enforce",
+    actors: Mapping[str, ActorSource] = MappingProxyType({}),
     unmarked: str = "",
 ) -> list[Finding]:
-    """Look through a policy, in the order of the file. `unmarked` are the marks of agents that it does not look at."""
+    """Look through a policy, in the order of the file.
+
+    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at.
+    """
     mapped = [route for route in routes if route.capability and "{" not in route.capability]
     found: list[Finding] = [
         *_reach(policy),
@@ -91,41 +113,11 @@ def lint(
         *_routes(policy, mapped),
         *_limits(limits, mapped),
         *_sessions(limits),
+        *_currencies(policy, mapped, limits, currency),
+        *_observed(mode, actors),
         *_unused(policy, routes),
     ]
     return sorted(set(found))
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether a pattern covers all that another does. False where that cannot be told from the segments."""
-    left, right = wide.split("."), narrow.split(".")
-    while left and right:
-        if left == ["**"]:
-            return True
-        if right[0] == "**" or left[0] == "**":
-            return False
-        if left[0] != right[0] and left[0] != "*" and not _literal_in(left[0], right[0]):
-            return False
-        left, right = left[1:], right[1:]
-    return left in ([], ["**"]) and not right
-
-
-def meets(one: str, other: str) -> bool:
-    """Whether some capability may be covered by both patterns. True where that cannot be told from the segments."""
-    left, right = one.split("."), other.split(".")
-    while left and right:
-        if left == ["**"] or right == ["**"]:
-            return True
-        a, b = left[0], right[0]
-        literal = a if "*" not in a else b if "*" not in b else None
-        if literal is not None and not (_literal_in(a, literal) and _literal_in(b, literal)):
-            return False
-        left, right = left[1:], right[1:]
-    return left in ([], ["**"]) and right in ([], ["**"])
-
-
-def _literal_in(pattern: str, segment: str) -> bool:
-    return "*" not in segment and pattern_regex(pattern).fullmatch(segment) is not None
 
 
 def _reach(policy: Policy) -> Iterator[Finding]:
@@ -297,6 +289,23 @@ def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
         if not any(covers(one.capability or "**", pattern) for one in others):
             text = f"nothing but {limit.name} stops a caller who has several sessions; add a spend limit per: actor"
             yield Finding(limit.line, SESSION_ALONE, text)
+
+
+def _currencies(
+    policy: Policy, routes: Sequence[RouteSource], limits: Sequence[Limit], currency: str
+) -> Iterator[Finding]:
+    """Rules and limits whose amounts are in a currency that nothing here is paid in."""
+    for what, pays in other_currencies(policy, routes, limits, currency):
+        named = _named(what) if isinstance(what, Rule) else f"the limit {what.name}"
+        text = f"{named} is in a currency that no amount under it has: those are in {pays}; write that one"
+        yield Finding(what.line, OTHER_CURRENCY, text)
+
+
+def _observed(mode: str, actors: Mapping[str, ActorSource]) -> Iterator[Finding]:
+    for name, actor in actors.items():
+        if mode != "enforce" and not actor.enabled:
+            text = f"enabled: false stops {name} nowhere that the fence only observes; write mode: enforce"
+            yield Finding(actor.line, STOPS_NOBODY, text)
 
 
 def _unused(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:

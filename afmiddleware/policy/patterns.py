@@ -1,9 +1,11 @@
-"""Which entries of a long list cover a capability, without asking each of them."""
+"""Which entries of a long list cover a capability, without asking each of them; and how two patterns stand."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from afmiddleware.grammar.capability import pattern_regex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,3 +87,35 @@ def _child(node: _Node[T], segment: str) -> _Node[T]:
 
 def _place(entry: tuple[int, T]) -> int:
     return entry[0]
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether a pattern covers all that another does. False where that cannot be told from the segments."""
+    left, right = wide.split("."), narrow.split(".")
+    while left and right:
+        if left == ["**"]:
+            return True
+        if right[0] == "**" or left[0] == "**":
+            return False
+        if left[0] != right[0] and left[0] != "*" and not _literal_in(left[0], right[0]):
+            return False
+        left, right = left[1:], right[1:]
+    return left in ([], ["**"]) and not right
+
+
+def meets(one: str, other: str) -> bool:
+    """Whether some capability may be covered by both patterns. True where that cannot be told from the segments."""
+    left, right = one.split("."), other.split(".")
+    while left and right:
+        if left == ["**"] or right == ["**"]:
+            return True
+        a, b = left[0], right[0]
+        literal = a if "*" not in a else b if "*" not in b else None
+        if literal is not None and not (_literal_in(a, literal) and _literal_in(b, literal)):
+            return False
+        left, right = left[1:], right[1:]
+    return left in ([], ["**"]) and right in ([], ["**"])
+
+
+def _literal_in(pattern: str, segment: str) -> bool:
+    return "*" not in segment and pattern_regex(pattern).fullmatch(segment) is not None

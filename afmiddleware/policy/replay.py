@@ -124,7 +124,9 @@ def _missing(policy: Policy, record: Record) -> str:
     """What keeps a record from being decided again, empty when nothing does."""
     if record.lacks or record.whole:
         return record.lacks
-    if record.verdict.code not in BY_RULES:
+    # A rule that allows stands beside the refusal of one whom the operator froze at run time, which no policy says.
+    frozen = record.verdict.code == codes.ACTOR_FROZEN and record.verdict.rule
+    if frozen or record.verdict.code not in BY_RULES:
         return f"decided by {record.verdict.code}"
     needed = reads(policy, record.event.capability)
     lacking = sorted(

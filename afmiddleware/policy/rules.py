@@ -65,7 +65,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     currencies: frozenset[str] = frozenset()
     max_amount: Money | None = None
-    priced: bool = False
+    priced: bool
     """Whether it demands anything of the amount."""
 
 

@@ -64,13 +64,21 @@ class FenceConfig(AppConfig):
         if resolver is None:
             raise ConfigError([problem])
         found = listed(resolver)
-        fence.adopt(found)
+        try:
+            fence.adopt(found)
+        except ConfigError:
+            # The next start reads the policy again, which may then be another.
+            self._drop()
+            raise
         return Started(fence=fence, resolver=resolver, watched=bool(found.layers))
 
     def _changed(self, *, setting: str, **_told: Any) -> None:
         """Tests override settings: the next middleware gets a new fence."""
         if setting == NAME:
-            with self._lock:
-                if self._fence is not None and self._own:
-                    self._fence.close()
-                self._fence = None
+            self._drop()
+
+    def _drop(self) -> None:
+        with self._lock:
+            if self._fence is not None and self._own:
+                self._fence.close()
+            self._fence = None

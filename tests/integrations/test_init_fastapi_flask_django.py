@@ -128,3 +128,56 @@ def test_a_first_policy_of_a_django_project(tmp_path: Path) -> None:
         **environment,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+FENCED = {
+    "fastapi": """
+from fastapi import FastAPI
+from afmiddleware_fastapi import install
+
+app = FastAPI()
+install(app, policy="fence.yaml")
+
+@app.post("/pay")
+def pay(): ...
+""",
+    "flask": """
+from flask import Flask
+from afmiddleware_flask import AgentFence
+
+app = Flask(__name__)
+@app.post("/pay")
+def pay(): ...
+AgentFence(app, policy="fence.yaml")
+""",
+    "django": """
+import sys
+from types import ModuleType
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.urls import path
+
+def pay(request): ...
+def tracing(get_response): return get_response
+
+urlpatterns = [path("pay", pay)]
+if not settings.configured:
+    settings.configure(
+        ROOT_URLCONF=__name__,
+        INSTALLED_APPS=["afmiddleware_django"],
+        MIDDLEWARE=["afmiddleware_django.middleware.FenceMiddleware", "made_app.tracing"],
+        AFMIDDLEWARE={"policy": "fence.yaml"},
+    )
+app = get_wsgi_application()
+""",
+}
+
+
+@pytest.mark.parametrize("framework", list(FENCED))
+def test_an_application_whose_fence_asks_for_the_file_that_is_not_there_yet(framework: str, tmp_path: Path) -> None:
+    (tmp_path / "made_app.py").write_text(FENCED[framework], "utf-8")
+    made = afm(tmp_path, "init", "--app", "made_app:app")
+    assert made.returncode == 0, made.stderr
+    assert "POST" in (tmp_path / "fence.yaml").read_text("utf-8")
+    checked = afm(tmp_path, "check", "--app", "made_app:app")
+    assert checked.returncode == 0, checked.stderr

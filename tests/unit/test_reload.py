@@ -100,6 +100,18 @@ def test_a_change_is_noticed(fence: Fence, file: Path, change: Callable[[Path, s
     assert not watcher.look()
 
 
+def test_what_is_written_in_place_at_the_old_size_and_time_is_noticed(fence: Fence, file: Path) -> None:
+    in_place(file, policy("  deny: [shop.buy]"))
+    fence.reload()
+    watcher = Watcher(fence, "watch")
+    before = file.stat()
+    in_place(file, policy("  deny: [shop.pay]"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_ino, file.stat().st_size) == (before.st_ino, before.st_size)
+    assert [watcher.look(), watcher.look()] == [False, True]
+    assert fence.decide(action()).code == "policy.denied"
+
+
 def test_a_config_map_is_switched(tmp_path: Path) -> None:
     """As Kubernetes does it: the file is a link into a folder that is a link, which is renamed over."""
 

@@ -87,21 +87,25 @@ def test_diff_tells_what_is_newly_allowed_first(afm, tmp_path, cases):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds a list of cases"),
-        ("cases: []", "holds a list of cases"),
-        ("case: []", "has the key cases alone, not case"),
-        ("- {name: x, event: {capability: a.b}}", "x: expect is a map of some of"),
-        ("- {name: x, evnt: {capability: a.b}}", "x: a case is a map of name, event and expect"),
-        ("- x", "case 1: a case is a map"),
-        ("- {event: {capability: a.b}, expect: {verdict: allowed}}", "case 1: the verdict is one of allow, deny, require_approval"),
-        ("- {event: {capability: a.b}, expect: {result: allow}}", "case 1: expect is a map"),
-        ("- {event: {capability: A.b}, expect: {verdict: deny}}", "case 1: 'A.b' is not a capability"),
+        ("", ": a file of cases holds a list of cases"),
+        ("cases: []", ": a file of cases holds a list of cases"),
+        ("case: []", ": a file of cases has the key cases alone, not case"),
+        ("cases:\n- {event: {capability: a.b}, expect: deny}\n-\n  event: {}\n  expect: deny", ":4: case 2: an event needs a capability"),
+        ("# one\n- {event: {capability: a.b}, expect: deny}\n- x", ":3: case 2: a case is a map"),
+        ("- {event: {capability: a.b}, expect: deny}\n- {event: ]}", ":2: this is not YAML: expected the node content, but found ']'"),
+        ("- \x07", ": this is not YAML: unacceptable character"),
+        ("- {name: x, event: {capability: a.b}}", ":1: x: expect is a map of some of"),
+        ("- {name: x, evnt: {capability: a.b}}", ":1: x: a case is a map of name, event and expect"),
+        ("- x", ":1: case 1: a case is a map"),
+        ("- {event: {capability: a.b}, expect: {verdict: allowed}}", ":1: case 1: the verdict is one of allow, deny, require_approval"),
+        ("- {event: {capability: a.b}, expect: {result: allow}}", ":1: case 1: expect is a map"),
+        ("- {event: {capability: A.b}, expect: {verdict: deny}}", ":1: case 1: 'A.b' is not a capability"),
         ("- {event: {}, expect: {verdict: deny}}", "an event needs a capability"),
         ("- {event: [], expect: {verdict: deny}}", "an event is a map of"),
         ("- {event: {capability: a.b, amuont: 5 USD}, expect: {verdict: deny}}", "has no member 'amuont'"),
         ("- {event: {capability: a.b, amount: 5}, expect: {verdict: deny}}", "amount is a text"),
         ("- {event: {capability: a.b, actor: {id: a, scopes: pay}}, expect: {verdict: deny}}", "actor.scopes is a list of texts"),
-        ("- [", "this is not YAML"),
+        ("- [", ":1: this is not YAML"),
     ],
 )  # fmt: skip
 def test_cases_that_are_none(afm, tmp_path, text, said):
@@ -109,7 +113,7 @@ def test_cases_that_are_none(afm, tmp_path, text, said):
     place.write_text(text, encoding="utf-8")
     ran = afm("test", place, "--policy", written(tmp_path, text=POLICY))
     assert ran.code == 2
-    assert ran.err.startswith(f"{place}: ")
+    assert ran.err.startswith(f"{place}:")
     assert said in ran.err
 
 

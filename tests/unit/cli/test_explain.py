@@ -137,6 +137,7 @@ def test_live_counts_from_the_ledger(afm, tmp_path):
         (["--capability", "a.b", "--payload", "{"], "truncated"),
         (["--capability", "a.b", "--payload", "[]"], "payload is a map"),
         (["--capability", "a.b", "--actor", ""], "an actor needs an id"),
+        (["--capability", "a.b", "--actor", "bot"], "bot is no actor: write key:bot for whoever has its API keys"),
         (["--capability", "a.b", "--depth", "-1"], "actor.depth is a whole number"),
     ],
 )

@@ -123,15 +123,34 @@ def body(required: list[str], **properties: Any) -> dict[str, Any]:
     [
         (
             body(["amount", "currency", "to"], amount={}, currency={}, to={}),
-            Guess("body.amount", False, "body.currency", "body.to"),
+            Guess("body.amount", False, "body.currency", "body.to", "optional"),
         ),
-        (body(["amount_cents"], amount_cents={}, amount={}), Guess("body.amount_cents", True)),
-        (body(["amount_cents", "amount"], amount={}, amount_cents={}), Guess("body.amount_cents", True)),
+        (body(["price"], price={}, currency_code={}), Guess("body.price", False, "body.currency_code", "", "optional")),
+        (body([], currency={}), Guess()),  # a currency of nothing
+        (
+            {
+                "paths": {
+                    "/pay/{id}": {
+                        "post": {"parameters": [{"in": "header", "name": "Idempotency-Key", "required": True}]}
+                    }
+                }
+            },
+            Guess(idempotency="required"),
+        ),
+        (
+            {"paths": {"/pay/{id}": {"post": {"parameters": [{"in": "header", "name": "idempotency-key"}]}}}},
+            Guess(idempotency="optional"),
+        ),
+        (body(["amount_cents"], amount_cents={}, amount={}), Guess("body.amount_cents", True, "", "", "optional")),
+        (
+            body(["amount_cents", "amount"], amount={}, amount_cents={}),
+            Guess("body.amount_cents", True, "", "", "optional"),
+        ),
         (body([], amount={}), Guess()),  # what may be left out cannot be promised
         (body(["count"], count={}), Guess()),
         (
             {"paths": {"/pay/{id}": {"post": {"parameters": [{"in": "query", "name": "Amount", "required": True}]}}}},
-            Guess("query.Amount"),
+            Guess("query.Amount", idempotency="optional"),
         ),
         (
             {
@@ -151,6 +170,8 @@ def test_money_is_guessed_from_a_description_and_marked(document: Any, guess: Gu
     text = compose("s", lines)
     config = load(text)
     assert (config.routes[0].amount is None) == (not guess.amount)
+    assert (config.routes[0].currency is None) == (not guess.currency)
+    assert config.routes[0].idempotency == (guess.idempotency or None)
     assert all("REVIEW" in line for line in text.splitlines() if "{from:" in line)
 
 
@@ -160,3 +181,10 @@ def test_reads_are_open_to_anybody_only_when_asked() -> None:
     assert [(one.capability, one.identity) for one in closed] == [("x.read", "token")]
     opened = load(compose("s", lines, anonymous_reads=True)).rules.allow
     assert [(one.capability, one.identity) for one in opened] == [("x.read", None)]
+
+
+def test_where_nothing_reads_everything_is_closed_and_the_file_is_whole() -> None:
+    text = compose("s", lines_of([at("POST", "/x")], None))
+    assert load(text).rules.allow == ()
+    opened = text.replace("# allow:", "allow:").replace("    # -", "    -")
+    assert [one.capability for one in load(opened).rules.allow] == ["x.create"]

@@ -174,6 +174,34 @@ def test_what_names_nobody_is_not_frozen(afm, policy, target):
     assert "TARGET" in refused.err
 
 
+@pytest.mark.parametrize(("mode", "warned"), [("enforce", False), ("observe", True), ("observe 25%", True)])
+def test_a_freeze_says_where_it_stops_nobody(afm, policy, mode, warned):
+    policy.write_text(f"{policy.read_text()}mode: {mode}\n")
+    frozen = afm("freeze", "all", "--policy", policy)
+    assert frozen.code == 0
+    assert (f"has mode: {mode}, so whom the fence only observes goes on" in frozen.err) is warned
+    assert afm("unfreeze", "all", "--policy", policy).err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["budget", AGENT], "no limit of {} counts by the actor"),
+        (["limits", "list"], "{} has no limits"),
+        (["limits", "get", AGENT], "no cap is set for local:agent-7; those of {} hold"),
+        (["breaker", "status"], "{} has no breaker for everybody; name a caller with --actor"),
+        (["breaker", "status", "--actor", AGENT], "{} has no breaker"),
+        (["reconcile"], "everything is settled"),
+    ],
+)
+def test_where_there_is_nothing_it_is_said(afm, policy, arguments, said):
+    policy.write_text(policy.read_text().partition("limits:")[0])
+    Fence.from_file(policy, env={}).close()
+    asked = afm(*arguments, "--policy", policy)
+    assert (asked.out, asked.err) == ("", said.format(policy) + "\n")
+    assert afm(*arguments, "--policy", policy, "--json").err == ""
+
+
 def test_a_bare_name_freezes_nothing(afm, policy):
     refused = afm("freeze", "my-agent", "--policy", policy)
     assert refused.code == 2

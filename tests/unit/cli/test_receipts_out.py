@@ -138,3 +138,8 @@ def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
 )
 def test_the_list_is_narrowed(afm, log, options, count):
     assert len(afm("receipts", "list", "--policy", log, "--json", *options).out.splitlines()) == count
+
+
+def test_a_bare_name_is_no_caller_with_nothing(afm, log):
+    refused = afm("receipts", "list", "--policy", log, "--actor", "agent-7")
+    assert (refused.code, "agent-7 is no actor: write key:agent-7" in refused.err) == (2, True)

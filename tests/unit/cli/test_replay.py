@@ -123,7 +123,10 @@ def test_a_trace_has_all_of_its_events(afm, played, tmp_path):
         "changed b (pay.body): allow (policy.allowed) -> deny (policy.unmatched)",
         "4 total, 3 reproduced, 1 changed, 0 newly allowed, 1 blocked, 0 undecidable",
     ]
-    for text, said in (("{", "a line is not JSON"), ("{}", "case 1: expect is a map of some of")):
+    for text, said in (
+        (f"{json.dumps(lines[0])}\n\n{{", ":3: this line is not JSON"),
+        (f"\n{json.dumps(lines[0])}\n{{}}", ":3: case 2: expect is a map of some of"),
+    ):
         trace.write_text(text)
         ran = afm("replay", trace, "--policy", played)
         assert (ran.code, said in ran.err) == (2, True)
@@ -158,3 +161,18 @@ def test_a_diff_is_of_cases_or_of_receipts(afm, played, tmp_path, both):
     more = ("--receipts", "x.db", "--cases", "y.yaml") if both else ()
     ran = afm("diff", played, played, *more)
     assert (ran.code, "--cases FILE, or --receipts LEDGER" in ran.err) == (2, True)
+
+
+def test_whom_the_operator_froze_is_not_newly_allowed(afm, tmp_path):
+    """No policy says who is frozen at run time, so no policy can be asked."""
+    policy = written(tmp_path, text=POLICY)
+    assert afm("freeze", "local:a", "--policy", policy).code == 0
+    play(policy)
+    told = afm("replay", tmp_path / "fence.db", "--policy", policy, "--json").json
+    assert (told["newly_allowed"], told["changed"], told["missing"]["decided by actor.frozen"]) == (0, 0, 5)
+    # Whom a policy has refused, another may let in.
+    (tmp_path / "other").mkdir()
+    stopped = written(tmp_path / "other", text=POLICY + "actors: {'local:a': {enabled: false}}\n")
+    play(stopped)
+    told = afm("replay", tmp_path / "other" / "fence.db", "--policy", policy, "--json").json
+    assert (told["newly_allowed"], "decided by actor.frozen" in told["missing"]) == (3, False)

@@ -17,6 +17,7 @@ from afmiddleware.model.codes import CODES
 from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy, compile_policy
+from afmiddleware.policy.rules import falls_on
 
 
 def rule(capability: str = "payments.*", /, **changes: Any) -> SimpleNamespace:
@@ -320,6 +321,42 @@ def test_the_first_satisfied_rule_in_the_file_is_named() -> None:
     assert policy(rules).decide(event()).rule == "a"
     assert policy(rules[1:]).decide(event()).rule == "b"
     assert policy(rules[:0:-1]).decide(event()).rule == "c"
+
+
+NEARER: list[list[SimpleNamespace]] = [
+    [rule(id="tier", identity="verified"), rule(id="proof", applies_to="proven_agents")],
+    [rule(id="scope", scopes=["pay"])],
+    [rule(id="role", roles=["boss"])],
+    [rule(id="currency", max_amount="5 EUR"), rule(id="doubt", when={"payload.n": {"gt": "5"}})],
+    [rule(id="cap", max_amount="5 USD")],
+]
+"""Allow rules that do not allow, from the farthest to the nearest, those side by side that are as near."""
+NEARER_TO_NOBODY = [[NEARER[0][0], NEARER[0][1], NEARER[1][0], NEARER[2][0]], *NEARER[3:]]
+"""The same for a caller without a credential, who is told no more than to show one."""
+
+
+@pytest.mark.parametrize(("actor", "ladder"), [(TOKEN, NEARER), (ANONYMOUS, NEARER_TO_NOBODY)])
+def test_the_rule_that_came_nearest_gives_the_reason_and_the_first_of_equals(actor: Actor, ladder: Any) -> None:
+    happened = event(actor, "6 USD", body=b'{"n": []}')
+    steps = [(place, one) for place, step in enumerate(ladder) for one in step]
+    for place, one in steps:
+        for other_place, other in steps:
+            nearest = one if place >= other_place else other
+            assert policy([one, other]).decide(happened).rule == nearest.id, (one.id, other.id)
+
+
+def test_what_a_rule_demands_of_the_amount_is_told() -> None:
+    capped, priced = (policy([made]).decide(event()) for made in (rule(max_amount="5 USD"), rule(currency=["USD"])))
+    assert "is allowed up to an amount, and this action has none" in capped.reason
+    assert "is allowed with an amount, and this action has none" in priced.reason
+
+
+def test_a_share_of_the_callers_is_as_large_as_it_says() -> None:
+    drawn = [[falls_on(share, "rule", f"key:{number}") for number in range(30_000)] for share in (0, 1, 9_999, 10_000)]
+    none, few, most, whole = map(sum, drawn)
+    assert (none, whole) == (0, 30_000)
+    assert 0 < few < 15
+    assert 29_985 < most < 30_000
 
 
 def test_reasons_hold_no_payload_and_no_cap_for_anonymous_callers() -> None:

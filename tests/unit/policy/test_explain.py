@@ -39,6 +39,7 @@ def test_values_of_the_payload_are_hidden_where_that_is_said() -> None:
         (False, "false"),
         (["a", 1], "a, 1"),
         ("a\x1b[31m", r"a\x1b[31m"),
+        ("x" * 120, "x" * 120),
         ("x" * 121, "x" * 120 + "... (121 characters)"),
     ],
 )
@@ -68,6 +69,17 @@ def test_an_explanation_of_a_currency_demand_tells_the_two_apart() -> None:
     assert found.verdict.code == "currency.mismatch"
     without = explain(policy([rule(max_amount="5 USD")]), event(), 0)
     assert (without.verdict.code, without.rules[0].demands[0].seen) == (AMOUNT_UNRESOLVABLE, "(absent)")
+
+
+def test_roles_that_an_actor_has_not_are_shown_as_absent() -> None:
+    found = told({"actor.roles": {"contains": "ops"}}, {})
+    assert (found.rules[0].when[0][0].seen, found.rules[0].outcome) == ("(absent)", "condition false")
+
+
+def test_a_policy_that_names_nothing_explains_its_conditions() -> None:
+    made = compile_rule(rule(when={"recipient": {"eq": "acme"}}), "allow", Names())
+    found = explain(Policy([made], ()), event(recipient="acme"), 0)
+    assert [one.holds for one in found.rules[0].when[0]] == [True]
 
 
 def test_a_policy_without_rules_explains_the_default() -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.assemble import assemble
-from afmiddleware.config.identity_schema import unlooked
-from afmiddleware.config.limits import limits_of
+from afmiddleware.cli.check import doubts_of
 from afmiddleware.config.load import load
 from afmiddleware.grammar.capability import matches
-from afmiddleware.policy.lint import IDS, covers, lint, meets
+from afmiddleware.policy.lint import IDS
+from afmiddleware.policy.patterns import covers, meets
 
 START = "version: 1\nservice: s\nledger: memory\n"
 ROUTES = """routes:
@@ -29,8 +29,7 @@ limits: [{name: day, spend: 5 USD, window: day}, {name: hour, spend: 1 USD, wind
 def found(text: str, tmp_path) -> list[tuple[str, int]]:
     config = load(START + text)
     plan, _ = assemble(config, tmp_path)
-    unmarked = unlooked(config.identity.agent_detection)
-    return [(one.id, one.line) for one in lint(plan.policy, config.routes, limits_of(config), unmarked=unmarked)]
+    return [(one.id, one.line) for one in doubts_of(config, plan, config.routes)]
 
 
 def test_a_good_policy_has_no_findings(tmp_path):
@@ -93,6 +92,10 @@ CASES = {
     "allow under an open allow": ("rules: {allow: ['pay.*', {capability: pay.out, identity: token}]}", [("rule.shadowed", 4)]),
     "allow after one that demands": ("rules: {allow: [{capability: 'pay.*', identity: token}, pay.out]}", []),
     "an approval of nothing": ("rules: {require_approval: [pay.out], allow: [ship.out]}", [("approval.opens_nothing", 4)]),
+    "an approval of another literal than the pattern has": (
+        "rules: {require_approval: ['pay.o*'], allow: ['pay.in']}",
+        [("approval.opens_nothing", 4)],
+    ),
     "an approval of something": ("rules: {require_approval: ['pay.o*'], allow: ['*.out']}", []),
     "an empty list": (
         "lists: {a: []}\nrules: {allow: [{capability: a.b, when: {recipient: {in: $a}}}]}",
@@ -171,6 +174,46 @@ CASES = {
         "  - {name: j, spend: 9 JPY, window: day, per: actor}"),
         [("limit.session_alone", 6)],
     ),
+    "a cap in a currency that nothing is paid in": (
+        "rules: {allow: [{capability: a.b, identity: token, max_amount: 5 EUR}]}",
+        [("money.other_currency", 4)],
+    ),
+    "a demanded currency that nothing is paid in": (
+        ROUTES + "rules: {allow: [shop.look, {capability: pay.out, identity: token, currency: [EUR, CHF]}]}",
+        [("money.other_currency", 7)],
+    ),
+    "a currency that some limit is in": (
+        "rules: {allow: [{capability: a.b, identity: token, max_amount: 5 EUR}]}\nlimits: [{name: e, spend: 9 EUR, window: day}]",
+        [],
+    ),
+    "a threshold that is in another currency than the route": (
+        ("routes: [{route: POST /p, capability: a.b, amount: {from: body.x}, currency: EUR}]\n"
+        "rules:\n  deny: [{capability: 'a.*', when: {amount: {gt: 9 USD}}}]\n  allow: [{capability: a.b, identity: token, max_amount: 5 EUR}]"),
+        [("money.other_currency", 6)],
+    ),
+    "a threshold for one currency of several": (
+        ("routes: [{route: POST /p, capability: a.b, amount: {from: body.x}}]\n"
+        "rules:\n  deny: [{capability: 'a.*', when: {currency: EUR, amount: {gt: 9 EUR}}}, {capability: a.b, when: {amount: {exists: false}}}]\n"
+        "  allow: [{capability: a.b, identity: token}]"),
+        [],
+    ),
+    "a currency that the request names": (
+        ("routes: [{route: POST /p, capability: a.b, amount: {from: body.x}, currency: {from: body.c}}]\n"
+        "rules: {allow: [{capability: a.b, identity: token, max_amount: 5 EUR}]}\nlimits: [{name: j, spend: 9 JPY, window: day}]"),
+        [],
+    ),
+    "prices in another currency than the file's": (
+        ("routes:\n  - {route: POST /p, capability: a.b, amount: 5 EUR}\n  - {route: POST /q, capability: a.c, amount: {price: 5 CHF, times: body.n}}\n"
+        "  - {route: POST /r, capability: a.d, amount: {table: body.p, prices: {x: 5 EUR}}}\n"
+        "rules:\n  allow:\n    - {capability: a.b, identity: token, max_amount: 5 EUR}\n    - {capability: a.c, identity: token, max_amount: 5 CHF}\n"
+        "    - {capability: a.d, identity: token, max_amount: 5 USD}\nlimits: [{name: e, spend: 9 EUR, window: day}, {name: u, spend: 9 USD, window: day}]"),
+        [("money.other_currency", 12), ("money.other_currency", 13)],
+    ),
+    "a stop that stops nobody": (
+        "mode: observe 5%\nactors:\n  'key:a': {enabled: true}\n  'key:b': {enabled: false}",
+        [("actor.only_observed", 7)],
+    ),
+    "a stop that stops": ("actors: {'key:b': {enabled: false}}", []),
     "a session's budget under its caller's": (
         ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session, capability: pay.out}\n"
         "  - {name: d, spend: 9 USD, window: day, per: actor, capability: 'pay.*'}"),
@@ -213,3 +256,11 @@ def test_what_is_said_of_two_patterns_is_true(one, other, capability):
 def test_what_covers(wide, narrow):
     assert covers(wide, narrow)
     assert not covers(narrow, wide)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a*", "b"), ("a", "b"), ("a.b", "a"), ("a.b.**", "a"), ("*.a*", "a.b"), ("a.*", "*.b.c")]
+)
+def test_what_does_not_meet(one, other):
+    assert not meets(one, other)
+    assert not meets(other, one)
