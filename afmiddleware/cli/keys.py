@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
+from msgspec.structs import replace
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.authenticators import key_prefix
@@ -189,6 +190,7 @@ def moment(text: str, option: str) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+_ANY: Final = ApiKeyRecord(id="", digest=b"", account="any")
 _OPTIONS: Final = {"account": "ACCOUNT", "scopes": "--scope", "roles": "--role", "networks": "--from"}
 
 
@@ -196,7 +198,7 @@ def _check(members: dict[str, Any]) -> None:
     """Say which argument holds what cannot stand in a record."""
     for name, member in members.items():
         try:
-            check_record(ApiKeyRecord(**{"id": "", "digest": b"", "account": "any", name: member}))
+            check_record(replace(_ANY, **{name: member}))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint=_OPTIONS.get(name, f"--{name}")) from None
 
