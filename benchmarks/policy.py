@@ -56,8 +56,8 @@ def policy(rounds: int, requests: int) -> None:
     """Print microseconds per decision.
 
     Both policies are asked for equally many capabilities, those of the large one spread over all of its rules. Lines
-    with `each in turn` go round 6 000 events instead, which the large policy has as many capabilities for: what it knows of
-    each then has to come from outside of the processor's caches, as the events have to for both.
+    with `each in turn` go round 6 000 events instead, which the large policy has as many capabilities for: what it
+    knows of each then has to come from outside of the processor's caches, as the events have to for both.
     """
     few, many = _compiled(FEW), _compiled(MANY)
     body = BODY.encode()
