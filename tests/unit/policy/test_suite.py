@@ -37,7 +37,7 @@ def test_what_opens_most_comes_first_and_what_opens_as_much_as_it_stands_in_the_
 
 def test_a_case_that_is_wrong_says_which_it_is() -> None:
     with pytest.raises(
-        CaseError, match="^case 1: the verdict is one of allow, deny, require_approval, not 'no'$"
+        CaseError, match=r"^case 1: the verdict is one of allow, deny, require_approval, not 'no'$"
     ) as told:
         read_cases([{"event": {"capability": "a.b"}, "expect": "no"}], ASSETS)
     assert told.value.place == 1
