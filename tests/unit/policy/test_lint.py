@@ -44,6 +44,12 @@ CASES = {
         + "rules: {deny: [{capability: a.b, applies_to: agents}], allow: [a.b]}",
         [("rule.agents_unmarked", 5), ("rule.agents_unmarked", 6)],
     ),
+    "agents that are not looked for beside what is for all": (
+        PEOPLE % "user_agents: off"
+        + "routes: [{route: GET /a, capability: a.b}, {route: GET /b, capability: a.c, applies_to: all}]\n"
+        + "rules: {deny: [{capability: a.b, when: {recipient: {exists: true}}}], allow: ['a.*']}",
+        [],
+    ),
     "clients of MCP that are not looked for": (
         PEOPLE % "mcp_headers: false" + "rules: {deny: [{capability: a.b, applies_to: agents}]}",
         [("rule.agents_unmarked", 5)],
