@@ -151,7 +151,7 @@ def _list_name(path: tuple[str | int, ...], field: str, name: str, known: Known 
 
 
 def _near(name: str, names: Collection[str], where: str) -> str:
-    near = get_close_matches(name, names, 1)
+    near = get_close_matches(name, names)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"declare it under {where}" + (f", or use {', '.join(sorted(names))}" if names else "")
@@ -224,6 +224,6 @@ def money_fault(text: str, exponents: Mapping[str, int]) -> str:
 
 
 def _unknown_field(field: str) -> str:
-    near = get_close_matches(field, [*OPERATORS, "payload.<path>"], 1)
+    near = get_close_matches(field, [*OPERATORS, "payload.<path>"])
     hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(OPERATORS)} or payload.<path>"
     return f"{quoted(field)} is not a field of conditions; {hint}"

@@ -13,7 +13,7 @@ from afmiddleware.config.checks import check
 from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.config.ledger_url import holds_password
 from afmiddleware.config.limits import limits_of
-from afmiddleware.config.messages import OURS, translated, unknown
+from afmiddleware.config.messages import translated, unknown
 from afmiddleware.config.schema import Config, mac_secret
 from afmiddleware.config.tree import Path, Problem, Tree, read_tree, spelled
 from afmiddleware.errors import ConfigError
@@ -136,7 +136,7 @@ def _at(value: Any, path: Path) -> Any:
 def _refuse_ours(value: dict[str, Any], path: Path, tree: Tree, names: tuple[str, ...]) -> None:
     """A name that the loader fills in is as unknown in a file as any other."""
     for name in names:
-        if name in value and name in OURS:
+        if name in value:
             tree.problems.append(unknown((*path, name), tree))
             del value[name]
 

@@ -58,7 +58,7 @@ def unknown(path: Path, tree: Tree) -> Problem:
     if path[:2] in {("rules", "deny"), ("rules", "require_approval")} and name in _DEMANDS:
         text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"
         return Problem(line, column, text)
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name, known)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
     where = f" in {spelled(path[:-1])}" if len(path) > 1 else ""
     return Problem(line, column, f"unknown key {quoted(name)}{where}; {hint}")

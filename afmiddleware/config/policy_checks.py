@@ -88,7 +88,7 @@ def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Itera
         for limit, cap in named(entry, "limits").items():
             where = ("actors", name, "limits", limit)
             if limit not in limits:
-                near = get_close_matches(limit, limits, 1)
+                near = get_close_matches(limit, limits)
                 hint = f"did you mean {near[0]!r}?" if near else "declare it under limits"
                 yield where, f"{quoted(limit)} names no limit; {hint}"
             elif isinstance(cap, str):

@@ -143,7 +143,7 @@ def _whole(value: Any) -> int:
 
 
 def _fraction(value: Any) -> float:
-    text = str(value) if isinstance(value, int | float) else text_of(value)
+    text = text_of(value)
     if _FRACTION.fullmatch(text) is None:
         msg = f"{quoted(text)} is not a number of seconds; write one such as 1.5"
         raise ValueError(msg)
