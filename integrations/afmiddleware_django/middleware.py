@@ -175,12 +175,12 @@ class FenceMiddleware:
     def _begin(self, request: HttpRequest) -> Exchange:
         """Look at one request; nothing is decided yet."""
         facts = _facts_of(request)
+        # Under ASGI a body may come that no header announces (HTTP/2).
+        received = hasattr(request, "scope")
         # Django has no public name for the stream.
-        source: Source = (
-            Spooled(request._stream) if hasattr(request, "scope") else Body(request.META, facts)  # noqa: SLF001
-        )
+        source: Source = Spooled(request._stream) if received else Body(request.META, facts)  # noqa: SLF001
         held = None
-        if not lost(request) and (facts.first(b"content-length") or facts.first(b"transfer-encoding")):
+        if not lost(request) and (received or facts.first(b"content-length") or facts.first(b"transfer-encoding")):
             held = HeldBody(request, source, self._largest)
         exchange = Exchange(self.fence, request, facts, held)
         vars(request)[KEY] = exchange

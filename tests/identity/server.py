@@ -47,13 +47,18 @@ class Served:
 
 
 class AuthorizationServer:
-    """The server. `answer` stands in for the keys: a response, or a function that makes one; `seen` are the requests."""
+    """The server. `answer` stands in for the keys: a response, or a function that makes one; `seen` are the requests.
+
+    `issuer_said` and `keys_at` are what its metadata says in place of the truth; `directory` is that of an agent.
+    """
 
     def __init__(self) -> None:
         self.keys = [ECKey.generate_key("P-256", {"kid": "key-1"})]
         self.more: list[Any] = []
         self.answer: Response | Callable[[], Awaitable[Response]] | None = None
         self.issuer_said = ""
+        self.keys_at = ""
+        self.directory: Response | None = None
         self.tokens: dict[str, dict[str, Any]] = {}
         self.introspection: Response | Callable[[], Awaitable[Response]] | None = None
         self.seen: list[str] = []
@@ -121,6 +126,7 @@ class AuthorizationServer:
                 Route("/.well-known/oauth-authorization-server", self._metadata),
                 Route("/strict/.well-known/openid-configuration", self._strict),
                 Route("/jwks", self._jwks),
+                Route("/directory", self._directory),
                 Route("/token", self._token, methods=["POST"]),
                 Route("/introspect", self._introspect, methods=["POST"]),
             ],
@@ -128,7 +134,7 @@ class AuthorizationServer:
 
     async def _metadata(self, request: Request) -> Response:
         self.seen.append(request.url.path)
-        return JSONResponse({"issuer": self.issuer_said or self.url, "jwks_uri": f"{self.url}/jwks"})
+        return JSONResponse({"issuer": self.issuer_said or self.url, "jwks_uri": self.keys_at or f"{self.url}/jwks"})
 
     async def _strict(self, request: Request) -> Response:
         del request
@@ -140,6 +146,10 @@ class AuthorizationServer:
         if answer is None:
             return JSONResponse(self.jwks())
         return answer if isinstance(answer, Response) else await answer()
+
+    async def _directory(self, request: Request) -> Response:
+        self.seen.append(request.url.path)
+        return self.directory or Response(status_code=404)
 
     async def _token(self, request: Request) -> Response:
         form = await request.form()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ identity:
 {settings}
   jwt:
     issuers:
-      - {{issuer: "{url}", audience: {api}, algorithms: [ES256], discovery: oidc, typ: [at+jwt]}}
+      - {{issuer: "{url}", audience: {api}, algorithms: [ES256], discovery: oidc, typ: [at+jwt], jwks_hosts: [localhost]}}
       - {{issuer: "{url}/strict", audience: {api}, algorithms: [ES256], discovery: oidc, strict_audience: true}}
   introspection:
     {{endpoint: "{url}/introspect", issuer: "{url}", client_id: {client}, client_secret: {{file: client}}, audience: {api}}}
@@ -48,6 +49,7 @@ rules:
 limits:
   - {{name: session, spend: 10 USD, window: session, per: session}}
   - {{name: daily, spend: 25 USD, window: day, per: actor}}
+{limits}
 """
 
 
@@ -65,9 +67,9 @@ class Answer(NamedTuple):
 
 
 class Site:
-    """The application behind a fence. `keys` are more settings of API keys, `settings` more lines of identity.
+    """The application behind a fence. `keys` are more settings of API keys, `limits` is one more, `settings` are more lines of identity.
 
-    `send` goes over a socket, header by header as it is given.
+    `send` goes over a socket from the address `source`, header by header as it is given.
     """
 
     def __init__(
@@ -78,12 +80,15 @@ class Site:
         ledger: str = "memory",
         guesses: int = 1000,
         keys: str = "",
+        limits: str = "",
         settings: str = "",
         **parts: Any,
     ) -> None:
         (folder / "client").write_text(CLIENT[1], encoding="utf-8")
         known = {"ledger": ledger, "api": API, "url": server.url, "client": CLIENT[0], "guesses": guesses}
-        text = POLICY.format(**known, keys=keys and f", {keys}", settings=settings and f"  {settings}")
+        text = POLICY.format(
+            **known, keys=keys and f", {keys}", limits=limits and f"  - {limits}", settings=settings and f"  {settings}"
+        )
         self.server = server
         self.fence = Fence(load(text), base=folder, **parts)
         self.port, self._stop = getattr(self, f"_{stack}")()
@@ -94,12 +99,14 @@ class Site:
         method: str = "GET",
         where: str = "/who",
         body: bytes = b"",
+        source: str = "127.0.0.1",
         timeout: float = 30.0,
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout, (source, 0))
         try:
             connection.putrequest(method, where, skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", "api.example.com")
+            if not any(name.lower() == "host" for name, _ in headers):
+                connection.putheader("Host", "api.example.com")
             for name, value in headers:
                 connection.putheader(name, value)
             if body or method == "POST":
@@ -111,6 +118,15 @@ class Site:
         finally:
             connection.close()
 
+    def raw(self, request: bytes, source: str = "127.0.0.1") -> bytes:
+        """Send bytes in one piece, and read the answer until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), 30, (source, 0)) as connection:
+            connection.sendall(request)
+            parts = []
+            while part := connection.recv(65536):
+                parts.append(part)
+        return b"".join(parts)
+
     def bearer(self, token: str, *more: tuple[str, str], **request: Any) -> Answer:
         return self.send(("Authorization", f"Bearer {token}"), *more, **request)
 
@@ -121,9 +137,9 @@ class Site:
         self._stop()
         self.fence.close()
 
-    def source(self) -> Any:
-        """The keys of the first issuer, for a test that moves their time."""
-        return self.fence._resolver._keys.sources[self.server.url]
+    def keys_of(self, name: str = "") -> Any:
+        """The keys of a source, the first issuer's unless named, for a test that moves their time."""
+        return self.fence._resolver._keys.sources[name or self.server.url]
 
     def checks(self) -> Any:
         """What checks the credentials."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +24,9 @@ every = pytest.mark.parametrize("own", STACKS, indirect=True)
 class Later:
     """The time that a key source goes by, put forward by hand."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, source: str = "") -> None:
         self.seconds = time.monotonic()
-        site.source()._timer = lambda: self.seconds
+        site.keys_of(source)._timer = lambda: self.seconds
 
     def __call__(self, seconds: float) -> None:
         self.seconds += seconds
@@ -43,9 +45,9 @@ class Gate:
         return JSONResponse(self._server.jwks())
 
 
-def refreshed(site: Site) -> None:
+def refreshed(site: Site, source: str = "") -> None:
     """Wait for the fetch that is under way, if any."""
-    under_way = site.source()._under_way
+    under_way = site.keys_of(source)._under_way
     if under_way is not None:
         under_way.exception(SECONDS)
 
@@ -101,7 +103,9 @@ HOSTILE: dict[str, Callable[[str], Response]] = {
     "redirect": lambda url: RedirectResponse(f"{url}/jwks2"),
     "HTML": lambda _: HTMLResponse("<p>"),
     "ten megabytes": lambda _: Response(b" " * 10_000_000, media_type="application/json"),
-    "a bomb": lambda _: Response(b"\x1f\x8b", media_type="application/json", headers={"content-encoding": "gzip"}),
+    "a bomb": lambda _: Response(
+        gzip.compress(bytes(10_000_000)), media_type="application/json", headers={"content-encoding": "gzip"}
+    ),
     "no keys": lambda _: JSONResponse({}),
     "no JSON": lambda _: Response(b"{", media_type="application/json"),
     "an error": lambda _: JSONResponse({"keys": []}, 500),
@@ -109,6 +113,7 @@ HOSTILE: dict[str, Callable[[str], Response]] = {
 }
 
 
+@every
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_answer_that_is_hostile(own: Site, name: str, caplog: pytest.LogCaptureFixture) -> None:  # 37
     later = Later(own)
@@ -122,12 +127,61 @@ def test_an_answer_that_is_hostile(own: Site, name: str, caplog: pytest.LogCaptu
     assert "/jwks2" not in own.server.seen
 
 
-def test_metadata_of_another_issuer(own: Site) -> None:  # 38
+@every
+def test_metadata_of_another_issuer(own: Site, caplog: pytest.LogCaptureFixture) -> None:  # 38
     own.server.issuer_said = "https://evil.example.com"
     answer = own.bearer(own.server.mint())
     assert (answer.status, own.server.fetches()) == (503, 0)
+    assert "the discovery document names another issuer" in caplog.text
 
 
+ELSEWHERE = [
+    "http://169.254.169.254/latest/meta-data",
+    "https://169.254.169.254/jwks",
+    "http://127.0.0.1.evil.example/jwks",
+    "http://[::ffff:169.254.169.254]/jwks",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1/jwks",
+]
+
+
+@every
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_metadata_that_leads_elsewhere(own: Site, url: str, caplog: pytest.LogCaptureFixture) -> None:  # 37
+    own.server.keys_at = url
+    answer = own.bearer(own.server.mint())
+    assert (answer.status, own.server.fetches()) == (503, 0)
+    assert "has no jwks_uri on the issuer's host" in caplog.text
+
+
+@every
+@pytest.mark.parametrize("address", ["169.254.169.254", "10.0.0.1", "203.0.113.9"])
+def test_a_name_that_leads_elsewhere_the_second_time(
+    own: Site, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # 37
+    looked_up: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: Any, *rest: Any, **more: Any) -> Any:
+        looked_up.append(str(host))
+        again = looked_up.count("localhost") > 1
+        return real({"localhost": address if again else "127.0.0.1"}.get(host, host), *rest, **more)
+
+    own.server.keys_at = f"{own.server.url.replace('127.0.0.1', 'localhost')}/jwks"
+    later = Later(own)
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    assert own.bearer(own.server.mint()).status == 200
+    later(SOFT_SECONDS + 1)
+    assert own.bearer(own.server.mint()).status == 200
+    refreshed(own)
+    assert looked_up.count("localhost") == 2
+    assert "plain http is for loopback addresses only" in caplog.text
+    # It was not even connected to, and what was read before is believed.
+    assert address not in looked_up
+    assert (own.bearer(own.server.mint()).status, own.server.fetches()) == (200, 1)
+
+
+@every
 def test_keys_that_cannot_be_used_beside_one_that_can(own: Site, caplog: pytest.LogCaptureFixture) -> None:  # 32
     good = own.server.jwks()["keys"][0]
     second = own.server.rotate(keep=True)
@@ -172,6 +226,7 @@ def test_a_thousand_made_up_key_ids(own: Site) -> None:  # 8
     assert own.server.fetches() == fetches + 1
 
 
+@every
 def test_five_hundred_at_once_while_the_server_is_slow(own: Site) -> None:  # 35
     later = Later(own)
     assert own.bearer(own.server.mint()).status == 200
@@ -208,6 +263,7 @@ def test_introspection_that_is_down_slow_or_wrong(own: Site) -> None:
     assert own.bearer(own.server.opaque()).status == 503
 
 
+@every
 def test_one_question_for_many_who_ask_the_same(own: Site) -> None:
     token, opened, reached = own.server.opaque(), threading.Event(), threading.Event()
 

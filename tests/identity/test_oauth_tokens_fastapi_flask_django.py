@@ -276,7 +276,8 @@ def test_a_bound_token_and_its_proof(site: Site, server: AuthorizationServer) ->
         {"htu": "https://evil.example/who"},
         {"htu": f"{API}/pay"},
         {"ath": digest64(b"other")},
-        {"iat": int(time.time()) - 3600},
+        {"iat": lambda: now() - 61},
+        {"iat": lambda: now() + 3600},
         {"headers": {"jwk": {**DpopKey.make().jwk, "d": "AAAA"}}},
         {"headers": {"alg": "HS256"}},
         {"headers": {"typ": "JWT"}},
@@ -285,8 +286,30 @@ def test_a_bound_token_and_its_proof(site: Site, server: AuthorizationServer) ->
 def test_a_proof_for_something_else(site: Site, server: AuthorizationServer, wrong: dict[str, Any]) -> None:  # 40
     key = DpopKey.make()
     token = bound(server, key)
-    answer = site.send(("Authorization", f"DPoP {token}"), ("DPoP", proof_of(key, token, **wrong)))
+    claims = {name: value() if callable(value) else value for name, value in wrong.items()}
+    answer = site.send(("Authorization", f"DPoP {token}"), ("DPoP", proof_of(key, token, **claims)))
     assert (answer.status, answer.json["code"]) == (401, "identity.proof")
+
+
+def test_a_proof_for_a_spoofed_host(site: Site, server: AuthorizationServer) -> None:  # 40
+    key = DpopKey.make()
+    token = bound(server, key)
+    proof = proof_of(key, token, htu="https://evil.example/who")
+    shown = (("Authorization", f"DPoP {token}"), ("DPoP", proof))
+    for spoofed in (("Host", "evil.example"), ("X-Forwarded-Host", "evil.example"), ("Forwarded", "host=evil.example")):
+        assert site.send(*shown, spoofed).status in (400, 401)
+
+
+def test_the_id_of_a_proof_used_again(site: Site, server: AuthorizationServer) -> None:  # 40
+    key = DpopKey.make()
+    token = bound(server, key)
+    statuses = [
+        site.send(
+            ("Authorization", f"DPoP {token}"), ("DPoP", proof_of(key, token, jti="once", iat=now() - past))
+        ).status
+        for past in (0, 1, 2)
+    ]
+    assert statuses == [200, 401, 401]
 
 
 def test_two_proofs_and_another_ones_proof(site: Site, server: AuthorizationServer) -> None:  # 40

@@ -35,10 +35,14 @@ limits:
 """
 
 
+def plain_of_anybody(view: RequestView) -> Money:
+    return Money.of(str(view.document["price"]), "USD")
+
+
 def plain(view: RequestView) -> Money:
     assert view.actor is not None
     assert view.actor.anonymous
-    return Money.of(str(view.document["price"]), "USD")
+    return plain_of_anybody(view)
 
 
 async def awaited(view: RequestView) -> Money:
@@ -240,3 +244,27 @@ async def test_a_key_stands_for_one_action_and_not_for_several() -> None:
         plainly = await client.post("/buy", json=items)
     assert (keyed.status_code, keyed.json()["code"]) == (400, "request.ambiguous")
     assert plainly.status_code == 200
+
+
+@pytest.mark.parametrize("extractor", [plain_of_anybody, each], ids=["an amount", "actions"])
+async def test_a_dry_run_claims_no_key_where_a_function_finds_what_is_done(extractor: Any) -> None:
+    ran: list[int] = []
+
+    async def buy(_request: Request) -> JSONResponse:
+        ran.append(1)
+        return JSONResponse({})
+
+    fence = Fence(load(POLICY + "identity: {api_keys: {store: ledger}}\n"))
+    key, _ = fence.keys.create("acct")
+    handler = capability("shop.buy.elsewhere", amount=extractor, idempotency="required")(buy)
+    app = Starlette(routes=[Route("/buy", handler, methods=["POST"])])
+    install(app, fence=fence)
+    sent = {"price": "5", "items": [{"price": "5"}]}
+    headers = {"idempotency-key": "k1", "authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        dry = await client.post("/buy", json=sent, headers={**headers, "agent-dry-run": "?1"})
+        assert (dry.status_code, dry.json()["authorized"], ran) == (200, True, [])
+        first = await client.post("/buy", json=sent, headers=headers)
+        later = await client.post("/buy", json=sent, headers={**headers, "agent-dry-run": "?1"})
+    assert (later.status_code, later.json()["dry_run"], "idempotency-replayed" in later.headers) == (200, True, False)
+    assert (first.status_code, "idempotency-replayed" in first.headers, ran) == (200, False, [1])

@@ -52,11 +52,21 @@ class Site:
     def now(self) -> int:
         return self.clock() // 1_000_000
 
-    def send(self, method: str, where: str, headers: Any = (), body: bytes = b"") -> httpx.Response:
+    def send(
+        self,
+        method: str,
+        where: str,
+        headers: Any = (),
+        body: bytes = b"",
+        *,
+        announced: bool = True,
+    ) -> httpx.Response:
         lines = [*headers, *([("content-type", "application/json")] if body else [])]
         asked = httpx.Request(
             method, f"{API}{where}", headers=[(name.lower(), value) for name, value in lines], content=body
         )
+        if not announced:
+            del asked.headers["content-length"]
         if self._stack == "fastapi":
             return over_asgi(self._fastapi, asked, self.peer)
         if self._stack == "flask":

@@ -19,15 +19,24 @@ BODY = b'{"amount": "5.00"}'
 class Signed(Site):
     """A site that knows one agent."""
 
-    def __init__(self, stack: str, base: Path, mode: str = "enforce", more: str = "", ledger: str = "memory") -> None:
-        self.agent = Signer()
+    def __init__(
+        self,
+        stack: str,
+        base: Path,
+        mode: str = "enforce",
+        more: str = "",
+        ledger: str = "memory",
+        whole: str = "",
+        origin: str = "https://agent.example",
+    ) -> None:
+        self.agent = Signer(origin)
         (base / "agent.json").write_text(json.dumps(self.agent.jwks), encoding="utf-8")
         identity = (
             f"identity:\n  public_origins: [{API}]\n  api_keys: {{store: ledger}}\n"
             f"  web_bot_auth: {{mode: {mode}, agents: [{{origin: {self.agent.origin}, jwks_file: agent.json}}]{more}}}\n"
         )
         rules = "rules: {allow: [{capability: shop.*, identity: verified}]}\nlimits: [{name: calls, rate: 100/day}]\n"
-        super().__init__(stack, identity + ROUTES + rules, base, ledger)
+        super().__init__(stack, whole + identity + ROUTES + rules, base, ledger)
 
     def signed(self, method: str, where: str, body: bytes = b"", sent: bytes | None = None, **changes: Any) -> Any:
         headers = self.agent.sign(method, f"{API}{where}", body, now=self.now, **changes)
@@ -67,6 +76,28 @@ def test_a_body_that_comes_unsigned_reaches_nobody(site: Signed) -> None:
     headers = site.agent.sign("DELETE", f"{API}/drop", now=site.now)
     assert site.send("DELETE", "/drop", headers, b'{"all": true}').status_code == 401
     assert site.ran == [b""]
+
+
+@pytest.mark.parametrize("stack", ["fastapi", "django async"])
+def test_a_body_that_no_header_announces_reaches_nobody(stack: str, tmp_path: Path) -> None:
+    site = Signed(stack, tmp_path)
+    assert site.signed("GET", "/read").status_code == 200
+    headers = site.agent.sign("GET", f"{API}/read", now=site.now)
+    answer = site.send("GET", "/read", headers, b'{"all": true}', announced=False)
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.invalid")
+    assert site.ran == [b""]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_forged_body_is_of_no_share_that_is_only_observed(stack: str, tmp_path: Path) -> None:
+    origins = (f"https://agent{number}.example" for number in range(20))
+    sites = (Signed(stack, tmp_path, whole="mode: observe 90%\n", origin=origin) for origin in origins)
+    # For an agent of the share even an amount that cannot be read blocks nothing.
+    site = next(site for site in sites if site.signed("POST", "/pay", b'{"amount": "x"}').status_code == 200)
+    site.ran.clear()
+    answer = site.signed("POST", "/pay", BODY, b'{"amount": "500.00"}')
+    assert (answer.status_code, answer.json()["code"]) == (401, "identity.invalid")
+    assert site.ran == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,6 @@ SENT += [("/form", BOUNDARY, MULTIPART)]
 
 
 def answered(door: Door, target: str, media: str, body: bytes) -> Any:
-    import json
-
     answer = door.send("POST", target, body, [("content-type", media)])
     assert answer.status == 200, answer
     return json.loads(answer.body)
@@ -142,6 +141,21 @@ def test_chunks_without_a_length_are_judged_and_reach_the_view(kind: str, forms:
             assert answer.status == 200
             assert b"4.00" in answer.body
     assert forms.spent() == 800
+
+
+@pytest.mark.parametrize("reader", [None, *READERS])
+def test_a_body_that_no_header_announces_is_judged_and_reaches_the_view(tmp_path: Path, reader: str | None) -> None:
+    """HTTP/2 has neither of the two headers: there a body may come without a word."""
+    deny = "rules: {deny: [{capability: a.json, when: {payload.note: {eq: bomb}}}], allow: [a.*]}"
+    tried = Tried(tmp_path, FORMS.replace("rules: {allow: [a.*]}", deny), inner=[f"{HERE}.{name}" for name in READERS])
+    headers = [("host", "api.example.com"), ("content-type", "application/json")]
+    with tried.door("asgi", PATTERNS, MIDDLEWARE=[FENCE, *([f"{HERE}.{reader}"] if reader else [])]) as door:
+        answer = asyncio.run(door.asend("POST", "/json", JSON, headers))
+        assert answer.status == 200
+        assert json.loads(answer.body)["body"].encode() == JSON
+        answer = asyncio.run(door.asend("POST", "/json", b'{"amount": "4.00", "note": "bomb"}', headers))
+        assert (answer.status, answer.code) == (403, "policy.denied")
+    assert tried.spent() == 400
 
 
 @pytest.mark.parametrize("reader", [None, "ReadsBody", "ReadsStream"])
