@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -136,6 +137,14 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
             tuple([one.used for one in several]),
             tuple([one.resets_at for one in several]),
         )
+
+    def given_back(self, amount: int, currency: str) -> Self:
+        """The same when `amount`, in minor units of `currency`, was given back under every limit that counts it."""
+        used = [
+            had - amount if limit.currency == currency else had
+            for limit, had in zip(self.limits, self.used, strict=True)
+        ]
+        return replace(self, used=tuple(used))
 
     def __iter__(self) -> Iterator[Balance]:
         return map(Balance, self.limits, self.used, self.resets)

@@ -31,10 +31,12 @@ from afmiddleware.model.limit import Unit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from afmiddleware.current import Action
     from afmiddleware.model.limit import Balance, Balances, Limit
+    from afmiddleware.model.outcome import End
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
-    from afmiddleware.plan import Admission, DryRun, Refused, Reply, Told
+    from afmiddleware.plan import DryRun, Refused, Reply, Told
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
@@ -233,12 +235,24 @@ def _error(told: Told, refused: Refused) -> RpcError:
     return RpcError(code, f"Dry run: {told.verdict.reason}", _preview(told, refused.dry, refused))
 
 
-def admitted(admission: Admission, now: int, *, cross_origin: bool, prefix: str = "") -> RawHeaders:
-    """The headers that an admitted response carries besides the handler's own.
+def admitted(  # noqa: PLR0913 (what an answer differs in)
+    action: Action,
+    status: int,
+    end: End,
+    now: int,
+    *,
+    cross_origin: bool,
+    prefix: str = "",
+) -> RawHeaders:
+    """The headers that an admitted response with `status` carries besides the handler's own.
 
     `prefix` is where the fence serves receipts: a caller that may read its own there is told where it stands.
     """
-    headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
+    admission = action.admission
+    balances, back = admission.balances, action.given_back(status, end)
+    if back and admission.event is not None and admission.event.amount is not None:
+        balances = balances.given_back(back, admission.event.amount.currency)
+    headers = limit_headers(balances, now, shown=not admission.actor.anonymous)
     if admission.receipt is not None:
         others = [other.receipt.leaf for other in admission.others if other.receipt is not None]
         headers.append((b"agent-receipt", receipt_field(admission.receipt, others)))
