@@ -204,7 +204,8 @@ class Books:
     def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
         if passes or not entry.quiet:
             return self._put(entry.record(verdict), entry.owner)
-        self._turn_away(entry, verdict)
+        if not verdict.authorized:
+            self._turn_away(entry, verdict)
         return None
 
     def _reserve(
