@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import pytest
+
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.suite import Case, compare, word_of
+from afmiddleware.policy.cases import CaseError
+from afmiddleware.policy.suite import Case, compare, read_cases, word_of
 
+ASSETS: dict[str, int] = {}
 CODES = {"deny": "policy.denied", "require_approval": "approval.required", "allow": "policy.allowed"}
 
 
@@ -29,3 +33,11 @@ def test_what_opens_most_comes_first_and_what_opens_as_much_as_it_stands_in_the_
         ("allow", "deny"),
     ]
     assert [one.opens for one in found] == [True, True, False, False, False, False]
+
+
+def test_a_case_that_is_wrong_says_which_it_is() -> None:
+    with pytest.raises(
+        CaseError, match=r"^case 1: the verdict is one of allow, deny, require_approval, not 'no'$"
+    ) as told:
+        read_cases([{"event": {"capability": "a.b"}, "expect": "no"}], ASSETS)
+    assert told.value.place == 1
