@@ -111,7 +111,7 @@ class Fence:
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
-        self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
         self.inline = self.ledger.inline
         self.io = FenceIo(self)

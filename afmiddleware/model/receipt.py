@@ -16,6 +16,12 @@ ANONYMOUS = "anonymous"
 OPERATOR = "operator"
 """The owner of what is recorded about the log and the fence themselves, and of orders."""
 
+KINDS: Final = (
+    *("intent", "refusal", "dry_run", "outcome", "resolution", "refund", "aggregate"),
+    *("policy", "operation", "rotation", "redaction", "epoch", "carried"),
+)
+"""What a receipt can be."""
+
 PRIVATE: tuple[str, ...] = (
     "actor",
     "credential",

@@ -73,7 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        first = f"{self.status}: {self.checked} receipts of log {self.log}"
+        first = f"{self.status}: {self.checked} receipt{'' if self.checked == 1 else 's'} of log {self.log}"
         if self.code:
             first = f"{self.status} at receipt {self.seq}: {self.reason} ({self.code})"
         return [
@@ -82,7 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f"  authenticity  {self.authenticity}",
             f"  signed        {f'up to receipt {self.signed}' if self.signed else 'no'}",
             f"  completeness  {self.completeness}",
-            f"  open          {self.open} intents without an outcome yet",
+            f"  open          {self.open} intent{'' if self.open == 1 else 's'} without an outcome yet",
         ]
 
 
