@@ -384,3 +384,15 @@ def test_what_is_not_ours_of_a_ledgers_url_goes_to_libpq():
     assert found.conninfo == "postgresql://u:p%20w@h:5433/d?sslmode=verify-full"
     assert (found.name, found.schema, found.pool, found.timeout) == ("postgresql://h:5433/d", "s", 2, 3)
     assert parse_postgres("postgresql://h").conninfo == "postgresql://h/"
+
+
+def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
+    client = "{endpoint: 'https://a.b/i', issuer: 'https://a.b', client_id: c, client_secret: '${S}'}"
+    config = load(f"{START}identity: {{introspection: {client}}}\n", env={"S": " se cret\n"})
+    assert config.identity.introspection.client_secret.secret.get_secret_value() == b"se cret"
+    assert "se cret" not in repr(config)
+
+
+def test_a_method_whose_name_makes_no_capability_may_have_any():
+    rpc = "{route: POST /rpc, protocol: jsonrpc, capability: rpc.call, methods: {'Bad Name': {}}}"
+    assert [*load(f"{START}routes: [{rpc}]\n").routes[0].methods] == ["Bad Name"]
