@@ -147,7 +147,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
         rule=verdict.rule,
         line=limit.line,
         limit=limit.name,
-        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if rate or (limit.own and not anonymous) else "",
+        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if limit.told and (rate or not anonymous) else "",
         resets_at=at,
         retry_after=max(-(-(at - now) // _SECOND), 1) if at else 0,
         flags=verdict.flags,
@@ -179,7 +179,7 @@ def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
         return f"The limit {limit.name} lets {_requests(limit.cap)} pass {window}."
     if not limit.own:
         # How much is left would tell what others have spent.
-        return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."
+        return f"This does not fit under the limit {limit.name}, which counts more callers."
     return (
         f"{amount_text(limit, asked)} does not fit under the limit {limit.name}: {amount_text(limit, used)} of "
         f"{amount_text(limit, limit.cap)} is used {window}."
