@@ -95,6 +95,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
         """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
         return not _PERSONAL.isdisjoint(self.per.split("+"))
 
+    @property
+    def told(self) -> bool:
+        """Whether a caller is told what is left: of its own, and of a rate of its own address."""
+        return self.own or (self.unit is Unit.RATE and "address" in self.per.split("+"))
+
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
     """`amount` (requests or minor units) to be counted under `limit`, in the row called `key`.

@@ -189,10 +189,10 @@ def _preview(told: Refused | Told, dry: DryRun, refused: Refused) -> Preview:
 
 
 def _left(balances: Iterable[Balance]) -> Iterator[Left]:
-    """How the limits stand, but for money that others spend too."""
+    """How the limits stand, but for those that count others too."""
     for balance in balances:
         limit = balance.limit
-        if limit.own or limit.unit is Unit.RATE:
+        if limit.told:
             yield Left(limit.name, amount_text(limit, balance.remaining), instant(balance.resets_at))
 
 
@@ -293,6 +293,7 @@ def limit_headers(balances: Balances, now: int, *, shown: bool) -> RawHeaders:
     headers: RawHeaders = []
     if layout.policy:
         headers.append((b"ratelimit-policy", layout.policy))
+    if layout.rates:
         headers.append((b"ratelimit", layout.rates % _numbers(layout.of_rates, balances, now)))
     if layout.budget:
         headers.append((b"agent-budget", layout.budget % _numbers(layout.of_budget, balances, now)))
@@ -324,7 +325,7 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 (a part of the key)
-    """What never changes in the limit headers. For a spend that counts other callers too nothing is said."""
+    """What never changes in the limit headers. What is left of a limit that counts other callers too is not said."""
     policies, rates, budgets = [], [], []
     of_rates, of_budget = [], []
     for place, limit in enumerate(limits):
@@ -332,6 +333,8 @@ def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 
             continue
         if limit.unit is Unit.RATE:
             policies.append(f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}')
+            if not limit.told:
+                continue
             rates.append(f'"{limit.name}";r=%d' + (";t=%d" if limit.resets else ""))
             of_rates.append(_Said(place, limit.cap, 0, limit.resets))
         elif shown and limit.own:
