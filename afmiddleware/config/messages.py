@@ -73,7 +73,7 @@ def _sentence(one: Any) -> str:
         return f"{found} stands here; write a map of keys and values"
     if kind == "too_short":
         return "the map is empty; write at least one entry"
-    if kind == "string_too_long":
+    if kind in {"string_too_long", "too_long"}:
         return f"the text is longer than {context['max_length']} characters; shorten it"
     if kind == "less_than_equal":
         return f"the number is more than {context['le']}; write less"

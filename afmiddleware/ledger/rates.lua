@@ -4,9 +4,10 @@
 -- KEYS: the epoch, the answer to this process's last batch, `count` counters, the slots, the leases of processes.
 -- ARGV: the id of the epoch with the run id of this server (see epoch.lua), the batch as MessagePack: one flat array,
 -- because a table for every part of it would cost more than the counting. After six values on this process come, each
--- after their number, limits {span, sub-windows, for how long what was lost may count, cap, admitted only, kept for in
--- milliseconds}, slots that are freed, slots that stand, credits, and groups {dry, entries}. An entry is {decision,
--- authorized, observe, rates, slots}; a rate {counter, where its limit stands in the batch, amount}, a slot {key, cap}.
+-- after their number, limits {span, sub-windows, for how long what was lost may count, cap, what it counts (1 what is
+-- admitted only, 2 a block of addresses, 3 both), kept for in milliseconds}, slots that are freed, slots that stand,
+-- credits, and groups {dry, entries}. An entry is {decision, authorized, observe, rates, slots}; a rate {counter, where
+-- its limit stands in the batch, amount}, a slot {key, cap}.
 -- Answers with MessagePack: what became of it (0 done, 1 another epoch, 2 the clock is ahead), the time, and for each
 -- entry {place of the full rate, place of the full slots, how long it is closed, which rates counted it, counters}.
 
@@ -236,7 +237,9 @@ local function decide(entry, dry, alone)
     local bit = 1
     for place = entry + 4, rates, 3 do
       local limit, amount, cell = batch[place + 1], batch[place + 2], cells[batch[place]]
-      if (passes or batch[limit + 4] == 0) and (observe or amount <= batch[limit + 3] - cell[3]) then
+      local counts = batch[limit + 4]
+      local fits = amount <= batch[limit + 3] - cell[3] and (full < 0 or counts < 2)
+      if (passes or counts % 2 == 0) and (observe or fits) then
         add(cell, amount)
         counted = counted + bit
       end

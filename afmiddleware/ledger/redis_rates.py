@@ -64,8 +64,8 @@ class _Told(msgspec.Struct, array_like=True):
 
 _told = msgspec.msgpack.Decoder(_Told).decode
 Shape = tuple[int, int, int, int, int, str]
-"""A limit as rates.lua has it: span, sub-windows, how long what was lost may count, cap, whether it counts only what is
-admitted, and how long its counters are kept, in milliseconds."""
+"""A limit as rates.lua has it: span, sub-windows, how long what was lost may count, cap, what it counts (1 what is
+admitted only, 2 a block of addresses, 3 both), and how long its counters are kept, in milliseconds."""
 
 Slot = tuple[str, str]
 """A key of Redis that holds slots, and the decision that stands in one of them."""
@@ -369,7 +369,7 @@ def _shape_of(limit: Limit) -> Shape:
         slots,
         min(counts, MOST),
         min(limit.cap, MOST),
-        int(limit.admitted),
+        limit.admitted + 2 * limit.wide,
         str(kept // 1000 + _MARGIN),
     )
 

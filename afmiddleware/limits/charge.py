@@ -48,15 +48,24 @@ def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[li
     return cells, full
 
 
-def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: bool, over: bool = False) -> None:
+def count_rates(
+    charges: Sequence[Charge],
+    cells: Sequence[Cell],
+    *,
+    passes: bool,
+    over: bool = False,
+    full: int = -1,
+) -> None:
     """Count a judged request under every rate that has room for it; with `over`, under the full ones too.
 
-    Rates of what was admitted count it only when it `passes`.
+    Rates of what was admitted count it only when it `passes`. What a rate refuses (`full` is its place, or -1) does not
+    count in the blocks around an address: one address could fill them for all its neighbours.
     """
     for charge, cell in zip(charges, cells, strict=True):
-        if charge.limit.admitted and not passes:
+        limit = charge.limit
+        if limit.admitted and not passes:
             continue
-        if over or charge.amount <= charge.limit.cap - cell.total:
+        if over or (charge.amount <= limit.cap - cell.total and (full < 0 or not limit.wide)):
             add(cell, charge.amount)
 
 

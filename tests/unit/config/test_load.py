@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.config.conditions import OPERATORS, PAYLOAD_OPERATORS
-from afmiddleware.config.ledger_url import check_ledger, parse_redis
+from afmiddleware.config.ledger_url import check_ledger, parse_postgres, parse_redis
 from afmiddleware.config.load import limits_of, load
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError
 from afmiddleware.model.limit import Unit, Window
 
@@ -369,3 +370,29 @@ def test_how_long_redis_may_take(text, seconds):
 def test_a_url_of_what_cannot_be_printed_is_none(url):
     with pytest.raises(ValueError, match="'postgresql' is not the beginning of a ledger"):
         check_ledger(url)
+
+
+@pytest.mark.parametrize(
+    ("mode", "share"), [("enforce", 0), ("observe", 10_000), ("observe 25%", 2_500), ("observe 0.01%", 1)]
+)
+def test_how_many_callers_a_mode_only_observes(mode, share):
+    assert observing(mode) == share
+
+
+def test_what_is_not_ours_of_a_ledgers_url_goes_to_libpq():
+    found = parse_postgres("postgresql://u:p%20w@h:5433/d?sslmode=verify-full&pool=2&schema=s&timeout=3s")
+    assert found.conninfo == "postgresql://u:p%20w@h:5433/d?sslmode=verify-full"
+    assert (found.name, found.schema, found.pool, found.timeout) == ("postgresql://h:5433/d", "s", 2, 3)
+    assert parse_postgres("postgresql://h").conninfo == "postgresql://h/"
+
+
+def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
+    client = "{endpoint: 'https://a.b/i', issuer: 'https://a.b', client_id: c, client_secret: '${S}'}"
+    config = load(f"{START}identity: {{introspection: {client}}}\n", env={"S": " se cret\n"})
+    assert config.identity.introspection.client_secret.secret.get_secret_value() == b"se cret"
+    assert "se cret" not in repr(config)
+
+
+def test_a_method_whose_name_makes_no_capability_may_have_any():
+    rpc = "{route: POST /rpc, protocol: jsonrpc, capability: rpc.call, methods: {'Bad Name': {}}}"
+    assert [*load(f"{START}routes: [{rpc}]\n").routes[0].methods] == ["Bad Name"]
