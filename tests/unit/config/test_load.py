@@ -409,6 +409,27 @@ def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
     assert secret is not None
     assert secret.get_secret_value() == b"se cret"
     assert "se cret" not in repr(config)
+    for wrong in (" \n", "a\x07b"):
+        with pytest.raises(ConfigError, match="does not hold a secret") as told:
+            load(f"{START}identity: {{introspection: {client}}}\n", env={"S": wrong})
+        assert "\x07" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h/0?prefix=", "redis://h/0?timeout=", "redis://h/0?prefix=a&prefix=b", "redis://h/0?x"]
+)
+def test_a_url_of_redis_with_nothing_behind_a_name_is_none(url):
+    with pytest.raises(ValueError, match="."):
+        parse_redis(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://h/d?pool=", "postgresql://h/d?schema=", "postgresql://h/d?pool=1&pool=2", "postgresql://h/d?x"],
+)
+def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url):
+    with pytest.raises(ValueError, match="."):
+        parse_postgres(url)
 
 
 def test_a_method_whose_name_makes_no_capability_may_have_any():
