@@ -409,6 +409,38 @@ def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
     assert secret is not None
     assert secret.get_secret_value() == b"se cret"
     assert "se cret" not in repr(config)
+    for wrong in (" \n", "a\x07b"):
+        with pytest.raises(ConfigError, match="does not hold a secret") as told:
+            load(f"{START}identity: {{introspection: {client}}}\n", env={"S": wrong})
+        assert "\x07" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h/0?prefix=", "'' is not a prefix"),
+        ("redis://h/0?timeout=", "''"),
+        ("redis://h/0?prefix=a&prefix=b", "stands twice"),
+        ("redis://h/0?x", "this is not a Redis URL"),
+    ],
+)
+def test_a_url_of_redis_with_nothing_behind_a_name_is_none(url, said):
+    with pytest.raises(ValueError, match=said):
+        parse_redis(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://h/d?pool=", "'' is not a number of connections"),
+        ("postgresql://h/d?schema=", "'' is not a schema"),
+        ("postgresql://h/d?pool=1&pool=2", "pool stands twice"),
+        ("postgresql://h/d?x", "this is not a PostgreSQL URL"),
+    ],
+)
+def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url, said):
+    with pytest.raises(ValueError, match=said):
+        parse_postgres(url)
 
 
 def test_a_method_whose_name_makes_no_capability_may_have_any():
@@ -443,3 +475,63 @@ def test_what_stands_in_no_file_has_no_line():
     }
     assert len(lines) > 5
     assert set(lines.values()) == {0}
+
+
+def test_a_value_may_stand_as_deep_as_maps_and_lists_may():
+    def nested(levels):
+        return f"{START}metadata: {{a: {'[' * levels}x{']' * levels}}}\n"
+
+    assert load(nested(62)).metadata["a"]
+    with pytest.raises(ConfigError, match="nested deeper than 64 levels"):
+        load(nested(63))
+
+
+@pytest.mark.parametrize(
+    ("limit", "cap", "more"),
+    [
+        ("rate: 5/day", "5/day", "6/day"),
+        ("concurrent: 5", "5", "6"),
+        ("spend: 5 USD, window: day", "5 USD", "5.01 USD"),
+    ],
+)
+def test_a_cap_for_one_actor_is_at_most_that_of_all_unless_it_overrides(limit, cap, more):
+    def loaded(cap, override=""):
+        actors = f"actors: {{'key:a': {{limits: {{n: {cap}}}{override}}}}}\n"
+        return load(f"{START}limits: [{{name: n, {limit}}}]\n{actors}").actors["key:a"].limits
+
+    assert loaded(cap) == {"n": cap}
+    assert loaded(more, ", override: true") == {"n": more}
+    with pytest.raises(ConfigError, match="the cap is wider than the limit itself"):
+        loaded(more)
+
+
+def test_a_file_that_is_wrong_as_a_whole_is_read_to_its_end():
+    with pytest.raises(ConfigError) as told:
+        load("--- &all\nversion: 1\nservice: s\nservise: s\n", "x.yaml")
+    assert [one.partition(": ")[2][:18] for one in told.value.problems] == ["the anchor &all is", "unknown key 'servi"]
+
+
+def test_a_proxy_on_a_unix_socket_needs_no_address():
+    proxy = load(START + "identity: {proxy: {mode: trusted, trust_unix: true}}\n").identity.proxy
+    assert (proxy.trust_unix, proxy.trusted_proxies) == (True, ())
+    with pytest.raises(ConfigError, match="trusted_proxies"):
+        load(START + "identity: {proxy: {mode: trusted}}\n")
+
+
+def test_a_breaker_stays_open_unless_it_is_told_when_to_probe():
+    text = "limits: [{name: a, spend: 1 USD, window: day, on_exceed: trip}, {name: b, spend: 1 USD, window: day, on_exceed: trip, half_open: 5m}]\n"
+    assert [(one.on_exceed, one.half_open, one.stops_free) for one in limits_of(load(START + text))] == [
+        ("trip", 0, False),
+        ("trip", 300, False),
+    ]
+
+
+def test_metadata_may_have_nothing_to_say():
+    assert load(START + "metadata: {a: ~, b: null, c: '', d: [null]}\n").metadata == {
+        "a": "~",
+        "b": "null",
+        "c": "",
+        "d": ["null"],
+    }
+    with pytest.raises(ConfigError, match="environment has no value"):
+        load(START + "environment: ~\n")
