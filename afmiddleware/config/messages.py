@@ -50,7 +50,7 @@ def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
 
 def unknown(path: Path, tree: Tree) -> Problem:
     """The problem of a key that is not known, not yet, or not needed."""
-    line, column = tree.keys.get(path) or tree.place(path)
+    line, column = tree.keys[path]
     refused = unsupported(path)
     if refused:
         return Problem(line, column, f"{spelled(path)} {refused}; remove it")
