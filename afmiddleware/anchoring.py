@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.anchor import AnchorError, AnchorFile
 from afmiddleware.ledger.anchors import Anchors
-from afmiddleware.ledger.open import make_way, no_undo, not_in_memory, open_for_fence, open_ledger
+from afmiddleware.ledger.open import check_place, make_way, no_undo, not_in_memory, open_for_fence, open_ledger
 from afmiddleware.ledger.receipt_key import check_signer
 from afmiddleware.lookups.fetch import FetchError, fetch_json, post_json
 from afmiddleware.model.entry import Closed
@@ -69,9 +69,9 @@ def open_anchored(  # noqa: PLR0913 (what a ledger is made of)
 def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Ledger:
     """Open the ledger of a policy for a command that settles, or sets what the operator may.
 
-    Raises `ConfigError` for one in memory, and as `open_ledger` does.
+    Raises as `check_place` and `open_ledger` do.
     """
-    not_in_memory(config)
+    check_place(config, base)
     receipts = config.receipts
     return open_ledger(config.ledger, base, receipts, clock, no_undo, anchors=anchors_of(receipts, base))
 

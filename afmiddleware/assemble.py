@@ -227,6 +227,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         identify=checks.identify,
         recall=checks.recall,
         client=whence.client,
+        unclear=whence.unclear,
         certificates=known,
         marks=marks(config.identity.agent_detection),
         from_app=from_app(config.identity.from_app),

@@ -31,9 +31,9 @@ from afmiddleware.lookups.jwks import (
     KeySources,
     KeyTimes,
     discovery_url,
+    document_in,
     fetcher,
     fixed_keys,
-    keys_from_file,
 )
 from afmiddleware.model.limit import Limit, Unit, Window
 from afmiddleware.model.tier import Tier
@@ -240,8 +240,8 @@ def key_sources(config: Config, base: Path, before: KeySources | None = None) ->
     sources: dict[str, FixedKeys | FetchedKeys] = {}
     for entry in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if entry.issuer in sources:
-            raise ConfigError([f"{config.source}: the issuer {entry.issuer} stands twice"])
-        sources[entry.issuer] = _key_source(entry, base, config.source)
+            raise ConfigError([f"line {entry.line}: the issuer {entry.issuer} stands twice; keep one of them"])
+        sources[entry.issuer] = _key_source(entry, base)
     sources |= directories(config, base)
     for name, made in sources.items():
         stands = before.sources.get(name) if before is not None else None
@@ -282,11 +282,12 @@ def _claim_names(entry: ClaimsEntry, caps: tuple[str, ...]) -> ClaimNames:
     )
 
 
-def _key_source(entry: IssuerEntry, base: Path, source: str) -> FixedKeys | FetchedKeys:
+def _key_source(entry: IssuerEntry, base: Path) -> FixedKeys | FetchedKeys:
+    where = f"line {entry.line}: keys of {entry.issuer}"
     if entry.jwks is not None:
-        return fixed_keys(entry.jwks, entry.algorithms, f"{source}: jwks of {entry.issuer}")
+        return fixed_keys(entry.jwks, entry.algorithms, where)
     if entry.jwks_file is not None:
-        return keys_from_file(base / entry.jwks_file, entry.algorithms)
+        return fixed_keys(document_in(base / entry.jwks_file, where), entry.algorithms, where)
     discovery, keys = entry.discovery or "", entry.keys
     return FetchedKeys(
         entry.issuer,

@@ -16,7 +16,13 @@ from afmiddleware.identity.app_user import acquainted
 from afmiddleware.identity.needs import NeedIntrospection, NeedKey
 from afmiddleware.identity.outcome import Invalid, Unavailable
 from afmiddleware.identity.together import flagged, flags_of, joined, observed
-from afmiddleware.model.codes import IDENTITY_INVALID, IDENTITY_NONCE, IDENTITY_PROOF, SESSION_INVALID
+from afmiddleware.model.codes import (
+    IDENTITY_INVALID,
+    IDENTITY_NONCE,
+    IDENTITY_PROOF,
+    REQUEST_AMBIGUOUS,
+    SESSION_INVALID,
+)
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import guess_charge
 from afmiddleware.plugins import asked
@@ -55,6 +61,8 @@ def identify(
 
     `spends` says that the endpoint costs something, so that a signature has to cover the request as a whole.
     """
+    if plan.unclear(facts):
+        return Invalid("a forwarding header twice beside a chunked body: one may be a trailer", REQUEST_AMBIGUOUS)
     found = yield from _looked_up(plan.identify(facts, now), plan, facts, now)
     if plan.certificates is not None:
         found = joined(found, plan.certificates.check(facts, now))

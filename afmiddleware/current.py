@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST: Final = 512
+_CLIENT_ERROR: Final = 400
 
 
 class Action:
@@ -136,6 +137,20 @@ class Action:
         if end is End.NOT_REACHED:
             settlement = Settlement.RELEASE
         return Outcome(settlement, end, status, captured, reference=self._reference)
+
+    def given_back(self, status: int, end: End) -> int:
+        """What an answer with `status` gives back of the reservation, in minor units; below 0 what is spent beyond it.
+
+        It is 0 as long as that depends on more than the status and what the handler has said.
+        """
+        if self._said is None and self._admission.settles is None and end is End.OK and status < _CLIENT_ERROR:
+            return 0
+        event = self._admission.event
+        if self._calls or event is None or event.amount is None or self._admission.refunds is not None:
+            return 0
+        told = self.outcome(status, end)
+        kept = 0 if told.settlement is Settlement.RELEASE else told.captured
+        return 0 if kept is None else event.amount.minor - kept
 
     def _check_alone(self) -> None:
         if self._calls:

@@ -52,7 +52,7 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
         verdict=verdict,
         record=lambda final: draft_of(plan, lane, asked, event, final, counted, spends),
         rates=counted,
-        spends=spends,
+        spends=tuple(map(_asked_of, spends)) if asked.dry else spends,
         slots=lane.slots(event, asked.address),
         guarded=plan.limits.guarded,
         claim=asked.claim,
@@ -69,6 +69,15 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
         actor=actor.id if actor.anonymous else "",
         named=plan.limits.named,
     )
+
+
+def _asked_of(charge: Charge) -> Charge:
+    """What a dry run asks of a limit. Of money that others spend too it learns only whether any is left.
+
+    Otherwise whoever asks about ever other amounts would find out what they have spent, and spend nothing.
+    """
+    limit = charge.limit
+    return charge if limit.own or charge.amount > limit.cap else replace(charge, amount=min(charge.amount, 1))
 
 
 def rates_of(plan: Plan, lane: Lane, asked: Asked, event: ActionEvent | None) -> tuple[Charge, ...]:

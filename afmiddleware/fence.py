@@ -99,6 +99,7 @@ class Fence:
         self.plan = replace(plan, plugins=tuple(authenticators))
         self.mint_limits = mint_limits(config.identity)
         self.standing = Standing(digest=plan.digest, since=clock())
+        self.tried: tuple[Config, Path] | None = None
         self.fits: list[Callable[[Plan, str], object]] = []
         self._assembled = self.plan
         self._changing = threading.Lock()
@@ -110,7 +111,7 @@ class Fence:
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
         self._resolver = Resolver(self.ledger, keys, asks)
-        self.receipts = ReceiptLog(self.ledger, self.ledger.keys)
+        self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
         self.inline = self.ledger.inline
         self.io = FenceIo(self)
@@ -175,6 +176,7 @@ class Fence:
                 self.standing = replace(self.standing, problems=tuple(error.problems), failed_at=self.clock())
                 raise
             changed = found.plan.digest != self.plan.digest
+            self.tried = None
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from afmiddleware.identity.address import address_key, peer_of
 from afmiddleware.identity.agents import Marks
+from afmiddleware.identity.proxies import Proxies
 from afmiddleware.lanes import Lanes
 from afmiddleware.limits.full import FullRates
 from afmiddleware.limits.keys import row_key
@@ -61,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
     client: Callable[[HttpFacts], str] = peer_of
     """The address of the client, empty when it is not known: what strangers are told apart by."""
+    unclear: Callable[[HttpFacts], bool] = Proxies().unclear
+    """Whether it cannot be told who of proxy and client has written where a request comes from."""
     certificates: Certificates | None = None
     """Knows the clients that have shown a certificate, where the policy names any."""
     signatures: Signatures | None = None

@@ -81,6 +81,9 @@ def _named(config: Config, base: Path) -> Iterator[Path]:
     for issuer in config.identity.jwt.issuers if config.identity.jwt is not None else ():
         if issuer.jwks_file is not None:
             yield base / issuer.jwks_file
+    for agent in config.identity.web_bot_auth.agents if config.identity.web_bot_auth is not None else ():
+        if agent.jwks_file is not None:
+            yield base / agent.jwks_file
 
 
 def _mark(path: Path) -> Mark | None:

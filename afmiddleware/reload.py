@@ -62,6 +62,7 @@ def candidate(fence: Fence) -> Candidate:
     if fence.file is None:
         raise ConfigError(["the fence was not made from a file, so there is nothing to read again"])
     config, base = fence.file.read()
+    fence.tried = config, base
     kept = [f"{config.source}: {name} is kept by a running process; restart it" for name in _kept(fence.config, config)]
     if kept:
         raise ConfigError(kept)

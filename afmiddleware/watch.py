@@ -69,7 +69,7 @@ class Watcher:
         try:
             changed = fence.reload()
         except ConfigError:
-            # It was said. What is missing may be a file that only the wrong policy names, so it is tried again.
+            # It was said. What the wrong policy names is looked at too, and once in a while it is tried all the same.
             changed, self._retry = False, RETRY_AFTER
         self._last = now
         if changed:
@@ -125,8 +125,11 @@ class Watcher:
 
 
 def marks_of(fence: Fence) -> Marks:
-    """The present state of the files of a fence's policy."""
-    return fence.file.marks(fence.config, fence.base) if fence.file is not None else ()
+    """The present state of the files of a fence's policy, and of one that was tried and is wrong."""
+    if fence.file is None:
+        return ()
+    marks = fence.file.marks(fence.config, fence.base)
+    return marks if fence.tried is None else marks + fence.file.marks(*fence.tried)
 
 
 def _watch(watcher: weakref.ref[Watcher], wake: threading.Event, fence: weakref.ref[Fence]) -> None:

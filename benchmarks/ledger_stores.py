@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from afmiddleware.model import Charge
 from afmiddleware.receipts.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afmiddleware.model import Entry, Limit
 
@@ -82,26 +83,21 @@ def redis_admit(entry: Callable[[str], Entry], slots: Limit, rounds: int = 15, c
     plain = entry("key:1")
     ratios: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        ping = _p50(client.ping, calls)
+        ping = _p50([client.ping] * calls)
         for found, slot in zip(ratios, (False, True), strict=True):
-
-            def count(*, slot: bool = slot) -> None:
-                item = replace(plain, id=secrets.token_hex(16))
-                if slot:
-                    item = replace(item, slots=(Charge(slots, "actor:key:1", 1),))
-                rates.count([(False, (item,))])
-
-            found.append(_p50(count, calls) / ping)
+            taken = (Charge(slots, "actor:key:1", 1),) if slot else ()
+            items = [replace(plain, id=secrets.token_hex(16), slots=taken) for _ in range(calls)]
+            found.append(_p50([partial(rates.count, [(False, (item,))]) for item in items]) / ping)
     rates.close()
     for key in client.scan_iter(f"{prefix}:*"):
         client.delete(key)
     return median(ratios[0]), median(ratios[1])
 
 
-def _p50(do: Callable[[], object], calls: int) -> float:
+def _p50(calls: Sequence[Callable[[], object]]) -> float:
     took = []
-    for _ in range(calls):
+    for call in calls:
         start = time.perf_counter_ns()
-        do()
+        call()
         took.append(time.perf_counter_ns() - start)
     return median(took)

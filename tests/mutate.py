@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 
 from tests.mutants import Mutant, mutants
@@ -37,6 +38,8 @@ FIRST = 40
 """How many of the tests that run a changed line are tried before all that touch its file."""
 
 _COLLECTION_FAILED = 2
+_SHARED = "::*"
+"""The end of a context that is a whole file of tests."""
 _HEAVY = (
     "coverage", "hypothesis.strategies", "pytest", "pydantic", "yaml", "click.testing", "rich.console", "jwt", "httpx", "re2",
     "starlette.testclient", "sqlite_utils.db", "cryptography.hazmat.primitives.asymmetric.ed25519", "xml.etree.ElementTree",
@@ -52,10 +55,15 @@ class Reach(msgspec.Struct, frozen=True):
     def of(self, mutant: Mutant) -> tuple[list[str], list[str]]:
         """The tests to try first and those to try then, each with the quickest first."""
         lines = self.by_line.get(mutant.path, {})
-        touching = {test for tests in lines.values() for test in tests if test}
-        close = {test for line in range(mutant.line, mutant.end + 1) for test in lines.get(line, ()) if test}
+        touching = self._tests({name for names in lines.values() for name in names})
+        close = self._tests({name for line in range(mutant.line, mutant.end + 1) for name in lines.get(line, ())})
         first = self._quickest(close or touching)[:FIRST]
         return first, [test for test in self._quickest(touching) if test not in first]
+
+    def _tests(self, names: set[str]) -> set[str]:
+        """The tests of some contexts; what a fixture ran for a whole file, every test in it may look at."""
+        files = {name.removesuffix(_SHARED) for name in names if name.endswith(_SHARED)}
+        return {test for test in self.seconds if test in names or test.partition("::")[0] in files}
 
     def _quickest(self, tests: set[str]) -> list[str]:
         return sorted(tests, key=lambda test: (self.seconds.get(test, 0.0), test))
@@ -77,9 +85,21 @@ class _Watch:
     def __init__(self, coverage: Any) -> None:
         self.coverage = coverage
         self.seconds: dict[str, float] = defaultdict(float)
+        self.test = ""
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.test = nodeid
         self.coverage.switch_context(nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        shared = fixturedef.scope != "function"
+        if shared:
+            self.coverage.switch_context(self.test.partition("::")[0] + _SHARED)
+        made = yield
+        if shared:
+            self.coverage.switch_context(self.test)
+        return made
 
     def pytest_runtest_logfinish(self) -> None:
         self.coverage.switch_context("")
@@ -153,7 +173,6 @@ def _reach(copy: Path, where: list[str], tests: list[str], out: Path) -> Reach:
 
     def measure() -> int:
         import coverage
-        import pytest
 
         measured = coverage.Coverage(
             source=[str(copy / one) for one in where if not one.endswith(".py")] or [str(copy)],
@@ -237,8 +256,6 @@ def _run(drawn: list[Mutant], reach: Reach, copies: list[Path]) -> list[Mutant]:
         files = sorted({test.partition("::")[0] for test in tests})
 
         def work() -> int:
-            import pytest
-
             return int(pytest.main([*_OPTIONS, *files], plugins=[_Choice(tests)]))
 
         running[_fork(copy, work)] = (mutant, copy, then, time.monotonic() + PATIENCE)

@@ -56,12 +56,19 @@ def dev_issuer(config: Config, base: Path, wanted: str) -> DevIssuer:
     Raises `ValueError` for an issuer whose keys are elsewhere, or were not made here.
     """
     issuers = config.identity.jwt.issuers if config.identity.jwt is not None else ()
-    local = [entry for entry in issuers if entry.jwks_file is not None and wanted in ("", entry.issuer)]
-    if len(local) != 1:
-        several = "several issuers have one; name one with --issuer"
-        none = "add an issuer with jwks_file: dev-jwks.json; no token is made for one whose keys are fetched"
+    local = [entry for entry in issuers if entry.jwks_file is not None]
+    if wanted:
+        entry = issuer_at(config, wanted)
+    elif len(local) == 1:
+        entry = local[0]
+    else:
+        several = f"several issuers have a jwks_file: {', '.join(one.issuer for one in local)}; name one with --issuer"
+        none = "tokens are made for an issuer whose keys are in a file; add one with jwks_file: dev-jwks.json"
         raise ValueError(several if local else none)
-    entry = local[0]
+    if entry.jwks_file is None:
+        kept = "stand in the policy itself" if entry.jwks is not None else "are fetched"
+        msg = f"no token can be made for {entry.issuer}, whose keys {kept}; name one with jwks_file: dev-jwks.json"
+        raise ValueError(msg)
     public = base / (entry.jwks_file or "")
     private = public.with_name(f"{public.name}.private")
     algorithm = entry.algorithms[0]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
+from msgspec.structs import replace
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.authenticators import key_prefix
@@ -63,13 +64,8 @@ def new_command(  # noqa: PLR0913 (options)
         signing.make(policy, as_json=as_json)
         return
     ends, starts = moment(expires, "--expires"), moment(begins, "--begins")
-    try:
-        # Before the ledger is opened, which would make one.
-        check_record(
-            ApiKeyRecord(id="", digest=b"", account=account, scopes=scopes, roles=roles, networks=networks, **texts),
-        )
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="ACCOUNT") from None
+    # Before the ledger is opened, which would make one.
+    _check({"account": account, "scopes": scopes, "roles": roles, "networks": networks, **texts})
     with _keys(*policy_at(policy)) as keys:
         made = keys.create(
             account, scopes=scopes, roles=roles, networks=networks, expires=ends, begins=starts, by=who(), **texts
@@ -124,11 +120,12 @@ def import_command(  # noqa: PLR0913 (options)
 
     The policy has to say `api_keys: {imported: true}`.
     """
+    _check({"account": account, "scopes": scopes, "label": label})
     try:
         data = bytes.fromhex(digest)
-        check_record(imported_key(data, account, now=0, label=label, scopes=scopes))
+        imported_key(data, account, now=0)
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error), param_hint="--sha256") from None
     with _keys(*policy_at(policy)) as keys:
         record = keys.import_digest(data, account, label=label, scopes=scopes, by=who())
     echo_json(_told(record)) if as_json else click.echo(f"Key {record.id} of account {account} is imported.")
@@ -191,6 +188,19 @@ def moment(text: str, option: str) -> datetime | None:
     except ValueError as error:
         raise click.BadParameter(f"{error}; write 30d, or 2027-01-31T12:00:00Z", param_hint=option) from None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+_ANY: Final = ApiKeyRecord(id="", digest=b"", account="any")
+_OPTIONS: Final = {"account": "ACCOUNT", "scopes": "--scope", "roles": "--role", "networks": "--from"}
+
+
+def _check(members: dict[str, Any]) -> None:
+    """Say which argument holds what cannot stand in a record."""
+    for name, member in members.items():
+        try:
+            check_record(replace(_ANY, **{name: member}))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint=_OPTIONS.get(name, f"--{name}")) from None
 
 
 @contextmanager

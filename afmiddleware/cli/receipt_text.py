@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.cli.common import many
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.model.codes import CODES
 
@@ -122,6 +123,24 @@ def _id(body: dict[str, Any]) -> tuple[str, object]:
 
 def _charge(one: dict[str, str], body: dict[str, Any]) -> str:
     return f"{one['limit']} {money(one['n'], body) if one['unit'] == 'spend' else one['n']}"
+
+
+def about(body: dict[str, Any]) -> str:
+    """In a few words what a receipt without a reason code says, for a list."""
+    kind = body["kind"]
+    if kind == "operation":
+        return shown(" ".join(one for one in (body["operation"], body["name"], body["value"]) if one not in ("", "0")))
+    if kind == "policy":
+        return f"{body['cause']}: {body['policy'][:16]}, {body['mode']}"
+    if kind == "aggregate":
+        return f"{many(sum(one['n'] for one in body['counts']), 'refusal')} counted"
+    if kind == "redaction":
+        return shown(f"{', '.join(body['fields'])} of {many(len(body['seqs']), 'receipt')}: {body['reason']}")
+    if kind == "rotation":
+        return f"{body['new_key'][:16]} signs"
+    if kind == "epoch":
+        return shown(f"goes on from {body['old_log']} at {body['old_size']}")
+    return str(body.get("settlement", ""))
 
 
 def money(minor: str, body: dict[str, Any]) -> str:

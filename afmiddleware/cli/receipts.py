@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import echo_json, json_option, known_as, policy_at, policy_option
-from afmiddleware.cli.receipt_text import lines
+from afmiddleware.cli.common import echo_json, json_option, known_as, many, none_found, policy_at, policy_option
+from afmiddleware.cli.receipt_text import about, lines, money
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
 from afmiddleware.cli.receipts_import import import_command
@@ -28,12 +28,12 @@ from afmiddleware.cli.receipts_out import (
 )
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.fence import system_clock
-from afmiddleware.grammar.amounts import to_major
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import keys_for_reading, open_for_reading
 from afmiddleware.ledger.verification import verify_ledger
 from afmiddleware.model.money import Money
+from afmiddleware.model.receipt import KINDS
 from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.checkpoint import read_public
@@ -70,9 +70,9 @@ def receipts_group() -> None:
 @receipts_group.command("list")
 @policy_option
 @json_option
-@click.option("--kind", default="", help="Only intent, refusal, outcome or aggregate.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only intent, refusal, outcome, aggregate ...")
 @click.option("--capability", default="", help="Only this capability.")
-@click.option("--verdict", default="", help="Only allow or refuse.")
+@click.option("--verdict", type=click.Choice(["allow", "refuse"]), help="Only allow or refuse.")
 @click.option("--actor", default="", callback=known_as, help="Only those of this caller, such as key:acct_42.")
 @click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
 @click.option("--until", type=click.DateTime(), help="Only before this time, in UTC.")
@@ -80,9 +80,9 @@ def receipts_group() -> None:
 @click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
 def list_command(  # noqa: PLR0913 (options)
     policy: str,
-    kind: str,
+    kind: str | None,
     capability: str,
-    verdict: str,
+    verdict: str | None,
     actor: str,
     since: datetime | None,
     until: datetime | None,
@@ -94,18 +94,23 @@ def list_command(  # noqa: PLR0913 (options)
     """List receipts in the order of the log. As JSON, one receipt a line."""
     config, base = policy_at(policy)
     least = Money.parse(amount, config.exponents) if amount else None
+    found = 0
     with closing(open_for_reading(config, base)) as ledger:
         owner = ReceiptLog(ledger, keys_for_reading(config, base)).pseudonym(actor) if actor else ""
         after = max(ledger.head().size - last, 0) if last else 0
+        wanted = Filter(kind=kind or "", capability=capability, verdict=verdict or "", after=after)
         if not as_json:
             click.echo(_HEADING)
-        for stored in ledger.receipts(Filter(kind=kind, capability=capability, verdict=verdict, after=after)):
+        for stored in ledger.receipts(wanted):
             body = strict_parse(stored.receipt.body)
             if (owner and body["owner"] != owner) or not _within(int(stored.columns["ts"]), since, until):
                 continue
             if least is not None and (body.get("currency") != least.currency or _minor(body) < least.minor):
                 continue
+            found += 1
             click.echo(msgspec.json.encode(_told(stored, body)) if as_json else _line(stored, body))
+        if not as_json:
+            none_found(range(found), f"none of the log's {many(ledger.head().size, 'receipt')} is like that")
 
 
 @receipts_group.command("show")
@@ -247,7 +252,7 @@ def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
     columns = stored.columns
     line = (
         f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
-        f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or body.get('settlement', '')}"
+        f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or about(body)}"
     )
     return line.rstrip()
 
@@ -268,12 +273,11 @@ def _within(ts: int, since: datetime | None, until: datetime | None) -> bool:
 
 
 def _minor(body: dict[str, Any]) -> int:
-    return int(body.get("amount") or body.get("captured") or 0)
+    return int(body.get("refunded") or body.get("amount") or body.get("captured") or 0)
 
 
 def _amount(body: dict[str, Any]) -> str:
-    minor = body.get("amount") or body.get("captured")
-    return f"{to_major(int(minor), body['exponent'])} {body['currency']}" if minor else ""
+    return money(str(_minor(body)), body) if body.get("currency") else ""
 
 
 def _time(at: int) -> str:

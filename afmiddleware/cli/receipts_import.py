@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,7 +15,11 @@ from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.archive import Archived, import_export
 from afmiddleware.ledger.open import open_shelf
+from afmiddleware.ledger.receipt_key import read_keys
 from afmiddleware.receipts.checkpoint import read_public
+
+if TYPE_CHECKING:
+    from afmiddleware.receipts.keys import ReceiptKeys
 
 
 @click.command("import")
@@ -28,8 +33,13 @@ from afmiddleware.receipts.checkpoint import read_public
     type=click.Path(exists=True, dir_okay=False),
     help="A file with a public key the log must be signed by; may be given again.",
 )
+@click.option(
+    "--mac-key",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The key file of the log's HMACs, to check them too; only its operator has it.",
+)
 @json_option
-def import_command(export: str, into: str, public_keys: tuple[str, ...], *, as_json: bool) -> None:
+def import_command(export: str, into: str, public_keys: tuple[str, ...], mac_key: str | None, *, as_json: bool) -> None:
     """Read the EXPORT of a whole log into a new ledger: an archive, which no server continues.
 
     It is verified first; one bad line, and nothing is imported (exit 3, with the line and the reason). Look into it
@@ -41,7 +51,8 @@ def import_command(export: str, into: str, public_keys: tuple[str, ...], *, as_j
         raise click.BadParameter(str(error), param_hint="--into") from None
     try:
         trusted = [read_public(Path(place).read_text(encoding="utf-8")) for place in public_keys]
-        found = _imported(Path(export), into, trusted, quiet=as_json or not sys.stderr.isatty())
+        keys = read_keys(Path(mac_key)) if mac_key else None
+        found = _imported(Path(export), into, trusted, keys, quiet=as_json or not sys.stderr.isatty())
     except (ReceiptError, UnicodeDecodeError) as error:
         if as_json:
             echo_json({"imported": 0, "reason": str(error)})
@@ -49,15 +60,17 @@ def import_command(export: str, into: str, public_keys: tuple[str, ...], *, as_j
             click.echo(f"refused: {error}", err=True)
         sys.exit(3)
     if as_json:
-        echo_json({"imported": found.size, "log": found.log})
+        echo_json({"imported": found.size, "log": found.log, "macs": "ok" if mac_key else "not checked"})
     else:
         click.echo(f"{many(found.size, 'receipt')} of log {found.log} {'is' if found.size == 1 else 'are'} in {into}.")
+        if not mac_key:
+            click.echo("Their HMACs were not checked: who has the log's key says --mac-key FILE.", err=True)
 
 
-def _imported(place: Path, into: str, trusted: list[bytes], *, quiet: bool) -> Archived:
+def _imported(place: Path, into: str, trusted: list[bytes], keys: ReceiptKeys | None, *, quiet: bool) -> Archived:
     with place.open("rb") as file:
         if quiet:
-            return import_export(file, lambda: open_shelf(into, Path.cwd()), trusted)
+            return import_export(file, lambda: open_shelf(into, Path.cwd()), trusted, keys=keys)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("importing", total=2 * place.stat().st_size)
             return import_export(
@@ -65,4 +78,5 @@ def _imported(place: Path, into: str, trusted: list[bytes], *, quiet: bool) -> A
                 lambda: open_shelf(into, Path.cwd()),
                 trusted,
                 lambda done: progress.update(task, completed=done),
+                keys,
             )

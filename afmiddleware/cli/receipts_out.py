@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
+from afmiddleware.cli.common import echo_json, json_option, known_as, many, policy_at, policy_option
 from afmiddleware.fence import system_clock
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
@@ -27,15 +27,22 @@ _AT_ONCE = 500
 
 @click.command("export")
 @policy_option
-@click.option("--owner", default="", help="Only the receipts of this caller, such as key:acct_42.")
+@click.option("--owner", default="", callback=known_as, help="Only the receipts of this caller, such as key:acct_42.")
 @click.option("--output", type=click.Path(dir_okay=False), default="-", show_default=True, help="Where to write.")
 def export_command(policy: str, owner: str, output: str) -> None:
-    """Write a bundle of JSON lines that anybody verifies with a public key: the whole log, or one caller's receipts."""
+    """Write a bundle of JSON lines that anybody verifies with a public key: the whole log, or one caller's receipts.
+
+    Exit 1 when there are none of that caller.
+    """
     config, base = policy_at(policy)
-    with closing(open_for_reading(config, base)) as ledger, click.open_file(output, "wb") as file:
+    with closing(open_for_reading(config, base)) as ledger:
         log = ReceiptLog(ledger, keys_for_reading(config, base))
-        for line in log.export(log.pseudonym(owner) if owner else ""):
-            file.write(line)
+        if owner and next(log.find(actor=owner), None) is None:
+            click.echo(f"the log has no receipt of {owner}; nothing was written", err=True)
+            sys.exit(1)
+        with click.open_file(output, "wb") as file:
+            for line in log.export(log.pseudonym(owner) if owner else ""):
+                file.write(line)
 
 
 @click.command("prove")
@@ -88,11 +95,16 @@ def redact_command(  # noqa: PLR0913 (options)
             part = seqs[start : start + _AT_ONCE]
             draft = redaction(fields, part, reason, by)
             ledger.commit(Record(draft, erase=tuple(fields), erase_in=tuple(part)))
+    named, these = ", ".join(fields), ", ".join(which)
     if as_json:
         echo_json({"redacted": seqs, "fields": fields})
+    elif not found:
+        click.echo(f"nothing was deleted: there is no receipt {these}", err=True)
+    elif not seqs:
+        click.echo(f"nothing was deleted: no value {named} is kept of {these}", err=True)
     else:
         said = "backups and copies are not reached from here"
-        click.echo(f"{', '.join(fields)} of {many(len(seqs), 'receipt')} deleted; {said}.")
+        click.echo(f"{named} of {many(len(seqs), 'receipt')} deleted; {said}.")
     sys.exit(0 if seqs else 1)
 
 

@@ -69,10 +69,13 @@ def mint_command(  # noqa: PLR0913 (options)
     you alone. No token can be made for an issuer whose keys are fetched.
     """
     config, base = policy_at(policy)
+    told = dict(_claim(one) for one in claims)
+    try:
+        seconds = parse_duration(life)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--life") from None
     try:
         signer = dev_issuer(config, base, issuer)
-        told = dict(_claim(one) for one in claims)
-        seconds = parse_duration(life)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if scopes:
@@ -179,7 +182,7 @@ def _claim(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         msg = f"{text[:40]!r} is not a claim; write NAME=JSON"
-        raise ValueError(msg)
+        raise click.BadParameter(msg, param_hint="--claim")
     try:
         return name, msgspec.json.decode(value)
     except msgspec.DecodeError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from afmiddleware.grammar.quoting import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,7 +47,7 @@ def _agents(identity: Mapping[str, Any]) -> Iterator[Fault]:
         path = (*where, "agents", place)
         origin = agent.get("origin")
         if isinstance(origin, str) and origin in seen:
-            yield (*path, "origin"), f"the agent {origin[:80]!r} stands twice; keep one of them"
+            yield (*path, "origin"), f"the agent {quoted(origin)} stands twice; keep one of them"
         elif isinstance(origin, str):
             seen.add(origin)
         sources = [name for name in _KEYS if name in agent]

@@ -19,6 +19,7 @@ from afmiddleware.config.texts import check_currency
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
 from afmiddleware.errors import MoneyError
 from afmiddleware.grammar.currencies import ISO_4217
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.grammar.templates import parameters
 from afmiddleware.model.money import exponent_of
 
@@ -108,7 +109,7 @@ class _Checks:
         if not isinstance(name, str) or not name:
             return
         if name in seen:
-            self._say(path, f"{what} {name[:80]!r} stands already on line {seen[name]}; keep one of them")
+            self._say(path, f"{what} {quoted(name)} stands already on line {seen[name]}; keep one of them")
         else:
             seen[name] = self._tree.place(path)[0]
 
@@ -186,7 +187,7 @@ class _Checks:
                 self._twice((*path, "id"), name, seen, "a rule with the id")
                 if isinstance(name, str) and ("[" in name or name.startswith("risk.")):
                     alike = "of levels of risk, risk.high" if "[" not in name else f"of rules without one, {kind}[1]"
-                    text = f"{name[:60]!r} is like the ids {alike}; write another one"
+                    text = f"{quoted(name)} is like the ids {alike}; write another one"
                     self._say((*path, "id"), text)
                 proven = kind == "allow" and rule.get("applies_to") == "proven_agents"
                 if not proven and rule.get("applies_to", "all") != "all" and not self._knows_people():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from afmiddleware.errors import GrammarError, MoneyError
 from afmiddleware.grammar.paths import parse_path
+from afmiddleware.grammar.quoting import cut, quoted
 from afmiddleware.grammar.regexes import compile_regex
 from afmiddleware.model.money import Money
 from afmiddleware.model.risk import check_risk
@@ -124,7 +125,7 @@ def _literal(  # noqa: PLR0913 (where and what)
 ) -> Iterator[Fault]:
     if operator not in operators:
         name = "payload" if field.startswith(PAYLOAD) else field
-        yield path, f"{name} has no operator {operator[:40]!r}; use {', '.join(operators)}"
+        yield path, f"{name} has no operator {quoted(operator)}; use {', '.join(operators)}"
         return
     if operator in {"in", "not_in"}:
         if field == "time" and isinstance(literal, str):
@@ -144,13 +145,13 @@ def _list_name(path: tuple[str | int, ...], field: str, name: str, known: Known 
     if known is None:
         return
     if name not in known.lists:
-        yield path, f"${name[:60]} names no list; {_near(name, known.lists, 'lists')}"
+        yield path, f"${cut(name)} names no list; {_near(name, known.lists, 'lists')}"
     elif name in known.normalized and field in {"actor.roles", "actor.scopes"}:
         yield path, f"{field} compares exactly, and the list {name} is normalized; use one that is not"
 
 
 def _near(name: str, names: Collection[str], where: str) -> str:
-    near = get_close_matches(name, names, 1)
+    near = get_close_matches(name, names)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"declare it under {where}" + (f", or use {', '.join(sorted(names))}" if names else "")
@@ -174,13 +175,13 @@ def _scalar(
 def _fault(field: str, operator: str, literal: str, known: Known | None) -> str:
     """What is wrong with a single value, empty when nothing is."""
     if operator == "exists":
-        return "" if literal in {"true", "false"} else f"{literal[:40]!r} is neither true nor false; write one of them"
+        return "" if literal in {"true", "false"} else f"{quoted(literal)} is neither true nor false; write one of them"
     if field == "amount":
         return money_fault(literal, known.exponents) if known is not None else ""
     if field == "time":
         if known is None or literal in known.schedules:
             return ""
-        return f"{literal[:60]!r} names no schedule; {_near(literal, known.schedules, 'schedules')}"
+        return f"{quoted(literal)} names no schedule; {_near(literal, known.schedules, 'schedules')}"
     if field == "actor.tier":
         return _said_by(Tier.parse, literal)
     if field == "risk":
@@ -190,9 +191,9 @@ def _fault(field: str, operator: str, literal: str, known: Known | None) -> str:
 
 def _plain_fault(field: str, operator: str, literal: str) -> str:
     if (operator in _COMPARE[2:] or field == "actor.depth") and _NUMBER_TEXT.fullmatch(literal) is None:
-        return f"{literal[:40]!r} is not a number; write digits, such as 100 or 12.50"
+        return f"{quoted(literal)} is not a number; write digits, such as 100 or 12.50"
     if operator == "under" and not _plain_path(literal):
-        return f"{literal[:60]!r} is not a plain path; write one without dot segments and doubled slashes"
+        return f"{quoted(literal)} is not a plain path; write one without dot segments and doubled slashes"
     if not literal and operator in {"contains", "starts_with", "ends_with"}:
         return f"{operator} an empty text always holds; write a text"
     return ""
@@ -214,7 +215,7 @@ def _plain_path(literal: str) -> bool:
 def money_fault(text: str, exponents: Mapping[str, int]) -> str:
     """What is wrong with `text` as money, empty when nothing is. `exponents` are currencies beyond ISO 4217."""
     if " " not in text:
-        return f"{text[:40]!r} has no currency; write money such as 12.50 USD"
+        return f"{quoted(text)} has no currency; write money such as 12.50 USD"
     try:
         Money.parse(text, exponents)
     except MoneyError as error:
@@ -223,6 +224,6 @@ def money_fault(text: str, exponents: Mapping[str, int]) -> str:
 
 
 def _unknown_field(field: str) -> str:
-    near = get_close_matches(field, [*OPERATORS, "payload.<path>"], 1)
+    near = get_close_matches(field, [*OPERATORS, "payload.<path>"])
     hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(OPERATORS)} or payload.<path>"
-    return f"{field[:60]!r} is not a field of conditions; {hint}"
+    return f"{quoted(field)} is not a field of conditions; {hint}"

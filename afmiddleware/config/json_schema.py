@@ -14,7 +14,7 @@ _EITHER: Final = {
     "CallAmountMap": _AMOUNTS,
     "Route": [["capability"], ["public"]],
     "ListEntry": [["values"], ["file"]],
-    "LimitEntry": [["rate"], ["spend", "window"]],
+    "LimitEntry": [["rate"], ["concurrent"], ["spend", "window"]],
     "CertifiedClient": [["thumbprint"], ["uri"]],
     "Issuer": [["jwks"], ["jwks_file"], ["jwks_uri"], ["discovery"]],
 }
@@ -41,8 +41,9 @@ def json_schema() -> dict[str, Any]:
         "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",
         "description": "Read from the environment.",
     }
-    for name in ("MacKey", "SigningEntry", "ClientSecret"):
+    for name in ("MacKey", "SigningEntry", "TokenEntry", "ClientSecret"):
         parts[name] = {"anyOf": [secret, {**parts[name], "required": ["file"]}]}
+    parts["FromApp"] = {"anyOf": [{"enum": [True, "true"]}, parts["FromApp"]]}
     tidy = _tidied(schema)
     tidy["properties"]["metadata"] = {"type": "object", "description": "Free-form."}
     return {

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, url
 import msgspec
 
 from afmiddleware.grammar.durations import parse_duration
+from afmiddleware.grammar.quoting import cut, quoted
 
 MEMORY: Final = ("memory", "memory:")
 SQLITE: Final = "sqlite:///"
@@ -111,7 +112,7 @@ def parse_redis(url: str) -> RedisUrl:
     location = urlunsplit(SplitResult(parts.scheme, parts.netloc, parts.path, rest, ""))
     prefix = ours.get("prefix", "afm")
     if _PREFIX.fullmatch(prefix) is None:
-        msg = f"{prefix[:40]!r} is not a prefix; use letters, digits, . _ and -, at most 48 characters"
+        msg = f"{quoted(prefix)} is not a prefix; use letters, digits, . _ and -, at most 48 characters"
         raise ValueError(msg)
     return RedisUrl(location=location, name=named, prefix=prefix, timeout=_wait(ours.get("timeout", "500ms")))
 
@@ -128,7 +129,7 @@ def check_ledger(value: str) -> None:
         return
     known = value in MEMORY or (value.startswith(SQLITE) and value.rstrip("/") != "sqlite:")
     if not known or not value.isprintable():
-        shown = value.partition("://")[0][:20]
+        shown = cut(value.partition("://")[0])
         msg = f"{shown!r} is not the beginning of a ledger; {_USE}"
         raise ValueError(msg)
 
@@ -150,14 +151,14 @@ def shown(value: str, rates: str | None = None) -> str:
 
 def _schema(value: str) -> str:
     if _SCHEMA.fullmatch(value) is None or value.startswith("pg_"):
-        msg = f"{value[:40]!r} is not a schema; use a-z, 0-9 and _, at most 48 characters, not beginning with pg_"
+        msg = f"{quoted(value)} is not a schema; use a-z, 0-9 and _, at most 48 characters, not beginning with pg_"
         raise ValueError(msg)
     return value
 
 
 def _pool(value: str) -> int:
     if _WHOLE.fullmatch(value) is None:
-        msg = f"{value[:20]!r} is not a number of connections; write one from 1 to 999"
+        msg = f"{quoted(value)} is not a number of connections; write one from 1 to 999"
         raise ValueError(msg)
     return int(value)
 
@@ -170,7 +171,7 @@ def _wait(value: str) -> float:
 def _timeout(value: str) -> int:
     seconds = parse_duration(value)
     if seconds > _LONGEST:
-        msg = f"a timeout of {value[:20]} is too long; use at most {_LONGEST}s"
+        msg = f"a timeout of {cut(value)} is too long; use at most {_LONGEST}s"
         raise ValueError(msg)
     return seconds
 

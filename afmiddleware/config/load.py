@@ -13,10 +13,11 @@ from afmiddleware.config.checks import check
 from afmiddleware.config.identity_schema import client_secret
 from afmiddleware.config.ledger_url import holds_password
 from afmiddleware.config.limits import limits_of
-from afmiddleware.config.messages import OURS, translated, unknown
+from afmiddleware.config.messages import translated, unknown
 from afmiddleware.config.schema import Config, mac_secret
 from afmiddleware.config.tree import Path, Problem, Tree, read_tree, spelled
 from afmiddleware.errors import ConfigError
+from afmiddleware.grammar.quoting import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -135,7 +136,7 @@ def _at(value: Any, path: Path) -> Any:
 def _refuse_ours(value: dict[str, Any], path: Path, tree: Tree, names: tuple[str, ...]) -> None:
     """A name that the loader fills in is as unknown in a file as any other."""
     for name in names:
-        if name in value and name in OURS:
+        if name in value:
             tree.problems.append(unknown((*path, name), tree))
             del value[name]
 
@@ -151,7 +152,7 @@ def _misplaced(value: Any, path: Path, tree: Tree) -> Iterator[Problem]:
         for place, one in enumerate(value):
             yield from _misplaced(one, (*path, place), tree)
     elif isinstance(value, str) and path in tree.places and (match := _VARIABLE.search(value)) is not None:
-        text = f"{spelled(path)}: {match.group(0)[:60]} is not read here, only secrets are; write the value"
+        text = f"{spelled(path)}: {cut(match.group(0))} is not read here, only secrets are; write the value"
         yield Problem(*tree.place(path), text)
 
 
@@ -193,7 +194,7 @@ def _read_url(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, s
     if match is not None and match.group(1) in env:
         holder[name] = env[match.group(1)]
     elif match is not None:
-        _note(tree, path, f"the environment variable {match.group(1)[:60]} is not set; set it")
+        _note(tree, path, f"the environment variable {cut(match.group(1))} is not set; set it")
         tree.broken.add(path)
     elif "${" in found:
         _note(tree, path, "a part of a URL is not read from the environment; write ${NAME} for the whole of it")

@@ -11,6 +11,7 @@ from afmiddleware.config.conditions import money_fault
 from afmiddleware.errors import GrammarError
 from afmiddleware.grammar.formulas import Formula, fault_of
 from afmiddleware.grammar.paths import KINDS, Source, parse_source, parse_template
+from afmiddleware.grammar.quoting import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ def amount_faults(
         if wrong:
             yield path, wrong
     if formula.source and "[*]" in formula.source:
-        yield ("from",), f"{formula.source[:60]} names every place of a list; write sum instead of from"
+        yield ("from",), f"{cut(formula.source)} names every place of a list; write sum instead of from"
 
 
 def names_its_currency(amount: Any) -> bool:

@@ -11,6 +11,7 @@ from afmiddleware.config.later import unsupported
 from afmiddleware.config.policy_schema import AllowRule, BaseRule
 from afmiddleware.config.schema import Config
 from afmiddleware.config.tree import Path, Problem, Tree, spelled
+from afmiddleware.grammar.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +58,10 @@ def unknown(path: Path, tree: Tree) -> Problem:
     if path[:2] in {("rules", "deny"), ("rules", "require_approval")} and name in _DEMANDS:
         text = f"{spelled(path)}: {name} is a demand of allow rules; remove it, or deny by capability and when"
         return Problem(line, column, text)
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name, known)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
     where = f" in {spelled(path[:-1])}" if len(path) > 1 else ""
-    return Problem(line, column, f"unknown key {name[:60]!r}{where}; {hint}")
+    return Problem(line, column, f"unknown key {quoted(name)}{where}; {hint}")
 
 
 def _sentence(one: Any) -> str:
@@ -68,7 +69,7 @@ def _sentence(one: Any) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind in {"model_type", "model_attributes_type", "dict_type"}:
-        found = f"the text {str(one['input'])[:40]!r}" if isinstance(one["input"], str) else "a list"
+        found = f"the text {quoted(str(one['input']))}" if isinstance(one["input"], str) else "a list"
         return f"{found} stands here; write a map of keys and values"
     if kind == "too_short":
         return "the map is empty; write at least one entry"

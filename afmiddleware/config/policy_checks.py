@@ -9,6 +9,7 @@ from afmiddleware.config.conditions import money_fault
 from afmiddleware.errors import GrammarError, MoneyError
 from afmiddleware.grammar.durations import parse_rate
 from afmiddleware.grammar.lists import make_words
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.grammar.schedules import parse_period
 from afmiddleware.model.money import Money
 
@@ -87,9 +88,9 @@ def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Itera
         for limit, cap in named(entry, "limits").items():
             where = ("actors", name, "limits", limit)
             if limit not in limits:
-                near = get_close_matches(limit, limits, 1)
+                near = get_close_matches(limit, limits)
                 hint = f"did you mean {near[0]!r}?" if near else "declare it under limits"
-                yield where, f"{limit[:60]!r} names no limit; {hint}"
+                yield where, f"{quoted(limit)} names no limit; {hint}"
             elif isinstance(cap, str):
                 fault = _cap_fault(limits[limit], cap, exponents, override=entry.get("override") == "true")
                 if fault:
@@ -110,7 +111,7 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
             wider = asked > most
         elif "concurrent" in limit:
             if not (cap.isascii() and cap.isdecimal() and len(cap) < _MAX_DIGITS):
-                return f"{cap[:40]!r} is not a number of requests at once; write digits"
+                return f"{quoted(cap)} is not a number of requests at once; write digits"
             wider = int(cap) > int(str(limit["concurrent"]))
         else:
             fault = money_fault(cap, exponents)

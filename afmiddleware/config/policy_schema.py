@@ -24,6 +24,7 @@ from afmiddleware.config.texts import (
     text_of,
 )
 from afmiddleware.grammar.capability import check_pattern
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.grammar.schedules import parse_day, parse_hours
 from afmiddleware.model.risk import RISKS
 from afmiddleware.model.tier import Tier
@@ -60,7 +61,7 @@ def share(value: Any) -> int:
     match = _PERCENT.fullmatch(text)
     found = int(match.group(1)) * 100 + int((match.group(2) or "").ljust(2, "0")) if match is not None else None
     if found is None or found > _WHOLE_SHARE:
-        msg = f"{text[:40]!r} is not a share of the callers; write true, or a percentage such as 25%"
+        msg = f"{quoted(text)} is not a share of the callers; write true, or a percentage such as 25%"
         raise ValueError(msg)
     return found
 
@@ -71,7 +72,7 @@ def observing(mode: str) -> int:
     if mode in {"enforce", "observe"}:
         return _WHOLE_SHARE if mode == "observe" else 0
     if word != "observe" or _PERCENT.fullmatch(part) is None:
-        msg = f"{mode[:40]!r} is not known here; use enforce, observe, or a part of the callers such as observe 25%"
+        msg = f"{quoted(mode)} is not known here; use enforce, observe, or a part of the callers such as observe 25%"
         raise ValueError(msg)
     return share(part)
 
@@ -79,7 +80,7 @@ def observing(mode: str) -> int:
 def check_actor(value: str) -> None:
     """Raises `ValueError` for anything but the id of an actor, or the beginning of one and `*`."""
     if _ACTOR.fullmatch(value) is None or not value.isprintable():
-        msg = f"{value[:60]!r} is not an actor; write an id such as key:acct_42, or its beginning and *, such as key:*"
+        msg = f"{quoted(value)} is not an actor; write an id such as key:acct_42, or its beginning and *, such as key:*"
         raise ValueError(msg)
 
 

@@ -8,6 +8,7 @@ from afmiddleware.config.conditions import money_fault
 from afmiddleware.config.mapping_checks import FIELDS, amount_faults, names_its_currency, sources_in
 from afmiddleware.errors import GrammarError
 from afmiddleware.grammar.capability import check_segment
+from afmiddleware.grammar.quoting import cut, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,7 +79,7 @@ def settle_faults(entry: Mapping[str, Any], kind: str) -> Iterator[Fault]:
             if not text.startswith(kind):
                 yield path, f"the answer is read as {kind} here; write {kind}.<path>"
             elif "[*]" in text:
-                yield path, f"{text[:60]} names every place of a list, which is no amount; name one place"
+                yield path, f"{cut(text)} names every place of a list, which is no amount; name one place"
 
 
 def _calls(
@@ -93,7 +94,7 @@ def _calls(
     for name, entry in _entries(route, key):
         here = (key, name)
         if made and "capability" not in entry and not _is_segment(name):
-            yield here, f"{name[:60]!r} is not one segment of a capability; give this one a capability of its own"
+            yield here, f"{quoted(name)} is not one segment of a capability; give this one a capability of its own"
         amount = entry.get("amount")
         if (
             isinstance(amount, str)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, model_validator
 
 from afmiddleware.config.mapped import Model
 from afmiddleware.config.texts import Boolean, Checked, Seconds, Text, Word, check_url, list_of, one_of, some_of
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.model.receipt import PRIVATE
 
 
@@ -17,7 +18,7 @@ def check_path(path: str) -> None:
     if path in PRIVATE or (steps[0] == "payload" and all(steps)):
         return
     known = ", ".join(sorted(PRIVATE))
-    msg = f"{path[:60]!r} is nothing receipts keep; write payload.<path>, * for any one step in it, or one of {known}"
+    msg = f"{quoted(path)} is nothing receipts keep; write payload.<path>, * for any one step in it, or one of {known}"
     raise ValueError(msg)
 
 

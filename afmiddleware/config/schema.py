@@ -59,6 +59,7 @@ from afmiddleware.config.texts import (
 )
 from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.grammar.durations import parse_rate
+from afmiddleware.grammar.quoting import cut, quoted
 from afmiddleware.model.limit import KEYS
 from afmiddleware.model.risk import RISKS
 
@@ -165,7 +166,7 @@ _CLAIM = re.compile(r"claim(?:\.[^\s.{}\[\]]{1,64}){1,8}")
 
 def _check_claim(value: str) -> None:
     if _CLAIM.fullmatch(value) is None or not value.isprintable():
-        msg = f"{value[:60]!r} is not a claim of a token; write claim.<name>, such as claim.daily_max"
+        msg = f"{quoted(value)} is not a claim of a token; write claim.<name>, such as claim.daily_max"
         raise ValueError(msg)
 
 
@@ -218,9 +219,9 @@ def _version(value: Any) -> int:
     if text == "1":
         return 1
     if text.isascii() and text.isdecimal() and text.lstrip("0") != "":
-        msg = f"{text[:10]} is newer than this afmiddleware, which reads version 1; install a newer afmiddleware"
+        msg = f"{cut(text)} is newer than this afmiddleware, which reads version 1; install a newer afmiddleware"
     else:
-        msg = f"{text[:20]!r} is not a version of policy files; write 1"
+        msg = f"{quoted(text)} is not a version of policy files; write 1"
     raise ValueError(msg)
 
 

@@ -17,6 +17,7 @@ from pydantic_core import core_schema
 from afmiddleware.config.later import NOT_SUPPORTED
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.grammar.origins import origin_of
+from afmiddleware.grammar.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def one_of(*words: str, later: tuple[str, ...] = ()) -> Checked:
             msg = f"{value} {NOT_SUPPORTED}; use {_or(words)}"
             raise ValueError(msg)
         if value not in words:
-            msg = f"{value[:40]!r} is not known here; use {_or(words)}"
+            msg = f"{quoted(value)} is not known here; use {_or(words)}"
             raise ValueError(msg)
 
     return Checked(check, enum=list(words))
@@ -105,7 +106,7 @@ def some_of(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return f"the text {value[:40]!r}"
+        return f"the text {quoted(value)}"
     return "a map" if isinstance(value, dict) else "a list"
 
 
@@ -123,7 +124,7 @@ def _boolean(value: Any) -> bool:
         return True
     if value in {False, "false"}:
         return False
-    msg = f"{value[:40]!r} is neither true nor false; write one of them"
+    msg = f"{quoted(value)} is neither true nor false; write one of them"
     raise ValueError(msg)
 
 
@@ -136,15 +137,15 @@ def _whole(value: Any) -> int:
         return value
     text = text_of(value)
     if _WHOLE.fullmatch(text) is None:
-        msg = f"{text[:40]!r} is not a whole number; write digits"
+        msg = f"{quoted(text)} is not a whole number; write digits"
         raise ValueError(msg)
     return int(text)
 
 
 def _fraction(value: Any) -> float:
-    text = str(value) if isinstance(value, int | float) else text_of(value)
+    text = text_of(value)
     if _FRACTION.fullmatch(text) is None:
-        msg = f"{text[:40]!r} is not a number of seconds; write one such as 1.5"
+        msg = f"{quoted(text)} is not a number of seconds; write one such as 1.5"
         raise ValueError(msg)
     return float(text)
 
@@ -156,14 +157,14 @@ def _seconds(value: Any) -> int:
 def check_name(value: str) -> None:
     """Raises `ValueError` for anything but a short lower-case name."""
     if _NAME.fullmatch(value) is None:
-        msg = f"{value[:40]!r} is not a name; use a-z, 0-9, - and _, at most 64 characters"
+        msg = f"{quoted(value)} is not a name; use a-z, 0-9, - and _, at most 64 characters"
         raise ValueError(msg)
 
 
 def check_header(value: str) -> None:
     """Raises `ValueError` for anything but a header's name, and for one that holds other credentials."""
     if _HEADER.fullmatch(value) is None:
-        msg = f"{value[:40]!r} is not a header's name; use letters, digits and -"
+        msg = f"{quoted(value)} is not a header's name; use letters, digits and -"
         raise ValueError(msg)
     if value.lower() in {"authorization", "cookie", "host", "content-length", "transfer-encoding"}:
         msg = f"the header {value} has a meaning of its own; use another, such as X-API-Key"
@@ -173,7 +174,7 @@ def check_header(value: str) -> None:
 def check_key_prefix(value: str) -> None:
     """Raises `ValueError` for anything but 2 to 12 lower-case letters and digits."""
     if re.fullmatch(r"[a-z][a-z0-9]{1,11}", value, re.ASCII) is None:
-        msg = f"{value[:40]!r} is not the prefix of a key; write 2 to 12 of a-z and 0-9, a letter first"
+        msg = f"{quoted(value)} is not the prefix of a key; write 2 to 12 of a-z and 0-9, a letter first"
         raise ValueError(msg)
 
 
@@ -190,10 +191,10 @@ def check_url(value: str) -> None:
         raise ValueError(msg)
     plain = value.isascii() and value.isprintable() and " " not in value
     if parts is None or not host or not plain or parts.fragment:
-        msg = f"{value[:80]!r} is not a URL; write one such as https://as.example.com"
+        msg = f"{quoted(value)} is not a URL; write one such as https://as.example.com"
         raise ValueError(msg)
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
-        msg = f"{value[:80]!r} is not an https URL; use https (plain http is for loopback only)"
+        msg = f"{quoted(value)} is not an https URL; use https (plain http is for loopback only)"
         raise ValueError(msg)
 
 
@@ -206,14 +207,14 @@ def check_origin(value: str) -> None:
 def check_prefix(value: str) -> None:
     """Raises `ValueError` for anything but a path that every server and client reads alike."""
     if _PREFIX.fullmatch(value) is None or not value.strip("/") or {".", ".."} & {*value.split("/")}:
-        msg = f"{value[:80]!r} is not a path for the fence's own endpoints; write one such as /.well-known/agent-fence/"
+        msg = f"{quoted(value)} is no path for the fence's own endpoints; write one such as /.well-known/agent-fence/"
         raise ValueError(msg)
 
 
 def check_host(value: str) -> None:
     """Raises `ValueError` for anything but a host's name or address, in lower case."""
     if _HOST.fullmatch(value) is None:
-        msg = f"{value[:80]!r} is not a host; write its name in lower case, such as keys.example.com"
+        msg = f"{quoted(value)} is not a host; write its name in lower case, such as keys.example.com"
         raise ValueError(msg)
 
 
@@ -222,7 +223,7 @@ def check_network(value: str) -> None:
     try:
         network = ip_network(value)
     except ValueError:
-        msg = f"{value[:60]!r} is not an address or a network; write one such as 10.0.0.0/8, with no bits after it"
+        msg = f"{quoted(value)} is not an address or a network; write one such as 10.0.0.0/8, with no bits after it"
         raise ValueError(msg) from None
     if not network.prefixlen:
         msg = "whoever connects would be believed; name the addresses of your proxies"
@@ -232,14 +233,14 @@ def check_network(value: str) -> None:
 def check_realm(value: str) -> None:
     """Raises `ValueError` for anything but a short name without quotes."""
     if re.fullmatch(r"[\w .:/-]{1,64}", value, re.ASCII) is None:
-        msg = f"{value[:60]!r} is not a realm; use letters, digits, spaces and . : / - _, at most 64"
+        msg = f"{quoted(value)} is not a realm; use letters, digits, spaces and . : / - _, at most 64"
         raise ValueError(msg)
 
 
 def check_thumbprint(value: str) -> None:
     """Raises `ValueError` for anything but a SHA-256 in base64url without padding, as `x5t#S256` has it."""
     if re.fullmatch(r"[A-Za-z0-9_-]{43}", value, re.ASCII) is None:
-        msg = f"{value[:60]!r} is not the base64url SHA-256 of a certificate, 43 characters as in x5t#S256"
+        msg = f"{quoted(value)} is not the base64url SHA-256 of a certificate, 43 characters as in x5t#S256"
         raise ValueError(msg)
 
 
@@ -252,14 +253,14 @@ def check_zone(value: str) -> None:
             return
     except (ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    msg = f"{value[:40]!r} is not an IANA time zone; write one such as Europe/Amsterdam"
+    msg = f"{quoted(value)} is not an IANA time zone; write one such as Europe/Amsterdam"
     raise ValueError(msg)
 
 
 def check_currency(value: str) -> None:
     """Raises `ValueError` for anything that does not look like the code of a currency."""
     if _CURRENCY.fullmatch(value) is None:
-        msg = f"{value[:20]!r} is not a currency code; write one such as USD"
+        msg = f"{quoted(value)} is not a currency code; write one such as USD"
         raise ValueError(msg)
 
 
@@ -267,11 +268,11 @@ def check_route(value: str) -> None:
     """Raises `ValueError` for anything but `METHOD template`."""
     method, _, template = value.partition(" ")
     if not template or template != template.strip() or not value.isprintable() or not method.isalpha():
-        msg = f"{value[:80]!r} is not a route; write a method and the framework's template, such as POST /trips/{{id}}"
+        msg = f"{quoted(value)} is not a route; write a method and the framework's template, such as POST /trips/{{id}}"
         raise ValueError(msg)
     if method not in METHODS:
         hint = f"write {method.upper()}" if method.upper() in METHODS else f"use {_or(METHODS)}"
-        msg = f"{method[:20]!r} is not a method; {hint}"
+        msg = f"{quoted(method)} is not a method; {hint}"
         raise ValueError(msg)
 
 
@@ -281,7 +282,7 @@ def check_window(value: str) -> None:
     if value in _WINDOWS:
         return
     if word != "rolling":
-        msg = f"{value[:40]!r} is not a window; use {', '.join(_WINDOWS)} or rolling 60m"
+        msg = f"{quoted(value)} is not a window; use {', '.join(_WINDOWS)} or rolling 60m"
         raise ValueError(msg)
     parse_duration(length)
 

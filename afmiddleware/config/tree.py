@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from afmiddleware.config.later import unsupported
+from afmiddleware.grammar.quoting import cut, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -213,7 +214,9 @@ class _Reader:
             self._note(_at(event), "merge keys are not accepted; write the values out")
         elif path in self._tree.keys:
             line = self._tree.keys[path][0]
-            self._note(_at(event), f"the key {name[:60]!r} stands here twice, first on line {line}; remove one of them")
+            self._note(
+                _at(event), f"the key {quoted(name)} stands here twice, first on line {line}; remove one of them"
+            )
         elif not name.isprintable() or not name:
             self._note(_at(event), "a key is one word of printable characters; write a word")
         else:
@@ -251,7 +254,7 @@ class _Reader:
         if event.anchor is not None:
             self._note(_at(event), f"the anchor &{event.anchor} is not accepted; write the value out", path)
         if event.tag is not None:
-            self._note(_at(event), f"the tag {event.tag[:60]} is not accepted; every value is read as text", path)
+            self._note(_at(event), f"the tag {cut(event.tag)} is not accepted; every value is read as text", path)
 
     def _note(self, place: Place, text: str, path: Path | None = None) -> None:
         self._tree.problems.append(Problem(*place, text))

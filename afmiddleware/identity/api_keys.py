@@ -112,7 +112,11 @@ def check_record(record: ApiKeyRecord) -> None:
             msg = f"{name[:60]!r} is not printable text of at most 256 characters"
             raise ValueError(msg)
     for network in record.networks:
-        ip_network(network)
+        try:
+            ip_network(network)
+        except ValueError:
+            msg = f"{network[:60]!r} is not an address or a network, such as 10.0.0.0/8 with no bits after it"
+            raise ValueError(msg) from None
 
 
 class _Known(NamedTuple):

@@ -95,6 +95,9 @@ class Certificates:
             return Absent()
         if len(lines) > 1:
             return Invalid("two client certificates", REQUEST_AMBIGUOUS)
+        if self._verified is None and b"transfer-encoding" in facts.fields:
+            # It may be a trailer, which no proxy has looked at (`Proxies.unclear`).
+            return Invalid("a client certificate beside a chunked body, and no verified_header to tell whose it is")
         if self._verified is not None and facts.all(self._verified[0]) != [self._verified[1]]:
             return Invalid("a client certificate that the proxy did not verify")
         try:

@@ -57,13 +57,26 @@ class Proxies:
         """Whether a request comes straight from a proxy that the policy names."""
         return self._any and (self._named(facts.peer) if facts.peer else self._trust_unix)
 
+    def unclear(self, facts: HttpFacts) -> bool:
+        """Whether it cannot be told if a line of the header is the proxy's, or a trailer of the client's.
+
+        Some servers take a trailer that comes in one packet with the head for a header (uvicorn with httptools). Only
+        what is chunked has trailers; a proxy writes its header too, so that it stands there twice then.
+        """
+        return (
+            self._any
+            and b"transfer-encoding" in facts.fields
+            and len(facts.all(self._header)) > 1
+            and self.believes(facts)
+        )
+
     def client(self, facts: HttpFacts) -> str:
         """The address of the client; empty when it is not known.
 
         What cannot be read ends the walk: the client is then taken for the last proxy that could be told.
         """
         found = facts.peer
-        if not self._any or not self.believes(facts):
+        if not self._any or not self.believes(facts) or self.unclear(facts):
             return found
         for hop in self._hops(facts):
             address = address_of(hop)

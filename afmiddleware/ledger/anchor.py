@@ -101,7 +101,8 @@ def check_mark(mark: Anchor, name: str, ledger: Readable) -> None:
     head, place = ledger.head(), f"the anchor {name}"
     begin = "go on after a loss with: afmiddleware receipts new-epoch"
     if mark.log != head.log:
-        msg = f"{place} belongs to the log {mark.log}, the ledger holds {head.log}: point them at each other again"
+        told = f"{place} has seen {mark.size} receipts of the log {mark.log}, this one holds {head.size} of {head.log}"
+        msg = f"{told}: point them at each other again. If that log is lost, restore its newest copy; {begin}"
         raise ReceiptError(msg)
     if mark.size > head.size:
         told = f"{place} has seen {mark.size} receipts, the ledger has {head.size}"

@@ -110,6 +110,10 @@ class Anchors:
                 _log.error("%s; the log is not compared with it", msg)
         return found
 
+    def newest(self) -> Anchor | None:
+        """The mark that has seen the most, of those that can be had back."""
+        return max((mark for _, mark in self.marks() if mark is not None), key=lambda mark: mark.size, default=None)
+
     def close(self) -> None:
         """Wait until the last marks have arrived, but not long. Idempotent."""
         for sender in self._senders:

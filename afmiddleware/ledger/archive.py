@@ -7,6 +7,7 @@ apart and put in its place whole, so that a bad line leaves nothing behind. Memo
 from __future__ import annotations
 
 import hashlib
+from hmac import compare_digest
 from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
@@ -15,12 +16,13 @@ from afmiddleware.errors import ReceiptError
 from afmiddleware.receipts import standalone
 from afmiddleware.receipts.bundle import Header, read_export, read_keys
 from afmiddleware.receipts.checkpoint import parse
-from afmiddleware.receipts.merkle import Frontier, extend
+from afmiddleware.receipts.merkle import HASH, Frontier, extend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from afmiddleware.model.receipt import Receipt
+    from afmiddleware.receipts.keys import ReceiptKeys
     from afmiddleware.receipts.merkle import Node
     from afmiddleware.receipts.notary import SigningKey
 
@@ -68,11 +70,13 @@ def import_export(
     open_shelf: Callable[[], Shelf],
     trusted: Sequence[bytes],
     progress: Callable[[int], None] = lambda _done: None,
+    keys: ReceiptKeys | None = None,
 ) -> Archived:
     """Read the export of a whole log, signed by a key among `trusted`, into a new ledger.
 
-    `file` can be read twice; `progress` is called with the bytes that are done, twice as many as it has. Raises
-    `ReceiptError`, naming the line and the reason, and then there is no ledger.
+    `file` can be read twice; `progress` is called with the bytes that are done, twice as many as it has. Without the
+    `keys` of the log its HMACs are kept as they stand. Raises `ReceiptError`, naming the line and the reason, and then
+    there is no ledger.
     """
     lines = _Lines(file, progress)
     try:
@@ -87,7 +91,7 @@ def import_export(
     again = _Lines(file, progress, lines.done)
     shelf = open_shelf()
     try:
-        end = _write(again, shelf)
+        end = _write(again, shelf, keys)
         again.same_as(lines)
         shelf.finish(end)
     except BaseException:
@@ -144,7 +148,7 @@ class _Found(msgspec.Struct, frozen=True):
 _found = msgspec.json.Decoder(_Found).decode
 
 
-def _write(lines: _Lines, shelf: Shelf) -> End:
+def _write(lines: _Lines, shelf: Shelf, secret: ReceiptKeys | None) -> End:
     parts = read_export(lines)
     header = next(parts)
     if not isinstance(header, Header):
@@ -169,7 +173,7 @@ def _write(lines: _Lines, shelf: Shelf) -> End:
             covered = _after(covered, part, lines.number)
             notes.append((covered, part))
         elif not isinstance(part, Header):
-            row = _row(part, lines.number)
+            row = _row(part, lines.number, secret)
             rows.append(row)
             receipts.append(part)
             leaf, ts = part.leaf, row[9]
@@ -191,14 +195,17 @@ def _after(covered: int, note: str, number: int) -> int:
     return size
 
 
-def _row(receipt: Receipt, number: int) -> ReceiptRow:
+def _row(receipt: Receipt, number: int, keys: ReceiptKeys | None) -> ReceiptRow:
     try:
         found = _found(receipt.body)
     except msgspec.MsgspecError as error:
         msg = f"line {number}: {error}; nothing was imported"
         raise ReceiptError(msg) from error
-    if not receipt.mac:
+    if len(receipt.mac) != HASH or not any(receipt.mac):
         msg = f"line {number}: the receipt has no HMAC: this is not an operator's own export; nothing was imported"
+        raise ReceiptError(msg)
+    if keys is not None and not compare_digest(receipt.mac, keys.mac(receipt.leaf)):
+        msg = f"line {number}: its HMAC was not made with the log's key; nothing was imported"
         raise ReceiptError(msg)
     disclosed = _pack(receipt.disclosed) if receipt.disclosed else None
     told = (found.kind, found.id, found.capability, found.verdict, found.code, found.ts)

@@ -169,7 +169,7 @@ class Books:
         if entry.claim is not None and rates[1] < 0 and not entry.dry and self._is_heard(entry):
             met = meet(self, entry)
             if isinstance(met, Answer):
-                return self._replay(entry, rates[0], met)
+                return self._replay(entry, rates, met)
             if met is not None:
                 entry = replace(entry, verdict=met)
         spends = weigh(entry.spends, self.rows, self.now)
@@ -179,7 +179,7 @@ class Books:
         if not entry.dry:
             passes = _passes(entry, verdict)
             receipt = self._record(entry, verdict, passes=passes)
-            count_rates(entry, rates[0], passes=passes, over=entry.observe)
+            count_rates(entry, rates, passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
         return Held(verdict, receipt, balances(entry.rates + entry.spends, rates[0] + spends[0]))
@@ -187,12 +187,12 @@ class Books:
     def _is_heard(self, entry: Entry) -> bool:
         return entry.observe or stopped(entry.verdict, entry, self.rows).authorized
 
-    def _replay(self, entry: Entry, rates: list[Cell], answer: Answer) -> Held:
+    def _replay(self, entry: Entry, rates: tuple[list[Cell], int], answer: Answer) -> Held:
         """Give the answer again that the key's first request got. It is judged, so its rate is counted."""
         count_rates(entry, rates, passes=False)
         if type(entry) is not Counted:
             self.changed.update([charge.key for charge in entry.rates])
-        return Held(entry.verdict, None, balances(entry.rates, rates), replay=answer)
+        return Held(entry.verdict, None, balances(entry.rates, rates[0]), replay=answer)
 
     def enter(self, entry: Entry, weighed: Weighed) -> ReceiptRef | None:
         """Record one of several actions whose charges are counted already."""
@@ -204,7 +204,8 @@ class Books:
     def _record(self, entry: Entry, verdict: Verdict, *, passes: bool) -> ReceiptRef | None:
         if passes or not entry.quiet:
             return self._put(entry.record(verdict), entry.owner)
-        self._turn_away(entry, verdict)
+        if not verdict.authorized:
+            self._turn_away(entry, verdict)
         return None
 
     def _reserve(

@@ -120,6 +120,14 @@ def once(books: Books, item: Once) -> Closed:
     return Closed(booked=True, state=USED)
 
 
+def unanswered(claimed: Claimed, name: str) -> bool:
+    """Forget the answer that was kept for the action `name`; whether there was one. It is not run again."""
+    if claimed.hold != name or claimed.answer is None:
+        return False
+    claimed.answer = None
+    return True
+
+
 def put_claim(books: Books, key: str, claimed: Claimed | None) -> None:
     """Let a name stand for something, or with `None` for nothing any more."""
     books.changed_claims[key] = claimed

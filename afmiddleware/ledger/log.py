@@ -18,6 +18,7 @@ from afmiddleware.receipts.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.base import Reader
     from afmiddleware.policy.replay import Record
     from afmiddleware.receipts.anchor import Anchor
@@ -33,11 +34,15 @@ _SOON = 6 * WINDOW
 
 
 class ReceiptLog:
-    """The receipts of a ledger. `keys` are those of their HMACs, where they are at hand."""
+    """The receipts of a ledger.
 
-    def __init__(self, ledger: Reader, keys: ReceiptKeys | None = None) -> None:
+    `keys` are those of their HMACs, where they are at hand, `anchors` the places outside it that have its mark.
+    """
+
+    def __init__(self, ledger: Reader, keys: ReceiptKeys | None = None, anchors: Anchors | None = None) -> None:
         self._ledger = ledger
         self._keys = keys
+        self._anchors = anchors
 
     def __iter__(self) -> Iterator[StoredReceipt]:
         return self._ledger.receipts(Filter())
@@ -99,8 +104,14 @@ class ReceiptLog:
         had: Sequence[Had] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Report:
-        """Check the whole log. `trusted` are public keys it must be signed by, `had` what was given out."""
+        """Check the whole log against `anchor`, or else against the newest mark in the log's own places.
+
+        `trusted` are public keys it must be signed by, `had` what was given out. Raises `ReceiptError` for a mark that
+        cannot be read where anchors are required.
+        """
         ledger = self._ledger
+        if anchor is None and self._anchors is not None:
+            anchor = self._anchors.newest()
         head = ledger.head()
         try:
             frontier: Frontier | None = ledger.frontier()

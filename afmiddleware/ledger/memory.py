@@ -7,10 +7,10 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.errors import AFError, LedgerError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books
-from afmiddleware.ledger.claims import REFERENCE, USED
+from afmiddleware.ledger.claims import REFERENCE, USED, unanswered
 from afmiddleware.ledger.memory_cold import WARM, cool, forgettable_keys
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.room import SPARE, Room, is_strangers
@@ -202,6 +202,9 @@ class MemoryLedger:
     def _perform(self, item: Item) -> Held | Closed | AFError:
         """Book an item that is no entry, do what it says was done, and forget what it has ended."""
         books = self._books
+        if type(item) is Record and item.new_key:
+            msg = "a ledger in memory is signed by the key it began with; start anew with the other key"
+            raise LedgerError(msg)
         if not books.waiting:
             self._since = books.now
         if type(item) is Once and self._used >= MAX_USED:
@@ -223,6 +226,10 @@ class MemoryLedger:
                     (one.without(item.erase) if one.seq in item.erase_in else one for one in self._kept),
                     self._kept.maxlen,
                 )
+                redacted = {books.stored(one).columns["decision"] for one in self._kept if one.seq in item.erase_in}
+                for claimed in books.claims.values():
+                    if claimed.hold in redacted:
+                        unanswered(claimed, claimed.hold)
         self._forget(books)
         return answer
 

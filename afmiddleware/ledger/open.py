@@ -180,12 +180,25 @@ def _signer(url: str, base: Path, receipts: Receipts) -> Signer | None:
     return read_signing_key(place) if url in MEMORY and place.exists() else None
 
 
+def check_place(config: Config, base: Path) -> None:
+    """Raise `ConfigError` for a ledger that no command can make: one in memory, or in a folder that is not there.
+
+    A command that made the folder would hand out keys of a ledger that no service opens, for a slip of the pen.
+    """
+    not_in_memory(config)
+    if config.ledger.startswith(SQLITE):
+        folder = locate(config.ledger, base).database.parent
+        if not folder.is_dir():
+            msg = f"{config.source}: the folder {folder} of the ledger is not there; make it, or correct ledger"
+            raise ConfigError([msg])
+
+
 def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None = None) -> Ledger:
     """Open the ledger of a policy for a command that reads, or changes keys, and admits nothing.
 
-    It makes the ledger when there is none. Raises `ConfigError` for one in memory, which no other process can see.
+    It makes the ledger when there is none. Raises `ConfigError` as `check_place` does.
     """
-    not_in_memory(config)
+    check_place(config, base)
     return open_ledger(config.ledger, base, config.receipts, clock or _no_clock, no_undo)
 
 

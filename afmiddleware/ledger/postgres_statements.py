@@ -69,7 +69,7 @@ class Statements:
             "INSERT INTO {schema}.revocation VALUES (%s, %s, %b)"
             " ON CONFLICT (key) DO UPDATE SET until = excluded.until, data = excluded.data"
         )
-        self.values = made("SELECT disclosed FROM {schema}.receipt WHERE seq = %s")
+        self.values = made("SELECT disclosed, decision FROM {schema}.receipt WHERE seq = %s")
         self.put_values = made("UPDATE {schema}.receipt SET disclosed = %s WHERE seq = %s")
         self.begin = b"BEGIN ISOLATION LEVEL READ COMMITTED"
         self.page = made("SELECT key, data FROM {schema}.counter WHERE key > %b ORDER BY key LIMIT %s")

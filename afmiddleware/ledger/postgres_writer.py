@@ -11,7 +11,7 @@ from psycopg import errors
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
-from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.claims import pack_claim, unanswered, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
@@ -279,8 +279,22 @@ class PostgresWriter:
             connection.execute(statements.put_key, (record.new_key, size, record.proof))
         for seq in record.erase_in:
             found = connection.execute(statements.values, (seq,), binary=True).fetchone()
-            left = without(found[0] if found is not None else None, record.erase)
-            connection.execute(statements.put_values, (left, seq))
+            packed, decision = found or (None, "")
+            connection.execute(statements.put_values, (without(packed, record.erase), seq))
+            self._forget_answer(decision)
+
+    def _forget_answer(self, decision: str) -> None:
+        """Delete the answer that is kept for whoever repeats the request of a decision: it may say the value too."""
+        connection, statements = self._connection, self._sql
+        hold = connection.execute(statements.holds, ([decision],), binary=True).fetchone()
+        claim = unpack_hold(hold[1]).claim if hold is not None else None
+        found = (
+            connection.execute(statements.claims, ([claim[0]],), binary=True).fetchone() if claim is not None else None
+        )
+        if found is not None:
+            key, claimed = found[0], unpack_claim(found[1])
+            if unanswered(claimed, decision):
+                connection.execute(statements.put_claim, (key, claimed.expires, pack_claim(claimed)))
 
     def _store(self, books: Books, records: Sequence[Record]) -> None:
         connection, statements = self._connection, self._sql

@@ -2,17 +2,22 @@
 -- arithmetic on rates this is again; the contract tests hold the two together. Numbers stay below 2^53.
 --
 -- KEYS: the epoch, the answer to this process's last batch, `count` counters, the slots, the leases of processes.
--- ARGV: the id of the epoch with the run id of this server (see epoch.lua), the batch as MessagePack.
+-- ARGV: the id of the epoch with the run id of this server (see epoch.lua), the batch as MessagePack: one flat array,
+-- because a table for every part of it would cost more than the counting. After six values on this process come, each
+-- after their number, limits {span, sub-windows, for how long what was lost may count, cap, what it counts (1 what is
+-- admitted only, 2 a block of addresses, 3 both), kept for in milliseconds}, slots that are freed, slots that stand,
+-- credits, and groups {dry, entries}. An entry is {decision, authorized, observe, rates, slots}; a rate {counter, where
+-- its limit stands in the batch, amount}, a slot {key, cap}.
 -- Answers with MessagePack: what became of it (0 done, 1 another epoch, 2 the clock is ahead), the time, and for each
 -- entry {place of the full rate, place of the full slots, how long it is closed, which rates counted it, counters}.
 
-local LEASE, KEPT, MARGIN = 30000000, 604800000, 3600000
+local LEASE, KEPT = 30000000, '604800000'
 local MOST = 9007199254740991
 local call = redis.call
 local EPOCH, LAST, LEASES = KEYS[1], KEYS[2], KEYS[#KEYS]
 local batch = cmsgpack.unpack(ARGV[2])
 local number, now, latest, holder, renew, count = batch[1], batch[2], batch[3], batch[4], batch[5], batch[6]
-local limits, freed, credits, stood, groups = batch[7], batch[8], batch[9], batch[10], batch[11]
+local at = 8 + 6 * batch[7]
 
 if redis.replicate_commands then redis.replicate_commands() end
 if now == 0 then
@@ -41,7 +46,7 @@ if lost > now then
   call('SET', EPOCH, ARGV[1] .. string.format('%.0f', now))
 end
 
--- The counters, each {until, total, slots, packed, changed}; those of a limit have its span and its number of slots.
+-- The counters, each {until, span, total, slots, packed, kept for, changed} with the span of its limit.
 local cells = {}
 for first = 1001, 2 + count, 1000 do
   for _, found in ipairs(call('MGET', unpack(KEYS, first, math.min(first + 999, 2 + count)))) do
@@ -50,10 +55,10 @@ for first = 1001, 2 + count, 1000 do
 end
 
 local function fresh(limit)
-  local span, slots = limit[1], {}
-  if span < 0 then return {now - span, 0, slots} end
-  for place = 1, limit[2] do slots[place] = 0 end
-  return {now - now % span + span, 0, slots}
+  local span, slots = batch[limit], {}
+  if span < 0 then return {now - span, span, 0, slots} end
+  for place = 1, batch[limit + 1] do slots[place] = 0 end
+  return {now - now % span + span, span, 0, slots}
 end
 
 local function load(place, limit)
@@ -61,42 +66,52 @@ local function load(place, limit)
   if not cell then
     local kept = stored[2 + place]
     if kept then
-      local found = cmsgpack.unpack(kept)
-      cell = {found[1], found[3], found[4], kept}
+      cell = cmsgpack.unpack(kept)
+      cell[2], cell[5] = batch[limit], kept
     else
       cell = fresh(limit)
+      cell[5] = false
     end
-    cell.span = limit[1]
+    cell[6] = batch[limit + 5]
     cells[place] = cell
   end
   return cell
 end
 
+local function head(size)
+  -- How a MessagePack array of what is packed already begins.
+  return size < 16 and string.char(144 + size) or string.char(220, math.floor(size / 256), size % 256)
+end
+
 local function pack(cell)
-  if not cell[4] then cell[4] = cmsgpack.pack({cell[1], cell.span, cell[2], cell[3]}) end
-  return cell[4]
+  if not cell[5] then
+    local slots = cell[4]
+    local told = '\148' .. cmsgpack.pack(cell[1], cell[2], cell[3]) .. head(#slots)
+    cell[5] = #slots > 0 and told .. cmsgpack.pack(unpack(slots)) or told
+  end
+  return cell[5]
 end
 
 local function roll(cell)
-  local span = cell.span
-  if now < cell[1] and cell[2] > 0 then return end
+  local span = cell[2]
+  if now < cell[1] and cell[3] > 0 then return end
   if span < 0 then
     local interval = -span
     if now >= cell[1] then
-      local gone = math.min(math.floor((now - cell[1]) / interval) + 1, cell[2])
-      cell[2], cell[1] = cell[2] - gone, cell[1] + gone * interval
+      local gone = math.min(math.floor((now - cell[1]) / interval) + 1, cell[3])
+      cell[3], cell[1] = cell[3] - gone, cell[1] + gone * interval
     end
-    if cell[2] == 0 then cell[1] = math.max(cell[1], now + interval) end
+    if cell[3] == 0 then cell[1] = math.max(cell[1], now + interval) end
   elseif now >= cell[1] then
-    local slots, size = cell[3], #cell[3]
+    local slots, size = cell[4], #cell[4]
     local newest, latest_slot = cell[1] / span, math.floor(now / span) + 1
     if latest_slot - newest >= size then
       for place = 1, size do slots[place] = 0 end
-      cell[2] = 0
+      cell[3] = 0
     else
       for passed = newest + 1, latest_slot do
         local place = passed % size + 1
-        cell[2] = cell[2] - slots[place]
+        cell[3] = cell[3] - slots[place]
         slots[place] = 0
       end
     end
@@ -104,18 +119,18 @@ local function roll(cell)
   else
     return
   end
-  cell[4] = nil
+  cell[5] = false
 end
 
 local function add(cell, amount)
-  amount = math.min(amount, MOST - cell[2])
-  cell[2] = cell[2] + amount
-  local size = #cell[3]
+  amount = math.min(amount, MOST - cell[3])
+  cell[3] = cell[3] + amount
+  local size = #cell[4]
   if size > 0 then
-    local place = cell[1] / cell.span % size + 1
-    cell[3][place] = cell[3][place] + amount
+    local place = cell[1] / cell[2] % size + 1
+    cell[4][place] = cell[4][place] + amount
   end
-  cell[4], cell.changed = nil, true
+  cell[5], cell[7] = false, true
 end
 
 -- Slots: a hash for each limit and key, of the decisions that run and the processes that run them.
@@ -157,91 +172,103 @@ if #KEYS > slots_at + 1 then
 end
 
 if renew == 1 then call('HSET', LEASES, holder, string.format('%.0f', now + LEASE)) end
-for place = 1, #freed, 2 do call('HDEL', KEYS[slots_at + freed[place]], freed[place + 1]) end
-for place = 1, #stood, 2 do
-  call('HSET', KEYS[slots_at + stood[place]], stood[place + 1], holder)
-  call('PEXPIRE', KEYS[slots_at + stood[place]], KEPT)
+for place = at + 1, at + 2 * batch[at], 2 do call('HDEL', KEYS[slots_at + batch[place]], batch[place + 1]) end
+at = at + 1 + 2 * batch[at]
+for place = at + 1, at + 2 * batch[at], 2 do
+  local key = KEYS[slots_at + batch[place]]
+  call('HSET', key, batch[place + 1], holder)
+  call('PEXPIRE', key, KEPT)
 end
-if #credits > 0 then
+at = at + 1 + 2 * batch[at]
+if batch[at] > 0 then
   local function credit(cell, mark, amount)
-    local slots, size = cell[3], #cell[3]
+    local slots, size = cell[4], #cell[4]
     if size > 0 then
-      if (cell[1] - mark) / cell.span >= size then return end
-      local place = mark / cell.span % size + 1
+      if (cell[1] - mark) / cell[2] >= size then return end
+      local place = mark / cell[2] % size + 1
       amount = math.min(amount, slots[place])
       slots[place] = slots[place] - amount
     elseif mark ~= cell[1] then
       return
     end
-    cell[2] = math.max(cell[2] - amount, 0)
-    cell[4], cell.changed = nil, true
+    cell[3] = math.max(cell[3] - amount, 0)
+    cell[5], cell[7] = false, true
   end
 
-  for at_one = 1, #credits do
-    local one = credits[at_one]
-    if stored[2 + one[1]] then credit(load(one[1], limits[one[2]]), one[3], one[4]) end
+  for place = at + 1, at + 4 * batch[at], 4 do
+    local counter = batch[place]
+    if stored[2 + counter] then credit(load(counter, batch[place + 1]), batch[place + 2], batch[place + 3]) end
   end
 end
+at = at + 1 + 4 * batch[at]
 
--- An entry is {decision, authorized, observe, rates, slots}; a rate {counter, limit, amount}, a slot {key, cap}.
+-- Where the rates and the slots of the entry at a place end.
+local function ends(entry)
+  local rates = entry + 3 + 3 * batch[entry + 3]
+  return rates, rates + 1 + 2 * batch[rates + 1]
+end
+
 local function closed(entry)
-  local wait = 0
-  for _, rate in ipairs(entry[4]) do wait = math.max(wait, lost + limits[rate[2]][3] - now) end
-  if #entry[5] > 0 then wait = math.max(wait, lost + LEASE - now) end
-  return wait
-end
-
-local function array(parts)
-  -- A MessagePack array of what is packed already.
-  local size = #parts
-  local head = size < 16 and string.char(144 + size) or string.char(220, math.floor(size / 256), size % 256)
-  return head .. table.concat(parts)
+  local wait, rates, slots = 0, ends(entry)
+  for place = entry + 4, rates, 3 do wait = math.max(wait, lost + batch[batch[place + 1] + 2] - now) end
+  if slots > rates + 1 then wait = math.max(wait, lost + LEASE - now) end
+  return wait, slots + 1
 end
 
 local function decide(entry, dry, alone)
-  local rates, slots, observe = entry[4], entry[5], entry[3] == 1
+  local authorized, observe = batch[entry + 1] == 1, batch[entry + 2] == 1
+  local rates, slots = ends(entry)
   local full, crowd, counted, told = -1, -1, 0, {}
-  for place = 1, #rates do
-    local rate = rates[place]
-    local limit = limits[rate[2]]
-    local cell = load(rate[1], limit)
+  for place = entry + 4, rates, 3 do
+    local limit = batch[place + 1]
+    local cell = load(batch[place], limit)
     roll(cell)
-    if rate[3] > limit[4] - cell[2] and full < 0 then full = place - 1 end
+    if full < 0 and batch[place + 2] > batch[limit + 3] - cell[3] then full = (place - entry - 4) / 3 end
   end
-  if full < 0 and entry[2] == 1 then
-    for place = 1, #slots do
-      local slot = slots[place]
-      if crowd < 0 and not has_room(KEYS[slots_at + slot[1]], slot[2]) then crowd = place - 1 end
+  if full < 0 and authorized then
+    for place = rates + 2, slots, 2 do
+      if crowd < 0 and not has_room(KEYS[slots_at + batch[place]], batch[place + 1]) then
+        crowd = (place - rates - 2) / 2
+      end
     end
   end
-  local passes = observe or (entry[2] == 1 and full < 0 and crowd < 0)
+  local passes = observe or (authorized and full < 0 and crowd < 0)
   if not (dry and alone) then
-    for place = 1, #rates do
-      local rate = rates[place]
-      local limit, cell = limits[rate[2]], cells[rate[1]]
-      if (passes or limit[5] == 0) and (observe or rate[3] <= limit[4] - cell[2]) then
-        add(cell, rate[3])
-        counted = counted + 2 ^ (place - 1)
+    local bit = 1
+    for place = entry + 4, rates, 3 do
+      local limit, amount, cell = batch[place + 1], batch[place + 2], cells[batch[place]]
+      local counts = batch[limit + 4]
+      local fits = amount <= batch[limit + 3] - cell[3] and (full < 0 or counts < 2)
+      if (passes or counts % 2 == 0) and (observe or fits) then
+        add(cell, amount)
+        counted = counted + bit
       end
+      bit = bit * 2
     end
     if passes then
-      for at_slot = 1, #slots do
-        local slot = slots[at_slot]
-        local key = KEYS[slots_at + slot[1]]
-        if dry then standing[key] = (standing[key] or call('HLEN', key)) + 1 else stand(key, entry[1]) end
+      for place = rates + 2, slots, 2 do
+        local key = KEYS[slots_at + batch[place]]
+        if dry then standing[key] = (standing[key] or call('HLEN', key)) + 1 else stand(key, batch[entry]) end
       end
     end
   end
-  for place = 1, #rates do told[place] = pack(cells[rates[place][1]]) end
-  return '\149' .. cmsgpack.pack(full, crowd, 0, counted) .. array(told)
+  for place = entry + 4, rates, 3 do told[#told + 1] = pack(cells[batch[place]]) end
+  return '\149' .. cmsgpack.pack(full, crowd, 0, counted) .. head(#told) .. table.concat(told), slots + 1
 end
 
 local answers = {}
-for at_group = 1, #groups do
-  local group = groups[at_group]
-  local dry, wait = group[1] == 1, 0
-  local entries = group[2]
-  for at_entry = 1, lost > 0 and #entries or 0 do wait = math.max(wait, closed(entries[at_entry])) end
+local groups = batch[at]
+at = at + 1
+for _ = 1, groups do
+  local dry, entries = batch[at] == 1, batch[at + 1]
+  local wait, after = 0, at + 2
+  if lost > 0 then
+    for _ = 1, entries do
+      local its
+      its, after = closed(after)
+      wait = math.max(wait, its)
+    end
+  end
   local kept, stood_at = cells, standing
   if dry then
     -- What only asks works on copies.
@@ -249,20 +276,23 @@ for at_group = 1, #groups do
     for place, cell in pairs(kept) do stored[2 + place] = pack(cell) end
     for key, number_of in pairs(stood_at) do standing[key] = number_of end
   end
-  for at_entry = 1, #entries do
-    local entry = entries[at_entry]
-    local refused = wait > 0 and cmsgpack.pack({-1, -1, wait, 0, {}})
-    answers[#answers + 1] = refused or decide(entry, dry, #entries == 1)
+  at = at + 2
+  for _ = 1, entries do
+    local answer
+    if wait > 0 then
+      local _, slots = ends(at)
+      answer, at = cmsgpack.pack({-1, -1, wait, 0, {}}), slots + 1
+    else
+      answer, at = decide(at, dry, entries == 1)
+    end
+    answers[#answers + 1] = answer
   end
   if dry then cells, standing = kept, stood_at end
 end
 
 for place, cell in pairs(cells) do
-  if cell.changed then
-    local gone = cell.span < 0 and cell[1] - (cell[2] - 1) * cell.span or cell[1] + cell.span * (#cell[3] - 1)
-    call('SET', KEYS[2 + place], pack(cell), 'PX', math.ceil((gone - now) / 1000) + MARGIN)
-  end
+  if cell[7] then call('SET', KEYS[2 + place], pack(cell), 'PX', cell[6]) end
 end
-local answer = '\147' .. cmsgpack.pack(0, now) .. array(answers)
-call('SET', LAST, struct.pack('>I8', number) .. answer, 'PX', 60000)
+local answer = '\147' .. cmsgpack.pack(0, now) .. head(#answers) .. table.concat(answers)
+call('SET', LAST, struct.pack('>I8', number) .. answer, 'PX', '60000')
 return answer

@@ -34,6 +34,8 @@ RETRY: Final = 0.2
 _DONE, _MOVED, _AHEAD = 0, 1, 2
 _SECOND: Final = 1_000_000
 _REMEMBERED: Final = 20_000
+_HEAD: Final = 7
+_MARGIN: Final = 3_600_000
 _pack = msgspec.msgpack.Encoder().encode
 _cell = msgspec.msgpack.Decoder(Cell).decode
 _log = logging.getLogger("afmiddleware.ledger")
@@ -61,6 +63,10 @@ class _Told(msgspec.Struct, array_like=True):
 
 
 _told = msgspec.msgpack.Decoder(_Told).decode
+Shape = tuple[int, int, int, int, int, str]
+"""A limit as rates.lua has it: span, sub-windows, how long what was lost may count, cap, what it counts (1 what is
+admitted only, 2 a block of addresses, 3 both), and how long its counters are kept, in milliseconds."""
+
 Slot = tuple[str, str]
 """A key of Redis that holds slots, and the decision that stands in one of them."""
 
@@ -101,7 +107,7 @@ class Rates:
         self._holder = draw(8).hex()
         self.epoch, self.leases = self._key("epoch"), self._key("leases")
         self.last = self._key(f"last:{self._holder}")
-        self._shapes: dict[Limit, tuple[int, int, int, int, int]] = {}
+        self._shapes: dict[int, tuple[Limit, Shape]] = {}
         self._lease = 0
         self._reading = threading.Lock()
         self._reader: Server | None = None
@@ -261,14 +267,14 @@ class Rates:
     def _key(self, name: str) -> str:
         return f"{self.url.prefix}:{{{self.url.prefix}}}:{name}"
 
-    def shape(self, limit: Limit) -> tuple[int, int, int, int, int]:
-        """What rates.lua has to know of a limit."""
-        found = self._shapes.get(limit)
-        if found is None:
+    def shape(self, limit: Limit) -> Shape:
+        """What rates.lua has to know of a limit. A limit is known again as itself: to compare it would cost more."""
+        found = self._shapes.get(id(limit))
+        if found is None or found[0] is not limit:
             if len(self._shapes) >= _REMEMBERED:
                 self._shapes = {}
-            found = self._shapes[limit] = _shape_of(limit)
-        return found
+            found = self._shapes[id(limit)] = (limit, _shape_of(limit))
+        return found[1]
 
     def name(self, charge: Charge) -> str:
         """The key in Redis of a limit's counter, or of its slots. It shows nobody's name."""
@@ -302,31 +308,30 @@ class _Batch:
         self._rates = rates
         self._counters: dict[str, int] = {}
         self._crowds: dict[str, int] = {}
-        self._limits: dict[Limit, int] = {}
-        name = rates.name
-        self._groups = [
-            (
-                int(dry),
-                [
-                    (
-                        one.id,
-                        int(one.verdict.authorized),
-                        int(one.observe),
-                        [
-                            (self._counter(name(charge)), self._limit(charge.limit), charge.amount)
-                            for charge in one.rates
-                        ],
-                        [(self._crowd(name(slot)), min(slot.limit.cap, MOST)) for slot in one.slots],
-                    )
-                    for one in entries
-                ],
-            )
-            for dry, entries in groups
-        ]
-        self._freed = [part for key, decision in freed for part in (self._crowd(key), decision)]
-        self._credits = [(self._counter(key), self._limit(limit), *told) for key, limit, *told in credits]
-        standing = rates.standing.items() if stood else ()
-        self._stood = [part for decision, keys in standing for key in keys for part in (self._crowd(key), decision)]
+        self._limits: list[int | str] = []
+        self._places: dict[int, int] = {}
+        name, counter, crowd, limit = rates.name, self._counter, self._crowd, self._limit
+        body: list[int | str] = [len(freed)]
+        self._body = body
+        for key, decision in freed:
+            body += (crowd(key), decision)
+        standing = [(key, decision) for decision, keys in rates.standing.items() for key in keys] if stood else []
+        body.append(len(standing))
+        for key, decision in standing:
+            body += (crowd(key), decision)
+        body.append(len(credits))
+        for key, its, mark, amount in credits:
+            body += (counter(key), limit(its), mark, amount)
+        body.append(len(groups))
+        for dry, entries in groups:
+            body += (int(dry), len(entries))
+            for one in entries:
+                body += (one.id, int(one.verdict.authorized), int(one.observe), len(one.rates))
+                for charge in one.rates:
+                    body += (counter(name(charge)), limit(charge.limit), charge.amount)
+                body.append(len(one.slots))
+                for slot in one.slots:
+                    body += (crowd(name(slot)), min(slot.limit.cap, MOST))
         self.leases = bool(self._crowds or rates.standing)
 
     def keys(self) -> list[str]:
@@ -334,9 +339,8 @@ class _Batch:
         return [rates.epoch, rates.last, *self._counters, *self._crowds, rates.leases]
 
     def values(self, number: int, now: int, latest: int, holder: str, *, renew: bool) -> bytes:
-        limits = list(map(self._rates.shape, self._limits))
-        head = (number, now, latest, holder, int(renew), len(self._counters))
-        return _pack((*head, limits, self._freed, self._credits, self._stood, self._groups))
+        head = (number, now, latest, holder, int(renew), len(self._counters), len(self._places))
+        return _pack((*head, *self._limits, *self._body))
 
     def _counter(self, key: str) -> int:
         return self._counters.setdefault(key, len(self._counters) + 1)
@@ -345,15 +349,29 @@ class _Batch:
         return self._crowds.setdefault(key, len(self._crowds) + 1)
 
     def _limit(self, limit: Limit) -> int:
-        return self._limits.setdefault(limit, len(self._limits) + 1)
+        """Where the limit stands in the batch, counted from one."""
+        place = self._places.get(id(limit))
+        if place is None:
+            place = self._places[id(limit)] = _HEAD + len(self._limits) + 1
+            self._limits += self._rates.shape(limit)
+        return place
 
 
-def _shape_of(limit: Limit) -> tuple[int, int, int, int, int]:
-    """What rates.lua has to know of a limit: span, slots, how long what was lost may count, cap, whom it counts."""
+def _shape_of(limit: Limit) -> Shape:
     cell = new_cell(limit, 0)
     paced = cell.span < 0
     counts = limit.cap * -cell.span if paced else limit.window.seconds * _SECOND
-    return cell.span, 0 if paced else RATE_SLOTS + 1, min(counts, MOST), min(limit.cap, MOST), int(limit.admitted)
+    slots = 0 if paced else RATE_SLOTS + 1
+    # Whatever a counter holds is over after what a full one takes to drain, or after all of its ring.
+    kept = min(counts, MOST) + abs(cell.span) * (slots + 1)
+    return (
+        cell.span,
+        slots,
+        min(counts, MOST),
+        min(limit.cap, MOST),
+        limit.admitted + 2 * limit.wide,
+        str(kept // 1000 + _MARGIN),
+    )
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

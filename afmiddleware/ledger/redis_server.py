@@ -8,6 +8,7 @@ import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -138,12 +139,12 @@ class Server:
             # A server that was started anew, or told to forget its scripts, has run nothing.
             return self._ask("EVAL", script.text, len(keys), *keys, *values)
 
-    def _ask(self, *command: object) -> Any:
+    def _ask(self, *command: Any) -> Any:
         connection = self._connection
         if connection is None:
             raise LedgerUnavailableError(f"the Redis {self._url.name} is not connected")
         try:
-            connection.send_command(*command)
+            connection.send_packed_command([hiredis.pack_command(command)])
             return connection.read_response(disable_decoding=True)
         except NoScriptError:
             raise

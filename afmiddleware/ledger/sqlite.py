@@ -16,7 +16,7 @@ from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
-from afmiddleware.ledger.sqlite_file import Location, connect, prepare, transaction
+from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
@@ -44,6 +44,8 @@ _revocation = msgspec.msgpack.Decoder(Revocation).decode
 class SqliteReader:
     """What can be read of a ledger in one file, by any thread of any process. It makes and migrates nothing.
 
+    A file, folder or disk that cannot be written can still be read.
+
     Raises `ReceiptError` when there is no such file, and `LedgerUnavailableError` for any fault of it.
     """
 
@@ -52,6 +54,7 @@ class SqliteReader:
             msg = f"there is no ledger at {location.database}"
             raise ReceiptError(msg)
         self.location = location
+        self._connect = connect_to_read
         self._local = threading.local()
 
     def head(self) -> Head:
@@ -166,7 +169,7 @@ class SqliteReader:
         local = self._local
         try:
             if getattr(local, "pid", None) != os.getpid() or local.connection is None:
-                local.connection, local.pid = connect(self.location.database), os.getpid()
+                local.connection, local.pid = self._connect(self.location.database), os.getpid()
             yield local.connection
         except sqlite3.Error as error:
             msg = f"the ledger {self.location.database} cannot be read: {error}"
@@ -196,6 +199,7 @@ class SqliteLedger(Durable, SqliteReader):
     ) -> None:
         self.keys = prepare(location, secret, signer, 5 * deadline)
         SqliteReader.__init__(self, location)
+        self._connect = connect
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)

@@ -68,6 +68,31 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a connection for one thread that only reads, also where this process may write nothing.
+
+    Raises `LedgerUnavailableError`, too where commits that are not in the database file yet would be left out.
+    """
+    try:
+        return connect(path)
+    except LedgerUnavailableError:
+        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+            raise
+    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+    # Without files beside it nobody is using it, so it needs no lock; with them SQLite reads what they say.
+    mode = "mode=ro" if any(one.exists() for one in beside) else "mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        connection.execute("SELECT size FROM head").fetchone()
+    except sqlite3.Error as error:
+        msg = (
+            f"the ledger {path} cannot be read where nothing can be written: {error}; "
+            f"copy {path.name} and {path.name}-wal together to a folder of your own, and read it there"
+        )
+        raise LedgerUnavailableError(msg) from error
+    return connection
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """One write transaction: committed at the end, rolled back whole on any exception."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
-from afmiddleware.ledger.claims import pack_claim, unpack_claim
+from afmiddleware.ledger.claims import pack_claim, unanswered, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
@@ -48,6 +48,7 @@ _HOLD = (
     "INSERT INTO hold (id, state, created, due, data) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data"
 )
+_CLAIMS_AT = "SELECT key, data FROM claim WHERE key IN"
 _CLAIM = (
     "INSERT INTO claim VALUES (?, ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
@@ -230,7 +231,7 @@ class SqliteWriter:
         for name, data in _select(connection, _ROWS_AT, keys):
             books.rows[name] = unpack_row(data)
         if claims:
-            for key, data in _select(connection, "SELECT key, data FROM claim WHERE key IN", claims):
+            for key, data in _select(connection, _CLAIMS_AT, claims):
                 books.claims[key] = unpack_claim(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
@@ -294,9 +295,21 @@ class SqliteWriter:
             connection.execute("UPDATE head SET signer = ?", (record.new_key,))
             connection.execute("INSERT INTO signing_key VALUES (?, ?, ?)", (record.new_key, size, record.proof))
         for seq in record.erase_in:
-            packed = connection.execute("SELECT disclosed FROM receipt WHERE seq = ?", (seq,)).fetchone()
-            left = without(packed[0] if packed is not None else None, record.erase)
-            connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (left, seq))
+            found = connection.execute("SELECT disclosed, decision FROM receipt WHERE seq = ?", (seq,)).fetchone()
+            packed, decision = found or (None, "")
+            connection.execute("UPDATE receipt SET disclosed = ? WHERE seq = ?", (without(packed, record.erase), seq))
+            self._forget_answer(decision)
+
+    def _forget_answer(self, decision: str) -> None:
+        """Delete the answer that is kept for whoever repeats the request of a decision: it may say the value too."""
+        connection = self._connection
+        hold = connection.execute("SELECT data FROM hold WHERE id = ?", (decision,)).fetchone()
+        claim = unpack_hold(hold[0]).claim if hold is not None else None
+        found = connection.execute(f"{_CLAIMS_AT} (?)", (claim[0],)).fetchone() if claim is not None else None
+        if found is not None:
+            key, claimed = found[0], unpack_claim(found[1])
+            if unanswered(claimed, decision):
+                connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
 
     def _fold(self, *, erased: bool) -> None:
         """Fold the write-ahead log back when it is large; at once, and emptied, when it still holds what was erased."""

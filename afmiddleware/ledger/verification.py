@@ -47,8 +47,7 @@ def verify_ledger(  # noqa: PLR0913 (what a log is checked against)
         if anchor:
             seen = read_anchor(Path(anchor)) if anchor != NO_ANCHOR else None
         else:
-            marks = [mark for _, mark in anchors.marks() if mark is not None] if anchors is not None else []
-            seen = max(marks, key=lambda mark: mark.size, default=None)
+            seen = anchors.newest() if anchors is not None else None
         keys = keys_for_reading(config, base)
         report = ReceiptLog(ledger, keys).verify(seen, trusted=trusted, had=had, progress=progress)
     if anchor == NO_ANCHOR and report.status == "unanchored":

@@ -48,15 +48,24 @@ def weigh(charges: Sequence[Charge], rows: dict[str, Row], now: int) -> tuple[li
     return cells, full
 
 
-def count_rates(charges: Sequence[Charge], cells: Sequence[Cell], *, passes: bool, over: bool = False) -> None:
+def count_rates(
+    charges: Sequence[Charge],
+    cells: Sequence[Cell],
+    *,
+    passes: bool,
+    over: bool = False,
+    full: int = -1,
+) -> None:
     """Count a judged request under every rate that has room for it; with `over`, under the full ones too.
 
-    Rates of what was admitted count it only when it `passes`.
+    Rates of what was admitted count it only when it `passes`. What a rate refuses (`full` is its place, or -1) does not
+    count in the blocks around an address: one address could fill them for all its neighbours.
     """
     for charge, cell in zip(charges, cells, strict=True):
-        if charge.limit.admitted and not passes:
+        limit = charge.limit
+        if limit.admitted and not passes:
             continue
-        if over or charge.amount <= charge.limit.cap - cell.total:
+        if over or (charge.amount <= limit.cap - cell.total and (full < 0 or not limit.wide)):
             add(cell, charge.amount)
 
 
@@ -138,7 +147,7 @@ def refuse(verdict: Verdict, charge: Charge, cell: Cell, now: int, *, anonymous:
         rule=verdict.rule,
         line=limit.line,
         limit=limit.name,
-        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if rate or (limit.own and not anonymous) else "",
+        remaining=amount_text(limit, max(limit.cap - cell.total, 0)) if limit.told and (rate or not anonymous) else "",
         resets_at=at,
         retry_after=max(-(-(at - now) // _SECOND), 1) if at else 0,
         flags=verdict.flags,
@@ -170,7 +179,7 @@ def _reason(limit: Limit, used: int, asked: int, *, anonymous: bool) -> str:
         return f"The limit {limit.name} lets {_requests(limit.cap)} pass {window}."
     if not limit.own:
         # How much is left would tell what others have spent.
-        return f"{amount_text(limit, asked)} does not fit under the limit {limit.name}, which counts more callers."
+        return f"This does not fit under the limit {limit.name}, which counts more callers."
     return (
         f"{amount_text(limit, asked)} does not fit under the limit {limit.name}: {amount_text(limit, used)} of "
         f"{amount_text(limit, limit.cap)} is used {window}."

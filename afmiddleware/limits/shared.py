@@ -52,10 +52,11 @@ def weigh_rates(entry: Entry, rows: dict[str, Row], now: int) -> tuple[list[Cell
     return charge.weigh(entry.rates, rows, now)
 
 
-def count_rates(entry: Entry, cells: Sequence[Cell], *, passes: bool, over: bool = False) -> None:
+def count_rates(entry: Entry, weighed: tuple[Sequence[Cell], int], *, passes: bool, over: bool = False) -> None:
     """Count a judged request under its rates, as `charge.count_rates`, unless that is done."""
     if type(entry) is not Counted:
-        charge.count_rates(entry.rates, cells, passes=passes, over=over)
+        cells, full = weighed
+        charge.count_rates(entry.rates, cells, passes=passes, over=over, full=full)
 
 
 def uncount_admitted(entry: Entry, cells: Sequence[Cell]) -> None:

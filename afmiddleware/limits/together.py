@@ -52,7 +52,7 @@ def weigh_together(
         rates, spends = weigh_rates(entry, rows, now), weigh(entry.spends, rows, now)
         verdict, guarded = judge(entry, rates, spends, rows, leases, now, slots)
         passes = verdict.authorized or entry.observe
-        count_rates(entry, rates[0], passes=passes, over=entry.observe)
+        count_rates(entry, rates, passes=passes, over=entry.observe)
         lines = count_spends(entry.spends, spends[0]) if passes else []
         slots += entry.slots if passes else ()
         found.append(Weighed(verdict, lines, rates[0], spends[0], guarded))

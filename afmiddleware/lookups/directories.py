@@ -6,13 +6,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from afmiddleware.errors import ConfigError
 from afmiddleware.grammar.origins import origin_of
 from afmiddleware.identity.directory import ALGORITHMS, WELL_KNOWN, read_directory
 from afmiddleware.identity.origin import Origins
-from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, fetcher, usable
+from afmiddleware.lookups.jwks import FetchedKeys, FixedKeys, document_in, fetcher, usable
 from afmiddleware.model.tier import Tier
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def directories(config: Config, base: Path) -> dict[str, Source]:
     """The key source of every agent. Raises `ConfigError` for keys in the policy that cannot be used."""
     settings = config.identity.web_bot_auth
     agents = settings.agents if settings is not None else ()
-    return {source_name(agent): _source(agent, base, config.source) for agent in agents}
+    return {source_name(agent): _source(agent, base) for agent in agents}
 
 
 def signatures(config: Config, sources: Mapping[str, Source]) -> Signatures | None:
@@ -74,17 +72,12 @@ def _signatures(config: Config, settings: WebBotAuth, sources: Mapping[str, Sour
     )
 
 
-def _source(agent: AgentEntry, base: Path, source: str) -> Source:
+def _source(agent: AgentEntry, base: Path) -> Source:
+    where = f"line {agent.line}: keys of {agent.origin}"
     if agent.jwks is not None:
-        return usable(partial(read_directory, agent.jwks), f"{source}: jwks of {agent.origin}")
+        return usable(partial(read_directory, agent.jwks), where)
     if agent.jwks_file is not None:
-        path = base / agent.jwks_file
-        try:
-            document = msgspec.json.decode(path.read_bytes())
-        except (OSError, msgspec.MsgspecError) as error:
-            msg = f"{path}: the key directory cannot be read: {error}"
-            raise ConfigError([msg]) from error
-        return usable(partial(read_directory, document), str(path))
+        return usable(partial(read_directory, document_in(base / agent.jwks_file, where)), where)
     return FetchedKeys(
         agent.origin,
         agent.directory or f"{origin_of(agent.origin)}{WELL_KNOWN}",

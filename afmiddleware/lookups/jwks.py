@@ -325,14 +325,15 @@ def fetcher(*, allow_private: bool) -> Callable[[str, str], Document]:
     return lambda url, etag: fetch_document(url, allow_private=allow_private, etag=etag)
 
 
-def keys_from_file(path: Path, algorithms: tuple[str, ...]) -> FixedKeys:
-    """The keys in a JWKS file. Raises `ConfigError` when it cannot be read or holds none that can be used."""
+def document_in(path: Path, where: str) -> object:
+    """The JSON document in a file that a policy names at `where`. Raises `ConfigError`."""
     try:
-        document = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        msg = f"{path}: the JWKS file cannot be read: {error}"
-        raise ConfigError([msg]) from error
-    return fixed_keys(document, algorithms, str(path))
+        return msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        msg = f"{where}: the file {path} cannot be read: {error.strerror}; write the public keys there"
+    except msgspec.MsgspecError:
+        msg = f'{where}: the file {path} is not JSON; write a key set, {{"keys": [...]}}'
+    raise ConfigError([msg])
 
 
 def fixed_keys(document: object, algorithms: tuple[str, ...], where: str) -> FixedKeys:

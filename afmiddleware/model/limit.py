@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,6 +95,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False, cache_hash=True
         """Whether what is counted is one caller's alone, so that the caller may be told how much it is."""
         return not _PERSONAL.isdisjoint(self.per.split("+"))
 
+    @property
+    def told(self) -> bool:
+        """Whether a caller is told what is left: of its own, and of a rate of its own address."""
+        return self.own or (self.unit is Unit.RATE and "address" in self.per.split("+"))
+
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
     """`amount` (requests or minor units) to be counted under `limit`, in the row called `key`.
@@ -136,6 +142,14 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
             tuple([one.used for one in several]),
             tuple([one.resets_at for one in several]),
         )
+
+    def given_back(self, amount: int, currency: str) -> Self:
+        """The same when `amount`, in minor units of `currency`, was given back under every limit that counts it."""
+        used = [
+            had - amount if limit.currency == currency else had
+            for limit, had in zip(self.limits, self.used, strict=True)
+        ]
+        return replace(self, used=tuple(used))
 
     def __iter__(self) -> Iterator[Balance]:
         return map(Balance, self.limits, self.used, self.resets)

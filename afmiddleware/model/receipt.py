@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -15,6 +15,12 @@ ANONYMOUS = "anonymous"
 
 OPERATOR = "operator"
 """The owner of what is recorded about the log and the fence themselves, and of orders."""
+
+KINDS: Final = (
+    *("intent", "refusal", "dry_run", "outcome", "resolution", "refund", "aggregate"),
+    *("policy", "operation", "rotation", "redaction", "epoch", "carried"),
+)
+"""What a receipt can be."""
 
 PRIVATE: tuple[str, ...] = (
     "actor",
@@ -32,15 +38,21 @@ Value = str | int | bool | list["Value"] | dict[str, "Value"]
 """What a receipt body may hold: no floats, no nulls; integers within +-(2^53 - 1)."""
 
 
+MAX_INTEGER: Final = 2**53 - 1
+"""The largest integer of a receipt: the largest that any reader of JSON has exactly (RFC 8785)."""
+
+Bounded = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+
 class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
     """The body of an `intent` or a `refusal`. Its members are in canonical order, so it is encoded as it stands.
 
-    What `receipts.chain` fills in has a default here; `clock_back` is left out unless it is set. `withheld` are the
-    members whose values were never kept.
+    What `receipts.chain` fills in has a default here; `clock_back` is left out unless it is set. `c` are the
+    commitments in their canonical bytes. `withheld` are the members whose values were never kept.
     """
 
     amount: str
-    c: dict[str, str] = msgspec.field(default_factory=dict)
+    c: msgspec.Raw = msgspec.Raw(b"{}")
     capability: str
     category: str
     charges: list[dict[str, str]]
@@ -48,7 +60,7 @@ class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
     code: str
     currency: str
     environment: str
-    exponent: int
+    exponent: Bounded
     flags: tuple[str, ...]
     id: str
     kid: str = ""
@@ -58,17 +70,17 @@ class DecisionBody(msgspec.Struct, kw_only=True, gc=False):
     mode: str
     network: str
     oprev: str = ""
-    oseq: int = 0
+    oseq: Bounded = 0
     owner: str = ""
     policy: str
     prev: str = ""
     proof: str
     route: str
     rule: str
-    seq: int = 0
+    seq: Bounded = 0
     tier: str
-    ts: int = 0
-    v: int = 0
+    ts: Bounded = 0
+    v: Bounded = 0
     verdict: str
     withheld: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
@@ -85,22 +97,22 @@ class OutcomeBody(msgspec.Struct, kw_only=True, gc=False):
     clock_back: bool | msgspec.UnsetType = msgspec.UNSET
     currency: str
     end: str
-    exponent: int
+    exponent: Bounded
     id: str
     kid: str = ""
     kind: str = ""
     log: str = ""
     oprev: str = ""
-    oseq: int = 0
+    oseq: Bounded = 0
     overrun: str | msgspec.UnsetType = msgspec.UNSET
     owner: str = ""
     prev: str = ""
     ref: str
-    seq: int = 0
+    seq: Bounded = 0
     settlement: str
-    status: int
-    ts: int = 0
-    v: int = 0
+    status: Bounded
+    ts: Bounded = 0
+    v: Bounded = 0
 
 
 Body = DecisionBody | OutcomeBody

@@ -68,8 +68,9 @@ class Exchange:
             self.finish(End.OK)
 
     def _headers(self) -> RawHeaders:
-        fence = self._fence
-        return admitted(self._admission, fence.clock(), cross_origin=self._cross_origin, prefix=fence.prefix)
+        fence, end = self._fence, self._end(End.OK)
+        crossing = self._cross_origin
+        return admitted(self.action, self.status, end, fence.clock(), cross_origin=crossing, prefix=fence.prefix)
 
     def finish(self, end: End) -> None:
         if self._done:

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from afmiddleware.callers import identify, note
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.outcome import Invalid, Ok, Unavailable
+from afmiddleware.mapping.screen import screen
 from afmiddleware.pep.budget import budget_of
 from afmiddleware.pep.minting import mint
-from afmiddleware.pep.passage import guessed, refused_by, unrecorded
+from afmiddleware.pep.passage import guessed, refused_by, too_often, unrecorded
 from afmiddleware.pep.respond import instant
 from afmiddleware.plan import Refused
 from afmiddleware.receipts.bundle import to_json
@@ -64,8 +65,8 @@ def wanted(fence: Fence, path: str) -> bool:
 def caller(
     fence: Fence, facts: HttpFacts, known: Callable[[], AppUser | None] | None = None
 ) -> Flow[Identified | None]:
-    """Who asks; nobody is asked for what is public. `known` asks whom the application has signed in."""
-    if facts.path == f"{fence.prefix}keys" or not facts.path.startswith(fence.prefix):
+    """Who asks; nobody is asked for what is public, or in two ways. `known` asks whom the application has signed in."""
+    if facts.path == f"{fence.prefix}keys" or not facts.path.startswith(fence.prefix) or screen(facts) is not None:
         return None
     plan, now = fence.plan, fence.clock()
     found = yield from identify(plan, facts, now, known)
@@ -76,6 +77,9 @@ def caller(
 
 def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     """Answer a request for a path that is `wanted`. It reads the ledger, so it may block."""
+    unclear = screen(facts)
+    if unclear is not None:
+        return _refusal(fence, facts, unclear.code, str(unclear))
     if not facts.path.startswith(fence.prefix):
         return _metadata(fence, facts)
     minting = facts.path == f"{fence.prefix}sessions"
@@ -83,8 +87,12 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     if facts.method not in allowed:
         status, headers, body = _problem(405, "Method Not Allowed")
         return status, [*headers, (b"allow", ", ".join(allowed).encode())], b"" if facts.method == "HEAD" else body
+    actor = found.actor if isinstance(found, Ok) and not found.actor.anonymous else None
     try:
-        status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
+        if (refused := too_often(fence, facts, actor)) is not None:
+            status, headers, body = refused_by(fence, facts, refused)
+        else:
+            status, headers, body = _keys(fence) if found is None else _own(fence, facts, found)
     except LedgerUnavailableError as error:
         status, headers, body = _refusal(fence, facts, "ledger.unavailable", "Try again later.", error.retry_after)
     return status, headers, b"" if facts.method == "HEAD" else body
@@ -124,7 +132,7 @@ def _own(fence: Fence, facts: HttpFacts, found: Identified) -> Answer:
     if asking is None:
         return _refusal(fence, facts, "identity.required", "This is shown to its owner.")
     if rest == "sessions":
-        minted = mint(fence, asking)
+        minted = mint(fence, asking, dry=facts.fields.get(b"agent-dry-run") == b"?1")
         if isinstance(minted, Refused):
             return refused_by(fence, facts, minted)
         _, headers, body = _answer(b"application/json", minted, _PRIVATE)

@@ -13,7 +13,7 @@ from afmiddleware.model.entry import Entry, Order
 from afmiddleware.model.limit import Charge
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.pep.respond import instant
-from afmiddleware.plan import Refused
+from afmiddleware.plan import DryRun, Refused
 from afmiddleware.receipts.record import operation
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _MINTED: Final = ("session.refused", "session.mint")
 
 
-def mint(fence: Fence, found: Ok) -> Refused | bytes:
+def mint(fence: Fence, found: Ok, *, dry: bool = False) -> Refused | bytes:
     """A new session of who was found, as JSON: `session` is the handle to send back, `expires` its end.
 
-    How many a caller may mint is limited; the limits hang on the caller, never on a credential. It commits, so it may
-    block.
+    How many a caller may mint is limited; the limits hang on the caller, never on a credential. When `dry`, none is
+    minted or counted, and what would have become of it is told. It commits, so it may block.
     """
     now, actor = fence.clock(), found.actor
     entry = Entry(
@@ -35,6 +35,7 @@ def mint(fence: Fence, found: Ok) -> Refused | bytes:
         verdict=Verdict(authorized=True, code=POLICY_ALLOWED),
         record=lambda final: operation(actor.id, Order(what=_MINTED[final.authorized], key=f"actor:{actor.id}")),
         rates=tuple(Charge(limit, f"actor:{actor.id}", 1) for limit in fence.mint_limits),
+        dry=dry,
         trial=True,
     )
     try:
@@ -48,6 +49,9 @@ def mint(fence: Fence, found: Ok) -> Refused | bytes:
             retry_after=wait,
         )
         return Refused(id=entry.id, verdict=verdict, actor=actor)
+    if dry:
+        trial = DryRun(observe=False)
+        return Refused(id=entry.id, verdict=held.verdict, actor=actor, balances=held.balances, dry=trial)
     if not held.verdict.authorized:
         return Refused(id=entry.id, verdict=held.verdict, actor=actor, balances=held.balances)
     sessions = fence.plan.sessions

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.flow import refused
-from afmiddleware.identity.address import anonymous
+from afmiddleware.identity.address import address_key, anonymous
+from afmiddleware.limits.keys import row_key
+from afmiddleware.model.codes import POLICY_ALLOWED, RATE_EXCEEDED
 from afmiddleware.model.entry import Entry
+from afmiddleware.model.limit import Charge, Limit, Unit, Window
 from afmiddleware.model.receipt import ANONYMOUS, Draft
+from afmiddleware.model.verdict import Verdict
 from afmiddleware.pep.respond import RawHeaders, refusal
 from afmiddleware.plan import Refused, guess_charge
 
 if TYPE_CHECKING:
     from afmiddleware.errors import ConfigError, SealBrokenError
     from afmiddleware.fence import Fence
+    from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts
-    from afmiddleware.model.verdict import Verdict
 
+STRANGERS_A_MINUTE: Final = 60
+KNOWN_A_MINUTE: Final = 600
+"""How often a minute the fence's own endpoints answer one address that nobody knows, and one caller that is known."""
+
+_SOON: Final = 5
+_MINUTE: Final = Window("rolling", 60)
+_OF_STRANGERS: Final = Limit(
+    name="lookups", unit=Unit.RATE, cap=STRANGERS_A_MINUTE, window=_MINUTE, per="address", cell="~lookups/r60"
+)
+_OF_KNOWN: Final = Limit(name="lookups", unit=Unit.RATE, cap=KNOWN_A_MINUTE, window=_MINUTE, cell="~lookups/r60")
 _log = logging.getLogger("afmiddleware")
 
 
@@ -66,6 +80,36 @@ def guessed(fence: Fence, facts: HttpFacts, code: str, said: str) -> Refused:
         verdict = fence.commit(entry).verdict
         plan.full.note(rates, verdict, now)
     return Refused(id=entry.id, verdict=verdict, actor=anonymous(facts))
+
+
+def too_often(fence: Fence, facts: HttpFacts, actor: Actor | None) -> Refused | None:
+    """The refusal of whoever asks the fence itself more often than it answers, `None` for all others.
+
+    `actor` is who is known to ask; strangers are counted by their address. It leaves no record of what may be asked. It
+    commits, so it may block. When the ledger cannot count, it raises `LedgerUnavailableError` for a stranger.
+    """
+    now, plan = fence.clock(), fence.plan
+    peer = plan.client(facts)
+    who, limit = (anonymous(facts), _OF_STRANGERS) if actor is None else (actor, _OF_KNOWN)
+    key = row_key(limit.per, who, "", None, lambda: address_key(peer) if peer else "")
+    rates = (Charge(limit, key, 1),)
+    if plan.full.holds(rates, now):
+        return unrecorded(fence, facts, RATE_EXCEEDED, "This was asked too often.", retry_after=_SOON)
+    allowed = Verdict(authorized=True, code=POLICY_ALLOWED)
+    entry = Entry(
+        id=fence.new_id(now), owner=ANONYMOUS, verdict=allowed, record=_nothing_of, rates=rates, quiet=True, trial=True
+    )
+    try:
+        held = fence.commit(entry)
+    except LedgerUnavailableError:
+        if actor is None:
+            raise
+        # Its own receipts can be read when nothing can be written.
+        return None
+    plan.full.note(rates, held.verdict, now)
+    if held.verdict.authorized:
+        return None
+    return Refused(id=entry.id, verdict=held.verdict, actor=who, balances=held.balances)
 
 
 def cross_origin(facts: HttpFacts) -> bool:

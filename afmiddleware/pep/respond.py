@@ -31,10 +31,12 @@ from afmiddleware.model.limit import Unit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from afmiddleware.current import Action
     from afmiddleware.model.limit import Balance, Balances, Limit
+    from afmiddleware.model.outcome import End
     from afmiddleware.model.receipt import ReceiptRef
     from afmiddleware.model.verdict import Verdict
-    from afmiddleware.plan import Admission, DryRun, Refused, Reply, Told
+    from afmiddleware.plan import DryRun, Refused, Reply, Told
 
 RawHeaders = list[tuple[bytes, bytes]]
 _SECOND = 1_000_000
@@ -187,10 +189,10 @@ def _preview(told: Refused | Told, dry: DryRun, refused: Refused) -> Preview:
 
 
 def _left(balances: Iterable[Balance]) -> Iterator[Left]:
-    """How the limits stand, but for money that others spend too."""
+    """How the limits stand, but for those that count others too."""
     for balance in balances:
         limit = balance.limit
-        if limit.own or limit.unit is Unit.RATE:
+        if limit.told:
             yield Left(limit.name, amount_text(limit, balance.remaining), instant(balance.resets_at))
 
 
@@ -233,12 +235,24 @@ def _error(told: Told, refused: Refused) -> RpcError:
     return RpcError(code, f"Dry run: {told.verdict.reason}", _preview(told, refused.dry, refused))
 
 
-def admitted(admission: Admission, now: int, *, cross_origin: bool, prefix: str = "") -> RawHeaders:
-    """The headers that an admitted response carries besides the handler's own.
+def admitted(  # noqa: PLR0913 (what an answer differs in)
+    action: Action,
+    status: int,
+    end: End,
+    now: int,
+    *,
+    cross_origin: bool,
+    prefix: str = "",
+) -> RawHeaders:
+    """The headers that an admitted response with `status` carries besides the handler's own.
 
     `prefix` is where the fence serves receipts: a caller that may read its own there is told where it stands.
     """
-    headers = limit_headers(admission.balances, now, shown=not admission.actor.anonymous)
+    admission = action.admission
+    balances, back = admission.balances, action.given_back(status, end)
+    if back and admission.event is not None and admission.event.amount is not None:
+        balances = balances.given_back(back, admission.event.amount.currency)
+    headers = limit_headers(balances, now, shown=not admission.actor.anonymous)
     if admission.receipt is not None:
         others = [other.receipt.leaf for other in admission.others if other.receipt is not None]
         headers.append((b"agent-receipt", receipt_field(admission.receipt, others)))
@@ -279,6 +293,7 @@ def limit_headers(balances: Balances, now: int, *, shown: bool) -> RawHeaders:
     headers: RawHeaders = []
     if layout.policy:
         headers.append((b"ratelimit-policy", layout.policy))
+    if layout.rates:
         headers.append((b"ratelimit", layout.rates % _numbers(layout.of_rates, balances, now)))
     if layout.budget:
         headers.append((b"agent-budget", layout.budget % _numbers(layout.of_budget, balances, now)))
@@ -310,7 +325,7 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 (a part of the key)
-    """What never changes in the limit headers. For a spend that counts other callers too nothing is said."""
+    """What never changes in the limit headers. What is left of a limit that counts other callers too is not said."""
     policies, rates, budgets = [], [], []
     of_rates, of_budget = [], []
     for place, limit in enumerate(limits):
@@ -318,6 +333,8 @@ def _layout(limits: tuple[Limit, ...], shown: bool) -> _Layout:  # noqa: FBT001 
             continue
         if limit.unit is Unit.RATE:
             policies.append(f'"{limit.name}";q={limit.quota or limit.cap};w={limit.window.seconds}')
+            if not limit.told:
+                continue
             rates.append(f'"{limit.name}";r=%d' + (";t=%d" if limit.resets else ""))
             of_rates.append(_Said(place, limit.cap, 0, limit.resets))
         elif shown and limit.own:

@@ -192,14 +192,14 @@ class Exchange:
         code = int(status[:3])
         self.check(code)
         self.status = code
-        admission = self.admission
         if self.settling is not None:
             self.settling.start(
                 self.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             )
-        if admission is not None:
-            crossing = "HTTP_ORIGIN" in self.environ
-            own = admitted(admission, self.fence.clock(), cross_origin=crossing, prefix=self.fence.prefix)
+        if self.action is not None:
+            crossing, fence = "HTTP_ORIGIN" in self.environ, self.fence
+            end = End.OK if self.reached() else End.NOT_REACHED
+            own = admitted(self.action, code, end, fence.clock(), cross_origin=crossing, prefix=fence.prefix)
             headers = [*headers, *texts(own)]
         return self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
 

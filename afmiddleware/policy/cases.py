@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.grammar.capability import check_capability
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.money import Money
@@ -68,9 +69,9 @@ def read_time(value: Any) -> int:
     try:
         at = value if isinstance(value, datetime) else datetime.fromisoformat(_text(value, "at"))
     except ValueError:
-        raise CaseError(f"{str(value)[:40]!r} is not a time; write one such as 2026-11-23T12:00:00Z") from None
+        raise CaseError(f"{quoted(str(value))} is not a time; write one such as 2026-11-23T12:00:00Z") from None
     if at.tzinfo is None:
-        raise CaseError(f"{str(value)[:40]!r} names no zone; end it with Z, or an offset such as +01:00")
+        raise CaseError(f"{quoted(str(value))} names no zone; end it with Z, or an offset such as +01:00")
     return (at - datetime.fromisoformat("1970-01-01T00:00:00+00:00")) // timedelta(microseconds=1)
 
 
@@ -100,7 +101,7 @@ def _known(value: Any, names: Collection[str], what: str) -> Mapping[str, Any]:
         raise CaseError(f"{what} is a map of {', '.join(sorted(names))}")
     unknown = sorted(str(name) for name in value if name not in names)
     if unknown:
-        raise CaseError(f"{what} has no member {unknown[0][:60]!r}; known are {', '.join(sorted(names))}")
+        raise CaseError(f"{what} has no member {quoted(unknown[0])}; known are {', '.join(sorted(names))}")
     return value
 
 

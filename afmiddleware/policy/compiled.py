@@ -31,7 +31,7 @@ from afmiddleware.policy.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.actor import Actor
@@ -61,8 +61,12 @@ class PolicySource(Protocol):
     def assets(self) -> Mapping[str, int]: ...
 
 
-Ruled = tuple[Rule, Verdict]
-"""A rule with the verdict it gives on one capability."""
+Ruled = tuple[Rule, Verdict, Rule]
+"""A rule with the verdict it gives on one capability, and the first rule that asks the same of an action.
+
+That one is asked in its place: what many rules have in common stays in the processor's caches, so that ten thousand
+rules cost what ten do.
+"""
 
 
 class Matching(msgspec.Struct, frozen=True):
@@ -104,8 +108,10 @@ class Policy:
         self.risk = dict(risk)
         self.frozen = frozen
         self.names = names or Names()
+        firsts: dict[Hashable, Rule] = {}
         self._indexes = {
-            kind: PatternIndex((rule.pattern, rule) for rule in rules) for kind, rules in self.rules.items()
+            kind: PatternIndex((rule.pattern, (rule, firsts.setdefault(_asked(rule), rule))) for rule in rules)
+            for kind, rules in self.rules.items()
         }
         self._plans: dict[str, Matching] = {}
         self._room = max(_REMEMBERED, 2 * sum(map(len, self.rules.values())))
@@ -132,12 +138,14 @@ class Policy:
             refusal, flags = _guarded(plan.denies, event, now)
             if refusal is not None:
                 return _flagged(refusal, flags)
-        for rule, verdict in plan.allows:
-            if actor.tier >= rule.tier and rule.scopes <= actor.scopes and rule.roles <= actor.roles:
+        for ruled in plan.allows:
+            asks = ruled[2]
+            if actor.tier >= asks.tier and asks.scopes <= actor.scopes and asks.roles <= actor.roles:
                 try:
-                    if (rule.holds is None or rule.holds(event, now)) and (
-                        not rule.priced or amount_failure(rule, event) is None
+                    if (asks.holds is None or asks.holds(event, now)) and (
+                        not asks.priced or amount_failure(asks, event) is None
                     ):
+                        verdict = ruled[1]
                         if stricter is None and not plan.approvals and not flags:
                             return verdict
                         return _approved(verdict, plan.approvals, stricter, event, now, flags)
@@ -166,21 +174,21 @@ class Policy:
 
     def _plan(self, capability: str) -> Matching:
         denies, approvals, allows = (
-            tuple((rule, give(rule, capability)) for rule in self._indexes[kind].find(capability))
+            tuple((rule, give(rule, capability), first) for rule, first in self._indexes[kind].find(capability))
             for kind, give in (("deny", denied), ("require_approval", unapproved), ("allow", allowed))
         )
         plan = Matching(
             denies=denies,
             approvals=approvals,
             allows=allows,
-            denied=next((verdict for rule, verdict in denies if rule.holds is None and not rule.observe), None),
+            denied=next((verdict for rule, verdict, _ in denies if rule.holds is None and not rule.observe), None),
             unmatched=Verdict(
                 authorized=False,
                 code=codes.POLICY_UNMATCHED,
                 reason=f"No rule allows {capability}.",
                 capability=capability,
             ),
-            reads_payload=any(rule.reads_payload for rule, _ in (*denies, *approvals, *allows)),
+            reads_payload=any(rule.reads_payload for rule, _, _ in (*denies, *approvals, *allows)),
         )
         if len(self._plans) >= self._room:
             self._plans = {}
@@ -223,6 +231,12 @@ def _risk_rule(level: str, what: str, line: int) -> Rule:
     return Rule(id=f"risk.{level}", kind=what, pattern="**", line=line, approval=approval, priced=False)
 
 
+def _asked(rule: Rule) -> Hashable:
+    """What a rule asks of an action: two rules of which this is the same hold for the same actions."""
+    demands = (rule.tier, rule.scopes, rule.roles, rule.currencies, rule.max_amount)
+    return (rule.kind, rule.applies_to, msgspec.json.encode(rule.when), demands)
+
+
 def frozen(capability: str) -> Verdict:
     """The verdict on everything that an actor with `enabled: false` does."""
     reason = "The operator has frozen this caller."
@@ -233,12 +247,14 @@ def _guarded(rules: tuple[Ruled, ...], event: ActionEvent, now: int) -> tuple[Ve
     """The refusal of the first rule that holds, else of the first that cannot be judged; and what only observes."""
     doubt: Verdict | None = None
     flags: list[str] = []
-    for rule, verdict in rules:
+    for ruled in rules:
+        holds = ruled[2].holds
         try:
-            if rule.holds is not None and not rule.holds(event, now):
+            if holds is not None and not holds(event, now):
                 continue
-            refusal, certain = verdict, True
+            rule, refusal, certain = ruled[0], ruled[1], True
         except UnjudgedError as error:
+            rule = ruled[0]
             refusal, certain = unjudged(rule, event.capability, error.code, error.reason), False
         if rule.observe and only_observed(rule, event.actor):
             flags.append(f"observed:{rule.id}")
@@ -268,7 +284,7 @@ def _approved(  # noqa: PLR0913 (all that a verdict is made of)
         told.append(f"risk:{event.risk}")
         if stricter.kind == "require_approval":
             asked, needed = unapproved(stricter, event.capability), [stricter.approval]
-    for rule, refusal in approvals:
+    for rule, refusal, _ in approvals:
         observed = rule.observe and only_observed(rule, event.actor)
         try:
             if rule.holds is not None and not rule.holds(event, now):
@@ -292,7 +308,7 @@ def _flagged(verdict: Verdict, flags: tuple[str, ...]) -> Verdict:
 
 def _identity_refusal(plan: Matching, capability: str, actor: Actor) -> Verdict | None:
     nearest: Failure | None = None
-    for rule, _ in plan.allows:
+    for rule, _, _ in plan.allows:
         failure = identity_failure(rule, capability, actor)
         if failure is None:
             return None
@@ -307,7 +323,7 @@ def _refusal(plan: Matching, event: ActionEvent, now: int) -> Verdict:
     if early is not None:
         return early
     nearest = Failure(0, plan.unmatched)
-    for rule, _ in plan.allows:
+    for rule, _, _ in plan.allows:
         failure = refusal_of(rule, event, now)
         if failure is not None and failure.rank > nearest.rank:
             nearest = failure

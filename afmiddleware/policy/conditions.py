@@ -15,6 +15,7 @@ import msgspec
 
 from afmiddleware.errors import AFError, GrammarError, MoneyError
 from afmiddleware.grammar.paths import MISSING, look_up, parse_path
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, CURRENCY_MISMATCH
 from afmiddleware.model.money import Money
 from afmiddleware.model.risk import RISKS, check_risk
@@ -218,7 +219,7 @@ def _named(operator: str, value: Any, names: Names) -> Words | None:
         return None
     words = names.lists.get(value[1:])
     if words is None:
-        msg = f"{value[:60]!r} names no list: declare it under lists"
+        msg = f"{quoted(value)} names no list: declare it under lists"
         raise GrammarError(msg)
     return words
 
@@ -228,9 +229,9 @@ def _compile_time(operator: str, value: Any, schedules: Mapping[str, Schedule]) 
         msg = f"time has no operator {operator!r}: use in or not_in"
         raise GrammarError(msg)
     wanted = (value,) if isinstance(value, str) else _listed(value)
-    unknown = [str(name)[:60] for name in wanted if name not in schedules]
+    unknown = [str(name) for name in wanted if name not in schedules]
     if unknown:
-        msg = f"{unknown[0]!r} names no schedule: declare it under schedules"
+        msg = f"{quoted(unknown[0])} names no schedule: declare it under schedules"
         raise GrammarError(msg)
     chosen, inside = tuple(schedules[name] for name in wanted), operator == "in"
     return lambda _event, now: any(schedule.is_open(now) for schedule in chosen) is inside

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from afmiddleware.grammar.quoting import cut, quoted
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.codes import APPROVAL_REQUIRED
 from afmiddleware.model.verdict import Verdict
@@ -66,7 +67,7 @@ def read_cases(document: Any, assets: Mapping[str, int], environment: str = "", 
     entries = document.get("cases") if isinstance(document, Mapping) else document
     unknown = sorted(map(str, set(document) - {"cases"})) if isinstance(document, Mapping) else []
     if unknown:
-        raise CaseError(f"a file of cases has the key cases alone, not {', '.join(unknown)[:60]}")
+        raise CaseError(f"a file of cases has the key cases alone, not {cut(', '.join(unknown))}")
     if not isinstance(entries, list) or not entries:
         raise CaseError("a file of cases holds a list of cases; write cases: [{name: ..., event: ..., expect: ...}]")
     return [_case(entry, place + 1, assets, environment, needs=needs) for place, entry in enumerate(entries)]
@@ -93,7 +94,7 @@ def _fault(entry: Any, *, needs: bool) -> str:
     if not isinstance(expect, Mapping) or set(expect) - set(EXPECTED) or (needs and not expect):
         return f"expect is a map of some of {', '.join(EXPECTED)}"
     if expect.get("verdict", "deny") not in VERDICTS:
-        return f"the verdict is one of {', '.join(VERDICTS)}, not {str(expect['verdict'])[:40]!r}"
+        return f"the verdict is one of {', '.join(VERDICTS)}, not {quoted(str(expect['verdict']))}"
     return ""
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from afmiddleware.errors import GrammarError
 from afmiddleware.grammar.lists import Words, normal
+from afmiddleware.grammar.quoting import quoted
 from afmiddleware.grammar.regexes import compile_regex
 from afmiddleware.model.number import Number
 
@@ -131,7 +132,7 @@ def _one_of(words: frozenset[str]) -> Judge:
 def _compares(compare: Callable[[Any, Any], bool], word: str) -> Judge:
     bound = _literal_number(word)
     if bound is None:
-        msg = f"{word[:40]!r} is not a number"
+        msg = f"{quoted(word)} is not a number"
         raise GrammarError(msg)
 
     def judge(value: object) -> bool:
@@ -160,7 +161,7 @@ def _contains(value: object, word: str) -> bool:
 def _under(word: str) -> Judge:
     base = word.rstrip("/")
     if "\\" in word or any(segment in {".", ".."} for segment in word.split("/")) or "//" in word:
-        msg = f"{word[:60]!r} is not a plain path"
+        msg = f"{quoted(word)} is not a plain path"
         raise GrammarError(msg)
     below = base + "/"
 

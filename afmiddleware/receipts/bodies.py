@@ -15,11 +15,11 @@ import msgspec
 
 from afmiddleware.errors import ReceiptError
 from afmiddleware.model.receipt import DecisionBody, OutcomeBody
-from afmiddleware.receipts.canonical import MAX_INTEGER, encode, is_plain, parse
-from afmiddleware.receipts.chain import SALT_BYTES, VERSION, labels
+from afmiddleware.receipts.canonical import encode, is_plain, parse
+from afmiddleware.receipts.chain import SALT_BYTES, VERSION, commitment, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from afmiddleware.model.receipt import Receipt
 
@@ -65,20 +65,19 @@ class Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 Read = Plain | DecisionBody | OutcomeBody
 """A body as it was read."""
 
+_BEGUN: Final = sha256(b"afm/c1")  # what every commitment begins with; a copy of it is quicker than a new one
 _decision = msgspec.json.Decoder(DecisionBody).decode
 _outcome = msgspec.json.Decoder(OutcomeBody).decode
 _again = msgspec.json.Encoder().encode
 
 
-def read_body(data: bytes, kind: str) -> Read:
+def read_body(data: bytes, kind: object) -> Read:
     """Read a body, of which the ledger says that it is of `kind`. Raises `FaultError` for one that is not canonical."""
     if kind in ("intent", "refusal"):
-        found: DecisionBody | OutcomeBody | None = _usual_decision(data)
-    elif kind == "outcome":
-        found = _usual_outcome(data)
-    else:
-        found = None
-    return found or _any(data)
+        return _usual_decision(data) or _any(data)
+    if kind == "outcome":
+        return _usual_outcome(data) or _any(data)
+    return _any(data)
 
 
 def _usual_decision(data: bytes) -> DecisionBody | None:
@@ -86,12 +85,13 @@ def _usual_decision(data: bytes) -> DecisionBody | None:
         body = _decision(data)
     except msgspec.MsgspecError:
         return None
-    # The types sort their own members and bound no integer; the maps inside are checked here.
-    if _again(body) != data or body.v != VERSION or not -MAX_INTEGER <= body.exponent <= MAX_INTEGER:
+    # The types sort their own members and bound their integers; the maps inside are checked here, `c` with its values.
+    if body.v != VERSION or _again(body) != data:
         return None
-    if body.ts > MAX_INTEGER or body.oseq > MAX_INTEGER or not _in_order(tuple(body.c)):
-        return None
-    return body if all(_in_order(tuple(one)) for one in body.charges) else None
+    for one in body.charges:
+        if not _in_order(tuple(one)):
+            return None
+    return body
 
 
 def _usual_outcome(data: bytes) -> OutcomeBody | None:
@@ -99,10 +99,7 @@ def _usual_outcome(data: bytes) -> OutcomeBody | None:
         body = _outcome(data)
     except msgspec.MsgspecError:
         return None
-    if _again(body) != data or body.v != VERSION or max(body.ts, body.oseq) > MAX_INTEGER:
-        return None
-    bounded = -MAX_INTEGER <= body.exponent <= MAX_INTEGER and -MAX_INTEGER <= body.status <= MAX_INTEGER
-    return body if bounded else None
+    return body if body.v == VERSION and _again(body) == data else None
 
 
 def _any(data: bytes) -> Plain:
@@ -123,41 +120,61 @@ def _in_order(names: tuple[str, ...]) -> bool:
     return is_plain(names) and [*names] == sorted(names)
 
 
-def missing_of(body: Read, receipt: Receipt) -> set[str]:
+def missing_of(body: Read, receipt: Receipt) -> Collection[str]:
     """Which commitments have no value beside them and are not said to be withheld.
 
-    Raises `FaultError` for a value that is not the one committed to.
+    Raises `FaultError` for a value that is not the one committed to, and for commitments that are not canonical.
     """
     disclosed = receipt.disclosed
-    commitments = _NO_COMMITMENTS if isinstance(body, OutcomeBody) else body.c
-    withheld = () if isinstance(body, OutcomeBody) else body.withheld or ()
-    if not disclosed:
-        return commitments.keys() - withheld
-    framed = _framed(tuple(disclosed))
-    for (name, (salt, value)), (absent, present) in zip(disclosed.items(), framed, strict=True):
-        try:
-            made = sha256(b"afm/c1" + salt + (absent if value is None else present + value.encode())).hexdigest()
-        except UnicodeEncodeError:
-            made = ""
+    if isinstance(body, DecisionBody):
+        if bytes(body.c) == _commitments(disclosed):
+            return ()
+        # Commitments to other values than these are read one by one.
+        body = _any(receipt.body)
+    known, withheld = (_NO_COMMITMENTS, []) if isinstance(body, OutcomeBody) else (body.c, body.withheld)
+    for name, (salt, value) in disclosed.items():
         # A salt of another length could take in part of a value, and so make another value fit.
-        if made != commitments.get(name) or len(salt) != SALT_BYTES or not absent:
+        if len(salt) != SALT_BYTES or known.get(name) != _commitment(name, salt, value):
             told = f"the value of {shown(name)} beside it is not the one that was recorded"
             raise FaultError("disclosure.mismatch", told)
-    if len(commitments) == len(disclosed):
-        return set()
-    return commitments.keys() - disclosed.keys() - {*withheld}
+    return known.keys() - disclosed.keys() - {*withheld}
+
+
+def _commitments(disclosed: Mapping[str, tuple[bytes, str | None]]) -> bytes:
+    """What a body holds of these values, and of no others; nothing when no body can hold them."""
+    if not disclosed:
+        return b"{}"
+    made = []
+    try:
+        text, framed = _framed(tuple(disclosed))
+        for (salt, value), (absent, present) in zip(disclosed.values(), framed, strict=True):
+            if len(salt) != SALT_BYTES:
+                return b""
+            hashed = _BEGUN.copy()
+            hashed.update(salt + (absent if value is None else present + value.encode()))
+            made.append(hashed.hexdigest())
+    except (UnicodeEncodeError, ValueError):
+        return b""
+    return (text % tuple(made)).encode()
+
+
+def _commitment(name: str, salt: bytes, value: str | None) -> str:
+    try:
+        return commitment(name, salt, value)
+    except ReceiptError:
+        return ""
 
 
 @lru_cache(maxsize=1024)
-def _framed(names: tuple[str, ...]) -> tuple[tuple[bytes, bytes], ...]:
-    """`chain.labels` of names, empty for one that has no form. The same few come again and again."""
-    found = []
-    for name in names:
-        try:
-            found.append(labels(name))
-        except (UnicodeEncodeError, OverflowError):
-            found.append((b"", b""))
-    return tuple(found)
+def _framed(names: tuple[str, ...]) -> tuple[str, tuple[tuple[bytes, bytes], ...]]:
+    """Commitments in canonical text with a blank each, and the `chain.labels` of their names; none for other names.
+
+    The same few names come again and again.
+    """
+    if not _in_order(names):
+        return "", ()
+    text = ",".join(f'"{name}":"%s"' for name in names)
+    return f"{{{text}}}", tuple(labels(name) for name in names)
 
 
 def shown(value: object) -> str:

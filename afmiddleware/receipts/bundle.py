@@ -120,17 +120,19 @@ def export(
     yield _encode(header) + b"\n"
     notes = iter(checkpoints)
     note = next(notes, None)
-    count = 0
+    count = signed = 0
     for one in lines:
         while note is not None and note[0] < one.seq:
             yield _encode({"checkpoint": note[1]}) + b"\n"
+            signed += 1
             note = next(notes, None)
         yield _encode(one) + b"\n"
         count += 1
     while note is not None and note[0] <= header.size:
         yield _encode({"checkpoint": note[1]}) + b"\n"
+        signed += 1
         note = next(notes, None)
-    yield _encode({"end": count}) + b"\n"
+    yield _encode({"end": count, "checkpoints": signed}) + b"\n"
 
 
 def read_export(lines: Iterable[bytes]) -> Iterator[Header | Receipt | str]:
@@ -138,7 +140,7 @@ def read_export(lines: Iterable[bytes]) -> Iterator[Header | Receipt | str]:
 
     Raises `ReceiptError` at the first line that cannot be read, and at the end when the count does not fit.
     """
-    count, ended, number = 0, False, 0
+    count, signed, ended, number = 0, 0, False, 0
     for number, data in enumerate(lines, 1):
         try:
             if ended or len(data) > MAX_LINE or not data.endswith(b"\n"):
@@ -151,11 +153,12 @@ def read_export(lines: Iterable[bytes]) -> Iterator[Header | Receipt | str]:
                     raise ReceiptError(msg)
                 yield header
             elif data.startswith(b'{"checkpoint":'):
+                signed += 1
                 yield str(msgspec.json.decode(data, type=dict[str, str])["checkpoint"])
             elif data.startswith(b'{"end":'):
-                ended = msgspec.json.decode(data, type=dict[str, int]) == {"end": count}
+                ended = msgspec.json.decode(data, type=dict[str, int]) == {"end": count, "checkpoints": signed}
                 if not ended:
-                    msg = f"the end counts other than {count} receipts"
+                    msg = f"the end counts other than {count} receipts and {signed} checkpoints"
                     raise ReceiptError(msg)
             else:
                 count += 1

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from afmiddleware.errors import ReceiptError
+from afmiddleware.model.receipt import Bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from afmiddleware.model.receipt import Body, Value
 
-MAX_INTEGER: Final = 2**53 - 1
 _DEPTH: Final = 8
 _KEY_BYTES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789_"
 _NESTING: Final = frozenset({dict, list})
@@ -28,7 +28,7 @@ _NESTING: Final = frozenset({dict, list})
 
 def _schema() -> Any:
     """The type of a body. Its depth is bounded, so that no body can exhaust the stack."""
-    scalar: Any = str | bool | Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    scalar: Any = str | bool | Bounded
     value = scalar
     for _ in range(_DEPTH):
         value = scalar | GenericAlias(list, value) | GenericAlias(dict, (str, value))

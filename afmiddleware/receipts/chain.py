@@ -164,7 +164,8 @@ def append(  # noqa: PLR0913 (what a receipt is made of)
             body.withheld = tuple(sorted(draft.withheld & private.keys()))
             own = (keys.salt(head.log, seq, name) if name in body.withheld else b"" for name in private)
             salts = b"".join(mine or drawn for mine, drawn in zip(own, _salts(salts), strict=True))
-        body.c = dict(zip(private, _commitments(tuple(private), salts, tuple(private.values())), strict=True))
+        made = dict(zip(private, _commitments(tuple(private), salts, tuple(private.values())), strict=True))
+        body.c = msgspec.Raw(encode(made)) if typed else made
     data = encode(body if typed else vars(body))
     written = Written(draft, seq, oseq, ts, data, sha256(b"\0" + data).digest(), salts)
     return written.without(draft.withheld) if draft.withheld else written

@@ -1,8 +1,7 @@
 """Verify receipts with a public key and nothing else: `python standalone.py BUNDLE --public-key KEY`.
 
-One file, the standard library and `cryptography`; copy it wherever it is needed. It reads a proof (one JSON object) or
-an export (JSON lines) of afmiddleware and imports nothing of it, so it is also a second opinion: the format is that of
-docs/receipt-format.md. Exit 0: all holds. 3: tampered. 5: cannot be read.
+One file, the standard library and `cryptography`; copy it wherever it is needed. It imports nothing of afmiddleware: it
+is a second opinion, by docs/receipt-format.md. Exit 0: all holds. 3: tampered. 5: cannot be read.
 """
 
 from __future__ import annotations
@@ -93,10 +92,10 @@ def verify_export(header: dict[str, Any], lines: IO[bytes], trusted: list[bytes]
             covered, its_root = checkpoint(text(told, "checkpoint"), log, keys)
             if owner or covered != state.size or its_root != state.root():
                 raise TamperedError(f"the checkpoint of {covered} receipts is not that of the receipts before it")
-        elif set(told) == {"end"}:
-            ended = True
-            if told["end"] != state.count:
-                raise UnreadableError(f"the end counts {told['end']!r:.20} receipts, {state.count} are there")
+            state.notes += 1
+        elif set(told) == {"end", "checkpoints"}:
+            ended, counted = True, (told["end"], told["checkpoints"])
+            unreadable_if(counted != (state.count, state.notes), "the end counts other lines than are there")
         else:
             leaf, body = receipt(told, log)
             state.take(told, leaf, body, owner)
@@ -116,7 +115,7 @@ class State:
 
     def __init__(self) -> None:
         self.frontier: list[tuple[int, bytes]] = []
-        self.size = self.count = self.ts = 0
+        self.size = self.count = self.notes = self.ts = 0
         self.leaf = ZERO
         self.owners: dict[str, tuple[int, str]] = {}
         self.open: set[str] = set()
@@ -391,7 +390,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (UnreadableError, OSError, UnicodeDecodeError) as error:
         sys.stdout.write(f"unreadable: {error}\n")
         return 5
-    sys.stdout.write(f"whole: {found['receipts']} receipts of log {found['log']}, signed at size {found['size']}\n")
+    count = f"{found['receipts']} receipt{'' if found['receipts'] == 1 else 's'}"
+    sys.stdout.write(f"whole: {count} of log {found['log']}, signed at size {found['size']}\n")
     return 0
 
 

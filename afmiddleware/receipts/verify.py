@@ -8,7 +8,8 @@ cannot be told, so the answer is never plainly "whole".
 
 from __future__ import annotations
 
-import hmac
+from hmac import compare_digest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.seals import SealCheck, SealFaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from afmiddleware.model.receipt import Receipt
     from afmiddleware.receipts.anchor import Anchor
@@ -72,7 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        first = f"{self.status}: {self.checked} receipts of log {self.log}"
+        first = f"{self.status}: {self.checked} receipt{'' if self.checked == 1 else 's'} of log {self.log}"
         if self.code:
             first = f"{self.status} at receipt {self.seq}: {self.reason} ({self.code})"
         return [
@@ -81,7 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f"  authenticity  {self.authenticity}",
             f"  signed        {f'up to receipt {self.signed}' if self.signed else 'no'}",
             f"  completeness  {self.completeness}",
-            f"  open          {self.open} intents without an outcome yet",
+            f"  open          {self.open} intent{'' if self.open == 1 else 's'} without an outcome yet",
         ]
 
 
@@ -144,7 +145,8 @@ class _Check:
         self._head = head
         self._keys = keys
         self._anchor = anchor
-        self._leaf = NO_LEAF
+        self._marked = {head.size, anchor.size if anchor is not None else 0, *self._had}
+        self._prev = NO_LEAF.hex()
         self._ts = self._ts_at_head = 0
         self._owners: dict[str, tuple[int, str]] = {}
         self._open: set[str] = set()
@@ -162,28 +164,35 @@ class _Check:
 
     def receipt(self, one: StoredReceipt) -> None:
         """Check one receipt against those before it."""
-        receipt = one.receipt
-        seq = self.size + 1
-        if receipt.seq > seq:
-            raise FaultError("seq.gap", f"receipt {seq} is missing")
-        if receipt.seq < seq:
-            raise FaultError("seq.duplicate", f"{receipt.seq} stands there again")
+        receipt, columns, keys, seq = one.receipt, one.columns, self._keys, self.size + 1
+        if receipt.seq != seq:
+            raise _misplaced(receipt.seq, seq)
         leaf = leaf_hash(receipt.body)
         if leaf != receipt.leaf:
             raise FaultError("leaf.mismatch", "the body is not the one that was hashed")
-        self._mac(receipt)
-        body = read_body(receipt.body, str(one.columns.get("kind")))
-        self._links(body, seq)
-        self._owner(body, leaf)
-        _columns(body, one.columns)
-        self._redacted(body, seq, missing_of(body, receipt))
-        self._pair(body, leaf)
-        self._marks(seq, leaf, body.ts)
+        if not receipt.mac:
+            raise FaultError("mac.missing", "its HMAC was stripped")
+        if keys is not None and not compare_digest(receipt.mac, keys.mac(leaf)):
+            raise FaultError("mac.mismatch", "its HMAC was not made with the log's key")
+        body, name = read_body(receipt.body, columns.get("kind")), leaf.hex()
+        if body.prev != self._prev or body.seq != seq or body.ts < self._ts or body.log != self._head.log:
+            raise self._unlinked(body, seq)
+        if keys is not None and body.kid != keys.kid:
+            raise FaultError("mac.foreign", f"it names the key {shown(body.kid)}")
+        self._owner(body, name)
+        _columns(body, columns)
+        missing = missing_of(body, receipt)
+        if missing or body.kind == "redaction":
+            self._redacted(body, seq, missing)
+        if body.kind != "refusal":
+            self._pair(body, name)
+        if seq in self._marked:
+            self._marks(seq, leaf, body.ts)
         if self._seals is not None:
             if body.kind == "rotation" and isinstance(body, Plain):
                 self._seals.rotation(seq, body.new_key)
             self._seals.leaf(seq, leaf)
-        self.size, self._leaf, self._ts = seq, leaf, body.ts
+        self.size, self._prev, self._ts = seq, name, body.ts
 
     def end(self, head_now: Callable[[], Head] | None) -> None:
         """Check that the log ends where it should."""
@@ -248,45 +257,37 @@ class _Check:
             evidence=evidence,
         )
 
-    def _mac(self, receipt: Receipt) -> None:
-        if not receipt.mac:
-            raise FaultError("mac.missing", "its HMAC was stripped")
-        if self._keys is not None and not hmac.compare_digest(receipt.mac, self._keys.mac(receipt.leaf)):
-            raise FaultError("mac.mismatch", "its HMAC was not made with the log's key")
-
-    def _links(self, body: Read, seq: int) -> None:
+    def _unlinked(self, body: Read, seq: int) -> FaultError:
+        """What is wrong with the place that a body gives itself."""
         if body.log != self._head.log:
-            raise FaultError("log.foreign", f"it belongs to the log {shown(body.log)}")
+            return FaultError("log.foreign", f"it belongs to the log {shown(body.log)}")
         if body.seq != seq:
-            raise FaultError("seq.mismatch", f"its body says it is receipt {body.seq}")
-        if body.prev != self._leaf.hex():
-            raise FaultError("prev.mismatch", "it does not follow the receipt before it")
-        if body.ts < self._ts:
-            raise FaultError("ts.backwards", "its time is before that of the receipt before it")
-        if self._keys is not None and body.kid != self._keys.kid:
-            raise FaultError("mac.foreign", f"it names the key {shown(body.kid)}")
+            return FaultError("seq.mismatch", f"its body says it is receipt {body.seq}")
+        if body.prev != self._prev:
+            return FaultError("prev.mismatch", "it does not follow the receipt before it")
+        return FaultError("ts.backwards", "its time is before that of the receipt before it")
 
-    def _owner(self, body: Read, leaf: bytes) -> None:
+    def _owner(self, body: Read, leaf: str) -> None:
         oseq, previous = self._owners.get(body.owner, _FIRST)
         if body.oseq != oseq + 1:
             raise FaultError("owner.gap", f"its owner's receipt {oseq + 1} is missing")
         if body.oprev != previous:
             raise FaultError("owner.prev", "it does not follow its owner's receipt before it")
-        self._owners[body.owner] = (oseq + 1, leaf.hex())
+        self._owners[body.owner] = (oseq + 1, leaf)
 
-    def _redacted(self, body: Read, seq: int, missing: set[str]) -> None:
+    def _redacted(self, body: Read, seq: int, missing: Collection[str]) -> None:
         """Values that are missing were redacted when a later record says so."""
         if missing:
-            self._missing[seq] = missing
+            self._missing[seq] = {*missing}
         if body.kind == "redaction" and isinstance(body, Plain):
             for one in body.seqs:
                 left = self._missing.pop(one, set()) - set(body.fields)
                 if left:
                     self._missing[one] = left
 
-    def _pair(self, body: Read, leaf: bytes) -> None:
+    def _pair(self, body: Read, leaf: str) -> None:
         if body.kind in _OPENS:
-            self._open.add(leaf.hex())
+            self._open.add(leaf)
         elif body.kind == "outcome" and not isinstance(body, DecisionBody):
             if body.ref not in self._open:
                 raise FaultError("outcome.orphan", "it ends an intent that is not there, or that has ended before")
@@ -306,22 +307,26 @@ class _Check:
             self._ts_at_head = ts
 
 
+def _misplaced(found: int, seq: int) -> FaultError:
+    if found > seq:
+        return FaultError("seq.gap", f"receipt {seq} is missing")
+    return FaultError("seq.duplicate", f"{found} stands there again")
+
+
 def _columns(body: Read, columns: Mapping[str, str | int]) -> None:
     verdict, code = ("", "") if isinstance(body, OutcomeBody) else (body.verdict, body.code)
-    said: dict[str, str | int] = {
-        "kind": body.kind,
-        "decision": body.id,
-        "capability": body.capability,
-        "verdict": verdict,
-        "code": code,
-        "ts": body.ts,
-    }
-    if columns == said:
-        return
-    for column, value in said.items():
+    said = (body.kind, body.id, body.capability, verdict, code, body.ts)
+    try:
+        if _told(columns) == said:
+            return
+    except KeyError:
+        pass
+    for column, value in zip(_COLUMNS, said, strict=True):
         if columns.get(column) != value:
             found = shown(columns.get(column))
             raise FaultError("column.mismatch", f"the ledger's column {column} says {found}, its body does not")
 
 
+_COLUMNS: Final = ("kind", "decision", "capability", "verdict", "code", "ts")
+_told = itemgetter(*_COLUMNS)
 _FIRST: Final = (0, NO_LEAF.hex())

@@ -184,13 +184,14 @@ class Exchange:
         if error is not None:
             self.finish(End.ERROR if error.entered else End.NOT_REACHED, response.status_code)
             return self._refused if error is self._broken and self._refused is not None else self.broken(error)
-        admission, settling = self._admission, self.settling
-        if admission is None:
+        action, settling = self.action, self.settling
+        if action is None:
             return response
         if settling is not None:
             settling.start(response.status_code, [(name.encode(), value.encode()) for name, value in response.items()])
         crossing = cross_origin(self.facts)
-        own = admitted(admission, self.fence.clock(), cross_origin=crossing, prefix=self.fence.prefix)
+        status, now = response.status_code, self.fence.clock()
+        own = admitted(action, status, self._known_end(status), now, cross_origin=crossing, prefix=self.fence.prefix)
         for name, value in texts(own).items():
             stands = response.headers.get(name) if name in _LISTS else None
             response.headers[name] = f"{stands}, {value}" if stands else value
@@ -238,13 +239,18 @@ class Exchange:
         if self._done or admission is None or action is None:
             return []
         self._done = True
-        if self.reached is False and status not in _SUCCESS:
-            end = End.NOT_REACHED
-        elif self.failed and end is End.OK and status >= _FAILURE:
-            end = End.ERROR
+        known = self._known_end(status)
+        if known is End.NOT_REACHED or end is End.OK:
+            end = known
         if self.settling is None:
             return [(admission, action.outcome(status, end))]
         return self.settling.outcomes(end)
+
+    def _known_end(self, status: int) -> End:
+        """How the handler ended, as far as its answer tells."""
+        if self.reached is False and status not in _SUCCESS:
+            return End.NOT_REACHED
+        return End.ERROR if self.failed and status >= _FAILURE else End.OK
 
     def leave(self) -> None:
         """The action is no longer the current one."""

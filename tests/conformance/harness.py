@@ -74,7 +74,8 @@ def cases() -> list[Case]:
         whole = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
         for one in whole["cases"]:
             request = {key: value for key, value in one.items() if key not in ("id", "before", "expect")}
-            found.append(Case(one["id"], whole["policy"], one.get("before", []), request, one["expect"]))
+            before = [each for each in one.get("before", []) for _ in range(each.get("repeat", 1))]
+            found.append(Case(one["id"], whole["policy"], before, request, one["expect"]))
     return found
 
 

@@ -84,7 +84,7 @@ def _send(scene: Scene, request: dict[str, Any]) -> Seen:
             settling.feed(bytes([byte]))
         for admission, outcome in settling.outcomes(End.OK):
             fence.conclude(admission, outcome)
-        return seen_of(status, admitted(passage, now, cross_origin=False, prefix=fence.prefix), b"")
+        return seen_of(status, admitted(action, status, End.OK, now, cross_origin=False, prefix=fence.prefix), b"")
     if passage.target is not None:
         return Seen(status=request.get("answer", 200))
     # What a plain router answers by itself.

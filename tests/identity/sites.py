@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ rules:
 limits:
   - {{name: session, spend: 10 USD, window: session, per: session}}
   - {{name: daily, spend: 25 USD, window: day, per: actor}}
+{limits}
 """
 
 
@@ -65,7 +67,7 @@ class Answer(NamedTuple):
 
 
 class Site:
-    """The application behind a fence. `keys` are more settings of API keys, `settings` more lines of identity.
+    """The application behind a fence. `keys` are more settings of API keys, `limits` is one more, `settings` are more lines of identity.
 
     `send` goes over a socket from the address `source`, header by header as it is given.
     """
@@ -78,12 +80,15 @@ class Site:
         ledger: str = "memory",
         guesses: int = 1000,
         keys: str = "",
+        limits: str = "",
         settings: str = "",
         **parts: Any,
     ) -> None:
         (folder / "client").write_text(CLIENT[1], encoding="utf-8")
         known = {"ledger": ledger, "api": API, "url": server.url, "client": CLIENT[0], "guesses": guesses}
-        text = POLICY.format(**known, keys=keys and f", {keys}", settings=settings and f"  {settings}")
+        text = POLICY.format(
+            **known, keys=keys and f", {keys}", limits=limits and f"  - {limits}", settings=settings and f"  {settings}"
+        )
         self.server = server
         self.fence = Fence(load(text), base=folder, **parts)
         self.port, self._stop = getattr(self, f"_{stack}")()
@@ -112,6 +117,15 @@ class Site:
             return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
         finally:
             connection.close()
+
+    def raw(self, request: bytes, source: str = "127.0.0.1") -> bytes:
+        """Send bytes in one piece, and read the answer until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), 30, (source, 0)) as connection:
+            connection.sendall(request)
+            parts = []
+            while part := connection.recv(65536):
+                parts.append(part)
+        return b"".join(parts)
 
     def bearer(self, token: str, *more: tuple[str, str], **request: Any) -> Answer:
         return self.send(("Authorization", f"Bearer {token}"), *more, **request)

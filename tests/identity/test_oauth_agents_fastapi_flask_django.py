@@ -64,7 +64,7 @@ def get(site: Site, where: str = "/who", by: Signer = NEAR, **changes: Any) -> A
 def flags(site: Site) -> list[str]:
     """The marks in the last receipt of a decision."""
     bodies: list[Any] = [strict_parse(one.receipt.body) for one in site.fence.ledger.receipts(Filter())]
-    return [body for body in bodies if body["kind"] in ("intent", "refusal")][-1]["flags"]
+    return list([body for body in bodies if body["kind"] in ("intent", "refusal")][-1]["flags"])
 
 
 def test_a_listed_agent_is_verified(signed: Site) -> None:

@@ -93,12 +93,41 @@ def test_nothing_is_imported_over_a_ledger(tmp_path: Path) -> None:
         assert content(reader) == before
 
 
+def _counted(lines: list[bytes], more: int) -> bytes:
+    """The last line of the export, with another number of checkpoints."""
+    told = json.loads(lines[-1])
+    return json.dumps(told | {"checkpoints": told["checkpoints"] + more}).encode() + b"\n"
+
+
+def _without_a_checkpoint(lines: list[bytes]) -> list[bytes]:
+    at = next(at for at, line in enumerate(lines) if line.startswith(b'{"checkpoint":'))
+    return [*lines[:at], *lines[at + 1 :]]
+
+
+def _stamped(lines: list[bytes], mac: str) -> list[bytes]:
+    """The export with another HMAC in its first receipt, which no public key tells."""
+    told = json.loads(lines[1])
+    return [lines[0], json.dumps(told | {"mac": mac}).encode() + b"\n", *lines[2:]]
+
+
+def test_who_has_the_key_has_the_hmacs_checked_too(tmp_path: Path) -> None:
+    data, public, was = exported()
+    forged = b"".join(_stamped(data.splitlines(keepends=True), "ab" * 32))
+    place = tmp_path / "archive.db"
+    with pytest.raises(ReceiptError, match="line 2: its HMAC was not made with the log's key"):
+        import_export(io.BytesIO(forged), lambda: SqliteShelf(place), [public], keys=KEYS)
+    assert [*tmp_path.iterdir()] == []
+    import_export(io.BytesIO(data), lambda: SqliteShelf(place), [public], keys=KEYS)
+    with closing(SqliteReader(Location.of(place))) as reader:
+        assert content(reader) == was
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda lines: [*lines[:3], *lines[4:]], r"line 4: "),
         (lambda lines: [lines[0], lines[1].replace(rb"\"seq\":1,", rb"\"seq\":2,"), *lines[2:]], r"line 2: "),
-        (lambda lines: [*lines[:-1], lines[-2], lines[-1]], r"line \d+: the checkpoint"),
+        (lambda lines: [*lines[:-1], lines[-2], _counted(lines, 1)], r"line \d+: the checkpoint"),
         (lambda lines: lines[:-1], r"the export is cut off"),
         (lambda lines: [*lines[:-1], lines[-1][:-3]], r"line \d+: "),
         (lambda lines: [*lines, b"{}\n"], r"something stands after the end"),
@@ -106,6 +135,10 @@ def test_nothing_is_imported_over_a_ledger(tmp_path: Path) -> None:
         (lambda lines: [*lines[:4], b"x" * (1 << 21) + b"\n", *lines[4:]], r"line 5: "),
         (lambda lines: [lines[0].replace(b'"owner":""', b'"owner":"0"'), *lines[1:]], r"line \d+: "),
         (lambda _lines: [], r"line 0: "),
+        (_without_a_checkpoint, r"the end counts other lines than are there"),
+        (lambda lines: _stamped(lines, ""), r"line 2: the receipt has no HMAC"),
+        (lambda lines: _stamped(lines, "00" * 32), r"line 2: the receipt has no HMAC"),
+        (lambda lines: _stamped(lines, "ab" * 31), r"line 2: the receipt has no HMAC"),
     ],
 )
 def test_a_bad_line_is_named_and_leaves_nothing(tmp_path: Path, change: object, said: str) -> None:
@@ -133,7 +166,8 @@ def test_an_export_of_one_owner_or_of_a_stranger_is_refused(tmp_path: Path) -> N
 
 def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path: Path) -> None:
     data, public, _ = exported()
-    other = data.replace(b'"mac":"', b'"mac":"00', 1)
+    at = data.index(b'"mac":"') + 7
+    other = data[:at] + b"00000000" + data[at + 8 :]
 
     class Changing(io.BytesIO):
         def seek(self, at: int, whence: int = 0) -> int:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
+from afmiddleware.ledger.base import Filter
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model import End, Entry, Held, Outcome, Settlement, Window
+from afmiddleware.model import End, Entry, Held, Outcome, Record, Settlement, Window
 from afmiddleware.model.entry import Claim, Conclusion, Order, Settle
 from afmiddleware.model.outcome import Answer
+from afmiddleware.receipts.notary import redaction
 from tests.ledger.conftest import DENY, entry, rate, spend
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ def test_the_same_request_gets_the_same_answer_and_is_not_charged(ledger: Ledger
         assert (again.replay, again.receipt) == (ANSWER, None)
     assert used(ledger) == (1000, 5)
     assert [name for name, _ in ledger.holds()] == []
+
+
+def test_a_redacted_value_is_not_answered_again_either(ledger: Ledger) -> None:
+    for name in ("d1", "d2"):
+        other = replace(keyed(name), claim=Claim(f"key-{name}", "f1", DAY))
+        admit(ledger, other)
+        end(ledger, name, "capture", Answer(201, [], b'{"for": "jane-roe"}'))
+    seq = next(one.receipt.seq for one in ledger.receipts(Filter(decision="d1")))
+    ledger.commit(Record(redaction(["actor"], [seq], "gdpr.erasure", "dpo"), erase=("actor",), erase_in=(seq,)))
+    again = admit(ledger, replace(keyed("e1"), claim=Claim("key-d1", "f1", DAY)))
+    assert (again.verdict.code, again.replay) == ("idempotency.replay_unavailable", None)
+    kept = admit(ledger, replace(keyed("e2"), claim=Claim("key-d2", "f1", DAY)))
+    assert kept.replay == Answer(201, [], b'{"for": "jane-roe"}')
 
 
 def test_another_request_under_the_same_key_is_refused(ledger: Ledger) -> None:

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.base import Filter
-from afmiddleware.model import Closed, Entry, Held, Limit, Outcome, Settlement, Unit, Window
+from afmiddleware.model import Charge, Closed, Entry, Held, Limit, Outcome, Settlement, Unit, Verdict, Window
 from afmiddleware.model.receipt import Draft
 from afmiddleware.receipts.verify import verify
 from tests.ledger.conftest import ALLOW, DENY, ending, entry, rate, spend
@@ -83,6 +84,29 @@ def test_a_full_rate_speaks_before_the_policy_and_counts_under_the_other_rates_o
     assert (refused.code, refused.limit) == ("rate.exceeded", "narrow")
     assert 1 <= refused.retry_after <= 65
     assert (used(ledger, narrow.cell), used(ledger, wide.cell)) == (2, 3)
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+def test_what_one_address_is_refused_does_not_fill_the_block_around_it(ledger: Ledger, admitted: bool) -> None:
+    each = replace(rate(2, name="each"), admitted=admitted)
+    block = replace(each, cap=8, wide=True)
+    beside = rate(50, name="beside")
+
+    def asked(name: str, address: str, verdict: Verdict = ALLOW, observe: bool = False) -> Verdict:
+        one = entry(name, verdict=verdict, quiet=True, observe=observe, owner=f"address:{address}")
+        rates = (Charge(each, f"actor:{address}", 1), Charge(beside, "beside", 1), Charge(block, "actor:block", 1))
+        return admit(ledger, replace(one, rates=rates)).verdict
+
+    answers = [asked(f"d{n}", "a") for n in range(20)]
+    assert [one.authorized for one in answers] == [True] * 2 + [False] * 18
+    assert {one.limit for one in answers[2:]} == {"each"}
+    assert used(ledger, block.cell, "actor:block") == 2
+    # Other limits count what this one refuses.
+    assert used(ledger, beside.cell, "beside") == 20
+    assert [asked(f"e{n}", f"b{n}").authorized for n in range(7)] == [True] * 6 + [False]
+    # What is only observed is counted everywhere, over the cap too.
+    asked("f1", "c", DENY, observe=True)
+    assert used(ledger, block.cell, "actor:block") == 9
 
 
 def test_a_rate_of_zero_lets_none_pass(ledger: Ledger) -> None:

@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +172,21 @@ def test_a_database_that_may_not_grow_refuses_whole_and_recovers(tmp_path: Path)
     limited(tmp_path, 40)
 
 
-def test_a_full_file_system_refuses_whole_and_recovers(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
+@contextmanager
+def mounted(disk: Path, options: str) -> Iterator[Path]:
+    """A file system of its own, in memory; the test is skipped where none may be mounted."""
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a small file system here")
     try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_file_system_refuses_whole_and_recovers(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=400k") as disk:
         ledger = sqlite(disk, FrozenClock())
         acked = until_refused(ledger)
         assert 0 < acked == ledger.head().size
@@ -187,8 +194,6 @@ def test_a_full_file_system_refuses_whole_and_recovers(tmp_path: Path) -> None:
         ledger.commit(entry("after"))
         ledger.close()
         assert whole(disk) == acked + 1
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 SHIM = """
@@ -245,39 +250,6 @@ def test_a_disk_that_cannot_be_synced_acknowledges_nothing(tmp_path: Path) -> No
         assert sorted(name for name, _ in ledger.holds()) == ["d0", "d3"]
         ended = [strict_parse(one.receipt.body) for one in ledger.receipts(Filter(kind="outcome"))]
         assert {one["end"] for one in ended} <= {"not_reached"}
-
-
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_place_that_cannot_be_written_starts_nothing(tmp_path: Path, what: str) -> None:
-    if os.getuid() != 0:
-        pytest.skip("only root becomes another user")
-    place = tmp_path / "log"
-    place.mkdir()
-    acknowledged(place, "d0")
-    for one in (tmp_path, *tmp_path.parents):
-        if one.stat().st_uid == 0 and one != Path("/"):
-            one.chmod(one.stat().st_mode | 0o005)
-    os.chown(place, 65534, 65534)
-    for one in place.iterdir():
-        os.chown(one, 65534, 65534)
-        one.chmod(0o444 if what == "file" else 0o644)
-    place.chmod(0o555)
-    code = """
-        import os, sys
-        from pathlib import Path
-        from afmiddleware.errors import LedgerError
-        from tests.ledger.conftest import entry, sqlite
-        from afmiddleware.testing import FrozenClock
-        os.setgid(65534); os.setuid(65534)
-        try:
-            sqlite(Path(sys.argv[1]), FrozenClock()).commit(entry("d1"))
-            print("ran")
-        except LedgerError as error:
-            print("refused")
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(place)]
-    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, check=False)
-    assert ran.stdout == "refused\n", ran.stderr
 
 
 def test_a_process_that_is_stopped_with_the_turn_is_waited_out(tmp_path: Path) -> None:

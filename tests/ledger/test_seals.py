@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from base64 import b64decode
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from afmiddleware.errors import ReceiptError
+from afmiddleware.errors import LedgerError, ReceiptError
 from afmiddleware.fence import undo
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -27,8 +28,6 @@ from tests.ledger.conftest import ending, entry, opened, sqlite
 from tests.ledger.servers import SECRET
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.receipts.verify import Report, StoredReceipt
 
@@ -287,3 +286,14 @@ def test_a_ledger_of_the_first_version_is_given_its_tree(tmp_path: Path, clock: 
     fill(ledger, 1, start=60)
     ledger.close()
     assert (report(kept).status, report(kept).signed) == ("unanchored", 14)
+
+
+def test_a_ledger_in_memory_keeps_its_key_and_records_no_other(clock: FrozenClock) -> None:
+    with opened("memory", Path(), clock) as ledger:
+        fill(ledger, 3)
+        size = ledger.head().size
+        draft, proof = rotation(ledger.head().log, KeySigner(Ed25519PrivateKey.generate()), bytes(32))
+        with pytest.raises(LedgerError, match="is signed by the key it began with"):
+            ledger.commit(Record(draft, new_key=bytes(32), proof=proof))
+        assert ledger.head().size == size
+        assert ReceiptLog(ledger, ledger.keys).verify().code == ""

@@ -227,6 +227,17 @@ def test_a_required_anchor_that_fails_refuses_and_admits_again(tmp_path: Path) -
         assert act(fence) == "done"
 
 
+def test_the_log_of_a_fence_is_checked_against_the_policys_anchor(tmp_path: Path) -> None:
+    with closing(fence_with(tmp_path, "{file: far/anchor.json, every: 1s}")) as fence:
+        assert [act(fence) for _ in range(2)] == ["done"] * 2
+    with closing(fence_with(tmp_path, "{file: far/anchor.json, every: 1s}")) as fence:
+        assert fence.receipts.verify().status == "whole"
+        place = tmp_path / "far" / "anchor.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"size": 99}))
+        report = fence.receipts.verify()
+        assert (report.status, report.code) == ("tampered", "anchor.behind")
+
+
 def test_a_failing_anchor_does_not_stop_requests(tmp_path: Path, server: Server) -> None:
     server.status = 500
     with closing(fence_with(tmp_path, f'{{url: "{server.url}", every: 1s}}')) as fence:

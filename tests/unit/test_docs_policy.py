@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ EXAMPLES = [text if text.startswith("version:") else HEAD + text for text in (*b
 @pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_loads(text: str) -> None:
     assert load(text, env={}).version == 1
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_is_right_for_an_editor(text: str) -> None:
+    validator = import_module("jsonschema").Draft202012Validator(json_schema())
+    document = yaml.load(text, yaml.BaseLoader)  # noqa: S506 (it makes plain values only)
+    assert [error.json_path for error in validator.iter_errors(document)] == []
 
 
 def keys_of(value: Any, path: str = "") -> Iterator[str]:

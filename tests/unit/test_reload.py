@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from afmiddleware.model import Actor, Money, Tier
 from afmiddleware.pep.asgi import FenceMiddleware
 from afmiddleware.policy_file import PolicyFile
 from afmiddleware.receipts.canonical import strict_parse
-from afmiddleware.testing import FrozenClock
+from afmiddleware.testing import FrozenClock, mint_es256_issuer
 from afmiddleware.watch import RETRY_AFTER, Watcher
 
 POLICY = """
@@ -183,14 +184,42 @@ def test_a_broken_file_keeps_the_last_good_policy_and_says_so_once(
     assert fence.standing.healthy
 
 
-def test_what_a_wrong_policy_lacked_is_found_later(fence: Fence, file: Path) -> None:
+ISSUER = mint_es256_issuer()
+ISSUED = "issuer: 'https://a.example', audience: a, algorithms: [ES256]"
+SIGNS = "public_origins: ['https://b.example'], web_bot_auth: {agents: [{origin: 'https://a.example'"
+
+
+@pytest.mark.parametrize("looks", [2, 3, 4, 9])
+@pytest.mark.parametrize(
+    ("more", "name", "content"),
+    [
+        ("lists: {banned: {file: b.txt}}", "b.txt", "x\n"),
+        (f"identity: {{jwt: {{issuers: [{{{ISSUED}, jwks_file: b.json}}]}}}}", "b.json", json.dumps(ISSUER.jwks)),
+        (f"identity: {{{SIGNS}, jwks_file: b.json}}]}}}}", "b.json", json.dumps(ISSUER.jwks)),
+    ],
+    ids=["a list", "the keys of an issuer", "the keys of an agent"],
+)
+def test_what_a_wrong_policy_lacked_is_looked_for(
+    fence: Fence, file: Path, looks: int, more: str, name: str, content: str
+) -> None:
     watcher = Watcher(fence, "watch")
-    file.write_text(policy(DENY, "lists: {banned: {file: b.txt}}"), "utf-8")
-    assert [watcher.look(), watcher.look()] == [False, False]
-    assert "b.txt" in fence.standing.problems[0]
-    (file.parent / "b.txt").write_text("x\n", "utf-8")
-    assert any(watcher.look() for _ in range(RETRY_AFTER + 1))
+    file.write_text(policy(DENY, more), "utf-8")
+    assert not any(watcher.look() for _ in range(looks))
+    assert name in fence.standing.problems[0]
+    (file.parent / name).write_text(content, "utf-8")
+    assert [watcher.look(), watcher.look()] == [False, True]
     assert fence.standing.healthy
+
+
+def test_a_wrong_policy_is_tried_once_in_a_while(fence: Fence, file: Path) -> None:
+    watcher = Watcher(fence, "watch")
+    (file.parent / "folder").mkdir()
+    file.write_text(policy(DENY, "lists: {banned: {file: folder/b.txt}}"), "utf-8")
+    assert not any(watcher.look() for _ in range(4))
+    fence.tried = None
+    watcher.look()
+    (file.parent / "folder" / "b.txt").write_text("x\n", "utf-8")
+    assert any(watcher.look() for _ in range(RETRY_AFTER + 1))
 
 
 def test_a_missing_file_changes_nothing(fence: Fence, file: Path) -> None:

@@ -55,6 +55,17 @@ def test_two_processes_admit_exactly_the_cap_together(site: Site, worker: str) -
     assert site.verified().status == "whole"
 
 
+def test_processes_forked_off_with_an_open_ledger_write_one_log(site: Site) -> None:
+    """`--preload` makes the application, and with it the ledger, before the workers are forked."""
+    keys = [site.key(f"actor-{number}") for number in range(20)]
+    with Gunicorn(site, workers=2, threads=10, preload=True) as server:
+        answers = all_pay([server.base], keys, together=False)
+    assert sorted(answer.status_code for answer in answers) == [200] * 10 + [403] * 10
+    assert len({body["id"] for body in site.bodies("intent")}) == 10
+    assert site.counted() == site.owed() == 10_000
+    assert site.verified().status == "whole"
+
+
 @pytest.mark.parametrize("worker", WORKERS)
 def test_what_can_be_read_in_two_ways_never_runs(site: Site, worker: str) -> None:
     key = site.key("payer")

@@ -164,9 +164,42 @@ def test_a_key_has_its_time_and_place(afm, policy):
     assert second.begins == 32_474_736_000_000_000
     assert second.expires == 32_503_629_600_000_000
     assert "waiting" in afm("keys", "list", "--policy", policy).out
-    for wrong in (["--expires", "soon"], ["--from", "here"], ["--scope", "a b"]):
-        ran = afm("keys", "new", "acct_42", "--policy", policy, *wrong)
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong", "hint", "said"),
+    [
+        ("new", ["acct_42", "--expires", "soon"], "--expires", "30d"),
+        ("new", ["acct_42", "--from", "here"], "--from", "'here' is not an address or a network"),
+        ("new", ["acct_42", "--from", "10.0.0.1/8"], "--from", "no bits after it"),
+        ("new", ["acct_42", "--scope", "a b"], "--scope", "'a b' is not a scope"),
+        ("new", ["acct_42", "--role", "a b"], "--role", "'a b' is not a scope or a role"),
+        ("new", ["acct_42", "--tenant", "a\nb"], "--tenant", "is not printable text"),
+        ("new", ["acct_42", "--agent", "a\nb"], "--agent", "is not printable text"),
+        ("new", ["acct_42", "--label", "a\nb"], "--label", "is not printable text"),
+        ("new", ["acct 42"], "ACCOUNT", "'acct 42' is not an account"),
+        ("import", ["acct 42", "--sha256", "aa" * 32], "ACCOUNT", "'acct 42' is not an account"),
+        ("import", ["acct_42", "--sha256", "aa"], "--sha256", "32 bytes"),
+        ("import", ["acct_42", "--sha256", "zz"], "--sha256", ""),
+        ("import", ["acct_42", "--sha256", "aa" * 32, "--scope", "a b"], "--scope", "'a b' is not a scope"),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_argument_that_holds_it(afm, policy, command, wrong, hint, said):
+    ran = afm("keys", command, *wrong, "--policy", policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"Invalid value for {hint}: " in ran.err
+    assert said in ran.err
+    assert not policy.with_name("fence.db").exists()
+
+
+def test_no_folder_is_made_for_a_ledger_that_was_mistyped(afm, policy):
+    policy.write_text(policy.read_text().replace("sqlite:///fence.db", "sqlite:///vra/lib/fence.db"))
+    for words in (["new", "acct_42"], ["list"], ["revoke", "abc"]):
+        ran = afm("keys", *words, "--policy", policy)
+        folder = policy.parent / "vra" / "lib"
         assert (ran.code, ran.out) == (2, "")
+        assert f"{policy}: the folder {folder} of the ledger is not there; make it, or correct ledger" in ran.err
+    assert not (policy.parent / "vra").exists()
 
 
 def test_a_key_of_another_make_is_imported_by_its_digest(afm, policy):

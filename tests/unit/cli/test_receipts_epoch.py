@@ -73,7 +73,9 @@ def test_a_ledger_that_is_gone_begins_anew_with_the_old_mark(afm, tmp_path):
     old = json.loads((tmp_path / "far" / "anchor.json").read_text())
     for one in tmp_path.glob("fence.db*"):
         one.unlink()
-    with pytest.raises(ReceiptError, match="belongs to the log"):
+    with pytest.raises(
+        ReceiptError, match=r"restore its newest copy; go on after a loss with: afmiddleware receipts new-epoch"
+    ):
         acted(policy, "1 USD")
     assert afm("receipts", "new-epoch", "--reason", "gone", "--policy", policy).code == 0
     assert acted(policy, "1 USD") == ["done"]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from tests.unit.cli.conftest import acted, written
+from afmiddleware.config.load import load
+from afmiddleware.fence import system_clock
+from afmiddleware.ledger.open import open_for_tools
+from afmiddleware.model import Record
+from afmiddleware.receipts.record import refund
+from tests.unit.cli.conftest import POLICY, acted, written
 
 
 @pytest.fixture
@@ -46,8 +52,6 @@ def test_one_caller_gets_its_own_receipts_and_no_others(afm, log, key):
     owned = log.with_name("owned.jsonl")
     assert afm("receipts", "export", "--policy", log, "--owner", "local:agent-7", "--output", owned).code == 0
     assert afm("receipts", "check", owned, "--public-key", key).out.startswith("whole: 5 receipts")
-    assert afm("receipts", "export", "--policy", log, "--owner", "local:other", "--output", owned).code == 0
-    assert afm("receipts", "check", owned, "--public-key", key).out.startswith("whole: 0 receipts")
 
 
 def test_a_decision_is_proven(afm, log, key):
@@ -143,3 +147,53 @@ def test_the_list_is_narrowed(afm, log, options, count):
 def test_a_bare_name_is_no_caller_with_nothing(afm, log):
     refused = afm("receipts", "list", "--policy", log, "--actor", "agent-7")
     assert (refused.code, "agent-7 is no actor: write key:agent-7" in refused.err) == (2, True)
+
+
+def test_what_is_not_there_is_said_and_nothing_is_written(afm, log, tmp_path):
+    place = tmp_path / "mine.jsonl"
+    for owner, code, said in (
+        ("nosuch", 2, "nosuch is no actor: write key:nosuch"),
+        ("key:nosuch", 1, "the log has no receipt of key:nosuch; nothing was written"),
+    ):
+        ran = afm("receipts", "export", "--policy", log, "--owner", owner, "--output", place)
+        assert (ran.code, said in ran.err, place.exists()) == (code, True, False), ran
+    for options in (["--kind", "bogus"], ["--verdict", "maybe"]):
+        assert afm("receipts", "list", "--policy", log, *options).code == 2
+    ran = afm("receipts", "list", "--policy", log, "--actor", "key:nosuch")
+    assert (ran.code, ran.err) == (0, "none of the log's 5 receipts is like that\n")
+    order = ["--reason", "gdpr.erasure", "--by", "dpo", "--policy", log]
+    ran = afm("receipts", "redact", "99", "--field", "actor", *order)
+    assert (ran.code, ran.out, ran.err) == (1, "", "nothing was deleted: there is no receipt 99\n")
+    ran = afm("receipts", "redact", "1", "--field", "nosuch", *order)
+    assert (ran.code, ran.out, ran.err) == (1, "", "nothing was deleted: no value nosuch is kept of 1\n")
+
+
+def test_every_kind_of_record_says_something_in_the_list(afm, log):
+    assert afm("freeze", "key:acct_42", "--policy", log, "--reason", "odd").code == 0
+    log.write_text(log.read_text().replace("25 USD", "26 USD"))
+    acted(log, "1 USD")
+    order = ["--field", "recipient", "--reason", "gdpr.erasure", "--by", "dpo", "--policy", log]
+    assert afm("receipts", "redact", "1", *order).code == 0
+    assert afm("keys", "rotate", "--receipts", "--policy", log).code == 0
+    lines = afm("receipts", "list", "--policy", log, "--last", "8").out.splitlines()
+    told = {line.split()[3]: line for line in lines[1:]}
+    assert told["operation"].endswith("freeze")
+    assert re.search(r"start: [0-9a-f]{16}, enforce$", told["policy"])
+    assert told["redaction"].endswith("recipient of 1 receipt: gdpr.erasure")
+    assert re.search(r"[0-9a-f]{16} signs$", told["rotation"])
+
+
+def test_a_refund_is_listed_with_what_was_given_back(afm, tmp_path):
+    policy = written(tmp_path)
+    acted(policy, "1 USD")
+    with closing(open_for_tools(load(POLICY), tmp_path, clock=system_clock)) as ledger:
+        given = refund("d7", "key:a", "payments.pay", bytes(32), "USD", 2, amount=1250, left=0, by="d8")
+        ledger.commit(Record(given))
+    row = afm("receipts", "list", "--policy", policy, "--kind", "refund").out.splitlines()[-1]
+    assert ("12.50 USD" in row, "0.00 USD" in row) == (True, False)
+
+
+def test_one_receipt_is_one(afm, tmp_path):
+    policy = written(tmp_path)
+    acted(policy, "21 USD")
+    assert afm("receipts", "verify", "--policy", policy).out.startswith("unanchored: 1 receipt of log")

@@ -7,6 +7,8 @@ import stat
 
 import pytest
 
+from afmiddleware.testing import mint_es256_issuer
+
 POLICY = """
 version: 1
 service: s
@@ -53,14 +55,50 @@ def test_a_key_set_of_another_make_is_left_alone(afm, policy):
     assert not policy.with_name("dev-jwks.json.private").exists()
 
 
-def test_no_token_is_made_for_an_issuer_elsewhere(afm, policy):
-    ran = afm("token", "mint", "--issuer", "https://as.example", "--policy", policy)
-    assert (ran.code, "whose keys are fetched" in ran.err) == (2, True)
+INLINE = '{issuer: "https://in.example", audience: api, algorithms: [ES256], jwks: {keys: [JWK]}}'
 
 
-@pytest.mark.parametrize("arguments", [["--life", "long"], ["--claim", "nothing"]])
-def test_what_cannot_be_minted(afm, policy, arguments):
-    assert afm("token", "mint", *arguments, "--policy", policy).code == 2
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--issuer", "https://as.example"],
+            "no token can be made for https://as.example, whose keys are fetched; name",
+        ),
+        (["--issuer", "https://in.example"], "for https://in.example, whose keys stand in the policy itself; name"),
+        (
+            ["--issuer", "https://no.example"],
+            "no issuer of the policy is https://no.example; it has https://dev.example, https://as.example",
+        ),
+        (["--life", "long"], "Invalid value for --life: "),
+        (["--claim", "nothing"], "Invalid value for --claim: 'nothing' is not a claim; write NAME=JSON"),
+    ],
+)
+def test_what_cannot_be_minted(afm, policy, arguments, said):
+    jwk = json.dumps(mint_es256_issuer().jwks["keys"][0])
+    policy.write_text(policy.read_text() + f"      - {INLINE.replace('JWK', jwk)}\n", encoding="utf-8")
+    ran = afm("token", "mint", *arguments, "--policy", policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert not policy.with_name("dev-jwks.json.private").exists()
+
+
+def test_which_issuers_have_a_file_is_said_where_one_must_be_chosen(afm, policy):
+    two = '      - {issuer: "https://b.example", audience: api, algorithms: [ES256], jwks_file: b.json}\n'
+    policy.write_text(policy.read_text() + two, encoding="utf-8")
+    ran = afm("token", "mint", "--policy", policy)
+    assert ran.code == 2
+    assert "https://dev.example, https://b.example; name one with --issuer" in ran.err
+
+
+def test_a_key_file_that_is_not_there_is_named_with_its_line(afm, policy):
+    ran = afm("check", "--policy", policy)
+    missing = policy.with_name("dev-jwks.json")
+    assert ran.code == 1
+    assert ran.err == (
+        f"{policy}:9: keys of https://dev.example: the file {missing} cannot be read: No such file or directory; "
+        "write the public keys there\n"
+    )
 
 
 def test_what_is_wrong_with_a_token_is_told_to_its_holder(afm, policy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from afmiddleware.config.json_schema import json_schema
+from afmiddleware.config.load import load
 
 jsonschema = import_module("jsonschema")
 
@@ -47,6 +49,16 @@ def test_the_full_example_is_valid(validator, loader):
         ("rules", {"deny": [{"capability": "a.b", "identity": "token"}]}),
         ("rules", {"allow": [{"capability": "a.b", "when": {}}]}),
         ("rules", {"allow": [{"capability": "a.b", "scopes": []}]}),
+        ("rules", {"allow": [{"capability": "a.b", "when": []}]}),
+        ("rules", {"allow": [{"capability": "a.b", "when": [{}]}]}),
+        ("rules", {"allow": [{"capability": "a.b", "currency": []}]}),
+        ("schedules", {"office": {"open": []}}),
+        ("limits", [{"name": "a", "rate": "1/day", "per": []}]),
+        ("limits", [{"name": "a", "rate": "1/day", "per": ["actor", "actor"]}]),
+        ("limits", [{"name": "a", "rate": "1/day", "concurrent": 1}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "amount": {"sum": []}}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": {}}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": {"4xx": "release", "2xx": "keep"}}]),
         ("limits", [{"name": "a"}]),
         ("limits", [{"name": "a", "spend": "1 USD"}]),
         ("limits", [{"name": "a", "rate": "1/day", "spend": "1 USD", "window": "day"}]),
@@ -64,6 +76,27 @@ def test_the_full_example_is_valid(validator, loader):
 )
 def test_a_mistake_is_marked_in_the_editor(validator, place, value):
     assert not validator.is_valid({"version": 1, "service": "s", place: value})
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("limits", [{"name": "a", "concurrent": 5}]),
+        ("limits", [{"name": "a", "rate": "1/day", "per": ["actor"]}]),
+        ("identity", {"from_app": True}),
+        ("identity", {"from_app": {"tier": "verified"}}),
+        ("receipts", {"anchor": {"url": "https://a", "token": "${MARKS}"}}),
+        ("rules", {"deny": [{"capability": "a.b", "when": [{"amount": {"gt": "5 USD"}}]}]}),
+        ("rules", {"allow": [{"capability": "a.b", "currency": ["USD"], "scopes": ["pay"]}]}),
+        ("schedules", {"office": {"open": ["Mon 09:00-10:00"]}}),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "amount": {"sum": ["body.a"]}}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": {"4xx": "keep"}}]),
+        ("routes", [{"route": "GET /a", "capability": "a.b", "on_outcome": "keep"}]),
+    ],
+)
+def test_what_is_right_is_not_marked(validator, place, value):
+    assert validator.is_valid({"version": 1, "service": "s", place: value})
+    load(json.dumps({"version": 1, "service": "s", place: value}), env={"MARKS": "t"})
 
 
 def test_numbers_may_be_written_without_quotes(validator):

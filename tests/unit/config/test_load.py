@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.config.conditions import OPERATORS, PAYLOAD_OPERATORS
+from afmiddleware.config.ledger_url import check_ledger, parse_redis
 from afmiddleware.config.load import limits_of, load
 from afmiddleware.errors import ConfigError
 from afmiddleware.model.limit import Unit, Window
@@ -350,3 +351,21 @@ def _problems(text) -> tuple[str, ...]:
     except ConfigError as error:
         return error.problems or ("refused without a word",)
     return ()
+
+
+def test_a_rule_that_does_not_observe_observes_nobody():
+    rules = load(
+        START + "rules: {deny: [{capability: a.b, observe: false}, {capability: a.c, observe: true}]}\n"
+    ).rules.deny
+    assert [one.observe for one in rules] == [0, 10_000]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1500ms", 1.5), ("1ms", 0.001), ("2s", 2.0)])
+def test_how_long_redis_may_take(text, seconds):
+    assert parse_redis(f"redis://h/0?timeout={text}").timeout == seconds
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/d\x7f", "postgresql://h/d\u202e"])
+def test_a_url_of_what_cannot_be_printed_is_none(url):
+    with pytest.raises(ValueError, match="'postgresql' is not the beginning of a ledger"):
+        check_ledger(url)

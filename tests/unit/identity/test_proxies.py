@@ -118,3 +118,24 @@ def test_whatever_a_client_writes_the_proxys_word_counts(junk: str, name: str) -
 def test_an_element_is_an_address_or_nothing(text: str) -> None:
     found = address_of(text)
     assert not found or address_key(found) != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("peer", "lines", "chunked", "unclear"),
+    [
+        (PROXY, [SPOOF, CLIENT], True, True),
+        (PROXY, [SPOOF, CLIENT], False, False),
+        (PROXY, [f"{SPOOF}, {CLIENT}"], True, False),
+        (PROXY, [], True, False),
+        (CLIENT, [SPOOF, CLIENT], True, False),
+    ],
+)
+def test_a_line_that_may_be_a_trailer(peer: str, lines: list[str], chunked: bool, unclear: bool) -> None:
+    asked = facts(peer, *lines)
+    if chunked:
+        more = ((b"transfer-encoding", b"chunked"), *asked.headers)
+        asked = HttpFacts(method="POST", path="/", headers=more, peer=peer)
+    assert TRUSTED.unclear(asked) is unclear
+    assert not Proxies().unclear(asked)
+    if unclear:
+        assert TRUSTED.client(asked) == peer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from afmiddleware.errors import ConfigError, IdentityUnavailableError
-from afmiddleware.lookups.jwks import discovery_url, fixed_keys, keys_from_file
+from afmiddleware.lookups.jwks import discovery_url, document_in, fixed_keys
 from tests.unit.lookups.conftest import ISSUER, Server, Source, send
 
 if TYPE_CHECKING:
@@ -119,7 +119,10 @@ def test_the_issuer_is_the_same_byte_for_byte(server, issuer):
 def test_keys_of_the_policy_are_there_at_once(tmp_path):
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps(ISSUER.jwks))
-    for keys in (fixed_keys(ISSUER.jwks, ("ES256",), "fence.yaml"), keys_from_file(file, ("ES256",))):
+    for keys in (
+        fixed_keys(ISSUER.jwks, ("ES256",), "fence.yaml"),
+        fixed_keys(document_in(file, "x"), ("ES256",), "x"),
+    ):
         assert list(keys.snapshot().keys) == ["test-1"]
         assert keys.wanted("nobody").result(0) is keys.snapshot()
 
@@ -138,10 +141,22 @@ def test_keys_of_the_policy_that_cannot_be_used_stop_the_start(tmp_path, documen
     assert "c2VjcmV0" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "\udcff"])
-def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path, text):
+NO_JSON = 'is not JSON; write a key set, {"keys": [...]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "cannot be read: No such file or directory; write the public keys there"),
+        ("", NO_JSON),
+        ("{", NO_JSON),
+        ("\udcff", NO_JSON),
+    ],
+)
+def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path, text, why):
     file = tmp_path / "jwks.json"
     if text is not None:
         file.write_text(text, errors="surrogateescape")
-    with pytest.raises(ConfigError, match=r"jwks\.json: the JWKS file cannot be read"):
-        keys_from_file(file, ("ES256",))
+    with pytest.raises(ConfigError) as caught:
+        document_in(file, "line 3: keys of x")
+    assert caught.value.problems == (f"line 3: keys of x: the file {file} {why}",)

@@ -82,6 +82,12 @@ DECISIONS: dict[str, tuple[Any, Any, ActionEvent, str]] = {
         event(TOKEN, "1 EUR", recipient="acme"),
         ALLOWED,
     ),
+    "another currency, the other half true": (
+        (ANY,),
+        (rule(when=when(**OVER_100, recipient={"eq": "evil"})),),
+        event(TOKEN, "1 EUR", recipient="evil"),
+        MISMATCH,
+    ),
     "another currency, guarded": (
         (ANY,),
         (rule(when=when(**OVER_100, currency={"eq": "USD"})),),

@@ -10,6 +10,7 @@ from afmiddleware.errors import GrammarError
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
+from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy
 from afmiddleware.policy.conditions import Names, compile_when
 from afmiddleware.policy.explain import Explanation, explain
@@ -69,6 +70,26 @@ def test_an_explanation_of_a_currency_demand_tells_the_two_apart() -> None:
     assert found.verdict.code == "currency.mismatch"
     without = explain(policy([rule(max_amount="5 USD")]), event(), 0)
     assert (without.verdict.code, without.rules[0].demands[0].seen) == (AMOUNT_UNRESOLVABLE, "(absent)")
+
+
+@pytest.mark.parametrize(
+    ("field", "operators", "shown"),
+    [
+        ("actor.tier", {"gte": "token"}, "token"),
+        ("actor.roles", {"contains": "ops"}, "dev, ops"),
+        ("actor.depth", {"gt": "0"}, "2"),
+        ("risk", {"gte": "low"}, "high"),
+        ("amount", {"gt": "1 USD"}, "5.00 USD"),
+        ("currency", {"eq": "USD"}, "USD"),
+        ("network", {"eq": "x"}, "(absent)"),
+        ("time", {"in": ["office"]}, "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_what_is_shown_of_a_field(field: str, operators: Any, shown: str) -> None:
+    actor = Actor(id="key:a", tier=Tier.TOKEN, roles=frozenset({"ops", "dev"}), depth=2)
+    found = explain(policy([rule(when={field: operators})]), event("5 USD", actor=actor, risk="high"), 0)
+    assert found.rules[0].when[0][0].seen == shown
+    assert explain(policy([rule(when={"risk": {"eq": "low"}})]), event(), 0).rules[0].when[0][0].seen == "(absent)"
 
 
 def test_roles_that_an_actor_has_not_are_shown_as_absent() -> None:

@@ -44,6 +44,12 @@ CASES = {
         + "rules: {deny: [{capability: a.b, applies_to: agents}], allow: [a.b]}",
         [("rule.agents_unmarked", 5), ("rule.agents_unmarked", 6)],
     ),
+    "agents that are not looked for beside what is for all": (
+        PEOPLE % "user_agents: off"
+        + "routes: [{route: GET /a, capability: a.b}, {route: GET /b, capability: a.c, applies_to: all}]\n"
+        + "rules: {deny: [{capability: a.b, when: {recipient: {exists: true}}}], allow: ['a.*']}",
+        [],
+    ),
     "clients of MCP that are not looked for": (
         PEOPLE % "mcp_headers: false" + "rules: {deny: [{capability: a.b, applies_to: agents}]}",
         [("rule.agents_unmarked", 5)],
@@ -161,8 +167,17 @@ CASES = {
         [("limit.never_binds", 6), ("limit.never_binds", 10)],
     ),
     "a risk that nothing has": (
-        "routes: [{route: GET /look, capability: shop.look, risk: low}]\nrules: {allow: [shop.look], risk: {low: warn, high: deny}}",
-        [("risk.unused", 5)],
+        "routes: [{route: GET /look, capability: shop.look, risk: low}]\nrules:\n  allow: [shop.look]\n  risk:\n    low: warn\n    high: deny",
+        [("risk.unused", 9)],
+    ),
+    "a risk where no routes are told": ("rules: {allow: [shop.look], risk: {high: deny}}", []),
+    "a field that one route of several does not map": (
+        ROUTES + "rules: {deny: [{capability: 'shop.*', when: {recipient: evil}}], allow: [shop.look, {capability: pay.out, identity: token}]}",
+        [("rule.field_unmapped", 7)],
+    ),
+    "a limit of something": (
+        ROUTES + "rules: {allow: [shop.look, {capability: pay.out, identity: token}]}\nlimits: [{name: a, rate: 1/day, capability: shop.*}]",
+        [],
     ),
     "names that nothing uses": (
         ("lists: {a: [x], b: [x]}\nschedules: {c: {open: daily 00:00-12:00}, d: {open: daily 00:00-12:00}, e: {open: daily 00:00-12:00}}\n"

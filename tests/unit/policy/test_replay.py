@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from afmiddleware.policy.replay import reads, record_of, replay
-from tests.unit.policy.test_language import policy, rule
+from afmiddleware.policy.replay import reads, record_of, record_of_case, replay
+from afmiddleware.policy.suite import Case
+from tests.unit.policy.test_language import at, event, policy, rule
 
 BODY: dict[str, Any] = {
     "kind": "intent",
@@ -63,3 +64,11 @@ def test_what_was_not_kept_is_undecidable() -> None:
     assert replay(policy([rule()], frozen=["key:*"]), [hidden]).undecidable == {"actor.id not kept": 1}
     opened = replay(policy([rule()], risk={"high": "deny"}), [record])
     assert (opened.undecidable, opened.changed, opened.newly_allowed, opened.blocked) == ({"risk not kept": 1}, 0, 0, 0)
+
+
+def test_a_traced_event_is_decided_at_its_own_time_or_at_that_of_the_run() -> None:
+    office, night = at("2026-11-23T12:00:00"), at("2026-11-23T23:00:00")
+    rules = policy([rule(when={"time": {"in": "office"}})])
+    cases = [Case(name="c", event=event(), now=now, expect={"verdict": "allow"}) for now in (office, night, None)]
+    assert [replay(rules, [record_of_case(one, office)]).reproduced for one in cases] == [1, 0, 1]
+    assert [replay(rules, [record_of_case(one, night)]).reproduced for one in cases] == [1, 0, 0]

@@ -36,6 +36,8 @@ VALUES: list[tuple[str, Any, Any, bool | None]] = [
     ("eq", "5", float("nan"), DOUBT),
     ("eq", "5", Decimal("NaN"), DOUBT),
     ("eq", "5", Number("1e99999999999999999999"), DOUBT),
+    ("gt", "5", "9" * 4300, True),
+    ("gt", "5", "9" * 4301, DOUBT),
     ("eq", 5, 5, True),
     ("eq", True, True, True),
     ("ne", "acme", "evil", True),

@@ -51,23 +51,55 @@ def write(drafts: list[Draft], keys: ReceiptKeys = KEYS, head: Head = START, ste
     return log, head
 
 
-def draft(kind: str, name: str, owner: str = "key:a", **more: str) -> Draft:
-    body = {"id": name, "capability": "payments.pay", "verdict": "allow", "code": "policy.allowed", "amount": "500"}
-    if kind == "outcome":
-        body = {"id": name, "capability": "payments.pay"}
-    private = {"actor": owner, "recipient": "acme", "payload": None} if kind != "outcome" else {}
+DECISION: dict[str, Any] = {
+    "capability": "payments.pay",
+    "verdict": "allow",
+    "code": "policy.allowed",
+    "amount": "500",
+    "category": "",
+    "charges": [{"limit": "day", "n": "500", "unit": "spend"}],
+    "currency": "USD",
+    "environment": "",
+    "exponent": 2,
+    "flags": [],
+    "limit": "",
+    "mode": "enforce",
+    "network": "",
+    "policy": "d" * 64,
+    "proof": "key",
+    "route": "POST /pay",
+    "rule": "allow[1]",
+    "tier": "token",
+}
+OUTCOME: dict[str, Any] = {
+    "capability": "payments.pay",
+    "captured": "500",
+    "currency": "USD",
+    "end": "ok",
+    "exponent": 2,
+    "settlement": "capture",
+    "status": 200,
+}
+
+
+def draft(kind: str, name: str, owner: str = "key:a", *, short: bool = False, **more: str) -> Draft:
+    """A draft with the members that every request's has; `short` leaves out those that no check asks for."""
+    body = {"id": name} | (OUTCOME if kind == "outcome" else DECISION)
+    if short:
+        body = {member: said for member, said in body.items() if member in ("id", "capability", "verdict", "code")}
+    private = {"actor": owner, "payload": None, "recipient": "acme"} if kind != "outcome" else {}
     return Draft(kind=kind, owner=owner, body=body | more, private=private)
 
 
-def honest() -> tuple[Log, Head]:
+def honest(*, short: bool = False) -> tuple[Log, Head]:
     return write(
         [
-            draft("intent", "d1"),
-            draft("intent", "d2", "key:b"),
-            draft("outcome", "d1"),
-            draft("refusal", "d3"),
-            draft("outcome", "d2", "key:b"),
-            draft("intent", "d4", "key:b"),
+            draft("intent", "d1", short=short),
+            draft("intent", "d2", "key:b", short=short),
+            draft("outcome", "d1", short=short),
+            draft("refusal", "d3", short=short),
+            draft("outcome", "d2", "key:b", short=short),
+            draft("intent", "d4", "key:b", short=short),
         ],
     )
 

@@ -14,7 +14,6 @@ from afmiddleware.errors import ReceiptError
 from afmiddleware.receipts.anchor import Anchor
 from afmiddleware.receipts.canonical import encode, strict_parse
 from afmiddleware.receipts.chain import NO_LEAF, Head, commitment, leaf_hash
-from afmiddleware.receipts.keys import ReceiptKeys
 from afmiddleware.receipts.verify import StoredReceipt, verify
 from tests.unit.receipts.conftest import KEYS, OTHER, Log, check, draft, honest, mark, with_body, write
 
@@ -131,12 +130,25 @@ def test_stripped_macs_are_told_without_the_key_too() -> None:
     assert (report.seq, report.code, report.authenticity) == (5, "mac.missing", "failed")
 
 
-def sealed(change: Callable[[dict[str, Any]], bytes], keys: ReceiptKeys = KEYS) -> tuple[Log, Head]:
+def sealed(change: Callable[[dict[str, Any]], bytes], *, short: bool) -> tuple[Log, Head]:
     """An honest log whose last body was changed by somebody with the key, up to the head."""
-    log, head = honest()
+    log, head = honest(short=short)
     body = change(strict_parse(log[-1].receipt.body))
     leaf = leaf_hash(body)
-    return with_receipt(log, 5, body=body, leaf=leaf, mac=keys.mac(leaf)), replace(head, leaf=leaf)
+    return with_receipt(log, 5, body=body, leaf=leaf, mac=KEYS.mac(leaf)), replace(head, leaf=leaf)
+
+
+def _charged(body: dict[str, Any]) -> bytes:
+    return encode(body | {"charges": [{"a": "1", "b": "2"}]})
+
+
+def _twice(body: dict[str, Any]) -> bytes:
+    return encode(body).replace(b'"c":{', f'"c":{{"actor":"{body["c"]["actor"]}",'.encode())
+
+
+def _reversed(body: dict[str, Any]) -> bytes:
+    turned = ",".join(f'"{name}":"{said}"' for name, said in reversed(body["c"].items()))
+    return encode(body).replace(encode(body["c"]), f"{{{turned}}}".encode())
 
 
 FORGERIES: list[tuple[str, Callable[[dict[str, Any]], bytes], str]] = [
@@ -153,6 +165,15 @@ FORGERIES: list[tuple[str, Callable[[dict[str, Any]], bytes], str]] = [
     ("no previous leaf", lambda b: encode({k: v for k, v in b.items() if k != "prev"}), "body.malformed"),
     ("a space", lambda b: encode(b).replace(b'"id":', b'"id": '), "body.not_canonical"),
     ("a key twice", lambda b: encode(b)[:-1] + b',"verdict":"refuse"}', "body.not_canonical"),
+    ("a space among commitments", lambda b: encode(b).replace(b'"c":{', b'"c":{ '), "body.not_canonical"),
+    ("a commitment twice", _twice, "body.not_canonical"),
+    ("commitments out of order", _reversed, "body.not_canonical"),
+    (
+        "a charge out of order",
+        lambda b: _charged(b).replace(b'{"a":"1","b":"2"}', b'{"b":"2","a":"1"}'),
+        "body.not_canonical",
+    ),
+    ("a large number", lambda b: encode(b).replace(b'"ts":60', b'"ts":9007199254740993'), "body.malformed"),
     ("a later version", lambda b: encode(b | {"v": 2}), "body.version"),
     ("no version", lambda b: encode({k: v for k, v in b.items() if k != "v"}), "body.version"),
     ("another log", lambda b: encode(b | {"log": "afm-\x1b[2J"}), "log.foreign"),
@@ -176,8 +197,9 @@ FORGERIES: list[tuple[str, Callable[[dict[str, Any]], bytes], str]] = [
 
 
 @pytest.mark.parametrize(("change", "code"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES])
-def test_what_a_holder_of_the_key_writes_must_still_fit(change, code) -> None:
-    log, head = sealed(change)
+@pytest.mark.parametrize("short", [False, True], ids=["as every request's", "short"])
+def test_what_a_holder_of_the_key_writes_must_still_fit(change, code, short) -> None:
+    log, head = sealed(change, short=short)
     report = check(log, head, anchor=mark(log, 3))
     assert (report.status, report.seq, report.code) == ("tampered", 6, code)
     assert "".join(report.lines()).isprintable()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.errors import ReceiptError
-from afmiddleware.model.receipt import Body
-from afmiddleware.receipts.canonical import MAX_INTEGER, encode, parse, strict_parse
+from afmiddleware.model.receipt import MAX_INTEGER, Body
+from afmiddleware.receipts.canonical import encode, parse, strict_parse
 
 
 @pytest.mark.parametrize(

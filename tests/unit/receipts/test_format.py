@@ -118,7 +118,7 @@ def test_bundles() -> None:
         f'"format": "{bundle.PROOF}"',
         f'"format": "{bundle.EXPORT}"',
         "No line is longer than 1 MiB",
-        '`{"end": how many}`',
+        '`{"end": how many, "checkpoints": how many}`',
     )
     assert bundle.MAX_LINE == standalone.MAX_LINE == 1 << 20
     for shape, text in ((bundle.Proof, bundle.PROOF), (bundle.Header, bundle.EXPORT)):

@@ -128,9 +128,9 @@ def test_a_missing_a_doubled_and_a_moved_receipt_are_named(name: str):
     places = [place for place, line in enumerate(given_) if b'"body"' in line]
     for place in places:
         less = [*given_[:place], *given_[place + 1 :]]
-        less[-1] = json.dumps({"end": len(places) - 1}).encode() + b"\n"
+        less[-1] = json.dumps(json.loads(given_[-1]) | {"end": len(places) - 1}).encode() + b"\n"
         more = [*given_[: place + 1], given_[place], *given_[place + 1 :]]
-        more[-1] = json.dumps({"end": len(places) + 1}).encode() + b"\n"
+        more[-1] = json.dumps(json.loads(given_[-1]) | {"end": len(places) + 1}).encode() + b"\n"
         for bad in (less, more):
             if name == "owner" and bad is less and place == places[-1]:
                 continue  # the last of one owner: only a later export or its own Agent-Receipt tells

@@ -1,0 +1,52 @@
+"""What is declared in code is read as the file's routes are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from afmiddleware.config.declared import declared_routes, digest_with
+from afmiddleware.config.load import load
+from afmiddleware.declare import Declaration, body
+from afmiddleware.model.money import Money
+
+CONFIG = load("version: 1\nservice: s\n")
+
+
+def made(**fields: Any) -> Any:
+    [route], problems = declared_routes(
+        CONFIG, [("POST /pay", Declaration({"capability": "a.b", **fields}, "app.py:3"))]
+    )
+    return problems or route
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        ({"public": False}, "public", False),
+        ({"max_body": 100, "amount": body("price")}, "max_body", 100),
+        ({"amount": Money(250, "USD", 2)}, "amount", "2.50 USD"),
+        ({"media": ("json",), "amount": body("price")}, "media", ("json",)),
+        ({"on_outcome": {"4xx": "keep"}}, "on_outcome", {"4xx": "keep"}),
+    ],
+)
+def test_a_value_of_python_is_that_of_the_file(fields: dict[str, Any], name: str, value: object) -> None:
+    assert getattr(made(**fields), name) == value
+
+
+def test_what_is_wrong_names_the_line_of_the_declaration() -> None:
+    assert made(public=True) == [
+        "app.py:3: POST /pay: capability: a public route has no capability; remove it, or public"
+    ]
+    assert made(line=4) == ["app.py:3: POST /pay: line: unknown key 'line'"]
+
+
+def test_the_digest_covers_what_is_declared_and_not_where() -> None:
+    def digest(where: str, **fields: Any) -> str:
+        return digest_with("00", [("POST /pay", Declaration(fields, where))])
+
+    assert (
+        digest("a.py:1", capability="a.b") == digest("b.py:9", capability="a.b") != digest("a.py:1", capability="a.c")
+    )
+    assert digest_with("00", []) == "00"
