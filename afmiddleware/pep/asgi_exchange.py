@@ -60,7 +60,7 @@ class Exchange:
         if settling is not None and kind == "http.response.body":
             settling.feed(message.get("body", b""))
         if last and not self._done:
-            # The handler has said all. Some servers never return from this when the client has left (hypercorn, HTTP/2).
+            # The handler has said all. When the client has left, hypercorn never returns from what follows (HTTP/2).
             if settling is not None and settling.waits and kind == "http.response.body":
                 self._done = True
                 await self._recorded(settling.outcomes(self._end(End.OK)))

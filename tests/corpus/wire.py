@@ -74,7 +74,9 @@ def send_h2(port: int, headers: list[tuple[str, str]], body: bytes, *, reset: bo
     events: list[Event] = []
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
         plain.sendall(connection.data_to_send())
-        while not reset and not any(isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)) for event in events):
+        while not reset and not any(
+            isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)) for event in events
+        ):
             piece = plain.recv(65536)
             if not piece:
                 break
