@@ -60,7 +60,7 @@ def proxies(identity: Identity) -> Proxies:
     """What tells where requests come from."""
     entry = identity.proxy
     if entry.mode != "trusted":
-        return Proxies()
+        return Proxies(server=entry.mode == "server")
     header = entry.header.lower().encode("ascii")
     return Proxies(entry.trusted_proxies, header=header, max_hops=entry.max_hops, trust_unix=entry.trust_unix)
 
@@ -113,7 +113,8 @@ def authenticators(  # noqa: PLR0913 (what credentials are checked by)
     tokens, revoked = None, Revocations(time.monotonic)
     if identity.jwt is not None:
         issuers = [_issuer(entry, keys, caps) for entry in identity.jwt.issuers]
-        tokens = Tokens(issuers, time.monotonic, revoked=revoked, proofs=proofs)
+        longest = identity.limits.authorization_bytes
+        tokens = Tokens(issuers, time.monotonic, revoked=revoked, proofs=proofs, longest=longest)
     header = identity.api_keys.header.lower().encode("ascii") if identity.api_keys is not None else b"x-api-key"
     asking = identity.introspection
     introspection = (

@@ -12,7 +12,7 @@ from afmiddleware.cli.common import echo_json, json_option, policy_option
 from afmiddleware.cli.events import event_options, looking_fence, read_options
 
 if TYPE_CHECKING:
-    from afmiddleware.policy.explain import Condition, Explanation, Told
+    from afmiddleware.policy.explain import Condition, Explanation, Stand, Told
 
 _LIVE = click.option("--live", is_flag=True, help="Count from the policy's own ledger instead of from zero.")
 
@@ -46,7 +46,7 @@ def simulate_command(policy: str, *, live: bool, as_json: bool, **options: Any) 
     else:
         click.echo(headline(found))
         for limit in found.limits:
-            click.echo(f"  {limit.name}: {limit.used} of {limit.cap} used, {limit.asked} asked")
+            click.echo(f"  {limit.name}: {limit.used} of {limit.cap} used, {limit.asked} asked{_reset(limit)}")
     sys.exit(0 if found.verdict.authorized else 1)
 
 
@@ -73,12 +73,15 @@ def lines_of(found: Explanation, source: str) -> list[str]:
         lines += _rule_lines(rule)
     for limit in found.limits:
         state = "fits" if limit.fits else "DOES NOT FIT"
-        reset = f", free again at {limit.resets_at}" if limit.resets_at and not limit.fits else ""
         lines.append(
             f"  limit {limit.name} ({source}:{limit.line}): {limit.used} of {limit.cap} used, "
-            f"{limit.asked} asked: {state}{reset}"
+            f"{limit.asked} asked: {state}{_reset(limit)}"
         )
     return lines
+
+
+def _reset(limit: Stand) -> str:
+    return f", some is free again at {limit.resets_at}" if limit.resets_at else ""
 
 
 def _rule_lines(rule: Told) -> list[str]:

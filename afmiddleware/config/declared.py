@@ -13,7 +13,6 @@ from afmiddleware.config.messages import OURS, translated
 from afmiddleware.config.schema import Config, Route
 from afmiddleware.config.tree import Problem, Tree, spelled
 from afmiddleware.declare import Declaration, Place
-from afmiddleware.model.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +64,7 @@ def digest_with(digest: str, entries: Sequence[tuple[str, Declaration]]) -> str:
 
 def _split(declaration: Declaration) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields as the file would spell them, and those that are callables."""
-    calls = {name: value for name, value in declaration.fields.items() if _is_call(value)}
+    calls = {name: value for name, value in declaration.fields.items() if callable(value)}
     return {name: _spelled(value) for name, value in declaration.fields.items() if name not in calls}, calls
 
 
@@ -76,10 +75,6 @@ def _named(declaration: Declaration) -> dict[str, Any]:
 
 def _qualname(call: Any) -> str:
     return str(getattr(call, "__qualname__", type(call).__qualname__))
-
-
-def _is_call(value: object) -> bool:
-    return callable(value) and not isinstance(value, (Place, Money))
 
 
 def _spelled(value: Any) -> Any:

@@ -83,7 +83,7 @@ def _decoded(text: str | bytes, source: str) -> str:
 
 def _complete(tree: Tree, env: Mapping[str, str]) -> dict[str, Any]:
     """The tree's value with what the loader knows: the line of every entry, the id of every rule, the secrets."""
-    value: dict[str, Any] = _copied(tree.value)
+    value: dict[str, Any] = tree.value
     _refuse_ours(value, (), tree, ("digest", "source"))
     for path in _NUMBERED:
         entries = _at(value, path)
@@ -119,12 +119,6 @@ def _number_named(value: dict[str, Any], tree: Tree) -> None:
             if isinstance(entry, dict):
                 _refuse_ours(entry, (section, name), tree, ("line",))
                 entry["line"] = tree.place((section, name))[0]
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
-    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 def _at(value: Any, path: Path) -> Any:

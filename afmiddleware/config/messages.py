@@ -50,7 +50,7 @@ def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
 
 def unknown(path: Path, tree: Tree) -> Problem:
     """The problem of a key that is not known, not yet, or not needed."""
-    line, column = tree.keys.get(path) or tree.place(path)
+    line, column = tree.keys[path]
     refused = unsupported(path)
     if refused:
         return Problem(line, column, f"{spelled(path)} {refused}; remove it")
@@ -73,7 +73,7 @@ def _sentence(one: Any) -> str:
         return f"{found} stands here; write a map of keys and values"
     if kind == "too_short":
         return "the map is empty; write at least one entry"
-    if kind == "string_too_long":
+    if kind in {"string_too_long", "too_long"}:
         return f"the text is longer than {context['max_length']} characters; shorten it"
     if kind == "less_than_equal":
         return f"the number is more than {context['le']}; write less"

@@ -108,7 +108,7 @@ _NO_MAP: Final = "a policy is a map of keys and values; start with: version: 1"
 
 def _unreadable(text: str) -> Problem | None:
     """What forbids the text as a whole."""
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return Problem(1, 1, f"the file is larger than {MAX_BYTES} bytes; a policy of that size is a mistake")
     if text.startswith("\ufeff"):
         return Problem(1, 1, "the file starts with a byte order mark; save it as UTF-8 without one")

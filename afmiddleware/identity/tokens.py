@@ -73,8 +73,8 @@ class _Known(NamedTuple):
 class Tokens:
     """Checks tokens of `issuers`. One that was good is remembered for at most a minute, and never past its end.
 
-    `timer` counts seconds. `revoked` is what was taken back, `proofs` looks after
-    tokens that are bound to a key.
+    `timer` counts seconds. `revoked` is what was taken back, `proofs` looks after tokens that are bound to a key. A
+    token has at most `longest` characters.
     """
 
     def __init__(
@@ -84,7 +84,9 @@ class Tokens:
         *,
         revoked: Revocations | None = None,
         proofs: Proofs | None = None,
+        longest: int = MAX_TOKEN,
     ) -> None:
+        self._longest = longest
         self._issuers = {issuer.name: issuer for issuer in issuers}
         self._known: Recent[bytes, _Known] = Recent(_REMEMBERED, REMEMBER_SECONDS, timer)
         self._revoked = revoked
@@ -135,7 +137,7 @@ class Tokens:
 
     def _route(self, text: str) -> tuple[Issuer, str]:
         """Which issuer and key a token claims, from parts that are not believed yet."""
-        header, claims = read_compact(text)
+        header, claims = read_compact(text, self._longest)
         refused = REFUSED_HEADERS & header.keys()
         if refused:
             raise BadCredentialError(f"its header has {min(refused)}")

@@ -25,7 +25,7 @@ from afmiddleware.limits.charge import balances, count_spends, weigh
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
-from afmiddleware.limits.slots import LEASE, RENEWED, take
+from afmiddleware.limits.slots import LEASE, RENEWED, take, with_slots
 from afmiddleware.limits.stops import CONTROL, names_of, stopped
 from afmiddleware.limits.strangers import EVERYBODY
 from afmiddleware.model.entry import (
@@ -182,7 +182,10 @@ class Books:
             count_rates(entry, rates, passes=passes, over=entry.observe)
             lines = count_spends(entry.spends, spends[0]) if passes else []
             self._reserve(entry, lines, receipt, guarded, passes=passes)
-        return Held(verdict, receipt, balances(entry.rates + entry.spends, rates[0] + spends[0]))
+        told = balances(entry.rates + entry.spends, rates[0] + spends[0])
+        if entry.dry and entry.slots and type(entry) is not Counted:
+            told = with_slots(told, entry.slots, self.rows, self.leases, self.now)
+        return Held(verdict, receipt, told)
 
     def _is_heard(self, entry: Entry) -> bool:
         return entry.observe or stopped(entry.verdict, entry, self.rows).authorized

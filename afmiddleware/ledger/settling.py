@@ -149,6 +149,10 @@ def _whole(hold: Hold, told: Outcome) -> Outcome:
 
 def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
     captured = booked.captured or 0
+    if hold.lines:
+        # Before an overrun is booked: a probe that spent too much opens again what it has closed.
+        good = booked.settlement is Settlement.CAPTURE
+        books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
     if captured != hold.amount:
         if captured < hold.amount:
             hold.lines = give_back(hold.lines, books.rows, hold.amount - captured)
@@ -156,8 +160,5 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
             hold.lines = overrun(hold.lines, books.rows, captured - hold.amount, books.now)
         books.changed.update([line.key for line in hold.lines])
         hold.amount = captured
-    good = booked.settlement is Settlement.CAPTURE
-    if hold.lines:
-        books.changed |= probed(hold.lines, books.rows, name, books.now, good=good)
     hold.state = booked.settlement
     books.changed_holds.add(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.limits.rows import More, Row, Slot
+from afmiddleware.model.limit import Balances
 from afmiddleware.model.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ def running(charge: Charge, rows: Mapping[str, Row], leases: Mapping[int, int], 
     row = rows.get(charge.key)
     busy = row.more.busy.get(charge.limit.cell) if row is not None and row.more is not None else None
     return sum(count for holder, count in busy.items() if leases.get(holder, 0) > now) if busy else 0
+
+
+def with_slots(
+    told: Balances,
+    charges: Sequence[Charge],
+    rows: Mapping[str, Row],
+    leases: Mapping[int, int],
+    now: int,
+) -> Balances:
+    """How limits stand, with how many run now in the slots of others. Nobody knows when one of those ends."""
+    used = tuple(running(charge, rows, leases, now) for charge in charges)
+    limits = tuple(charge.limit for charge in charges)
+    return Balances(told.limits + limits, told.used + used, told.resets + (0,) * len(charges))
 
 
 def take(

@@ -193,11 +193,17 @@ def stands(balances: Iterable[Balance], event: ActionEvent, refused_by: str = ""
                 used=_counted(balance, balance.used),
                 asked=_counted(balance, asked),
                 cap=_counted(balance, limit.cap),
-                resets_at=moment(balance.resets_at) if balance.resets_at else "",
+                resets_at=moment(balance.resets_at) if _comes_back(balance) else "",
                 fits=limit.name != refused_by and balance.used + asked <= limit.cap,
             ),
         )
     return tuple(found)
+
+
+def _comes_back(balance: Balance) -> bool:
+    """Whether there is a time to tell: of a window by the calendar, or of what is used of another."""
+    used = balance.used or balance.limit.window.kind not in ("rolling", "pacing")
+    return bool(balance.resets_at and used)
 
 
 def _counted(balance: Balance, count: int) -> str:

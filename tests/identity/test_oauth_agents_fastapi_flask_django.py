@@ -33,10 +33,11 @@ def settings(server: AuthorizationServer) -> str:
     return f"web_bot_auth: {{mode: enforce, agents: [{', '.join(agents)}]}}"
 
 
-def at(stack: str, folder: Path, server: AuthorizationServer) -> Site:
+def at(stack: str, folder: Path, server: AuthorizationServer, ledger: str = "memory", **parts: Any) -> Site:
+    """A site that knows three agents."""
     for place, one in enumerate((NEAR, OTHER)):
         (folder / f"{place}.json").write_text(json.dumps(one.jwks), encoding="utf-8")
-    return Site(stack, folder, server, settings=settings(server))
+    return Site(stack, folder, server, ledger, settings=settings(server), **parts)
 
 
 @pytest.fixture(scope="module", params=STACKS)

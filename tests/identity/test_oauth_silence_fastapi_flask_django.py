@@ -14,7 +14,9 @@ from afmiddleware import CredentialError, RequestView
 from afmiddleware.ledger.base import Filter
 from afmiddleware.testing import DpopKey
 from tests.identity.server import CLIENT, AuthorizationServer
-from tests.identity.sites import STACKS, Site
+from tests.identity.sites import STACKS
+from tests.identity.test_oauth_agents_fastapi_flask_django import BODY, at
+from tests.identity.test_oauth_agents_fastapi_flask_django import made as made_by
 from tests.identity.test_oauth_tokens_fastapi_flask_django import bound, proof_of
 
 LENGTH = 10
@@ -58,7 +60,7 @@ def test_of_what_is_shown_nothing_is_told(stack: str, tmp_path: Path, server: Au
     level = root.level
     root.addHandler(record)
     root.setLevel(logging.DEBUG)
-    site = Site(stack, tmp_path, server, "sqlite:///fence.db", authenticators=[plugin])
+    site = at(stack, tmp_path, server, "sqlite:///fence.db", authenticators=[plugin])
     answers: list[Any] = []
     try:
         key = DpopKey.make()
@@ -90,6 +92,11 @@ def test_of_what_is_shown_nothing_is_told(stack: str, tmp_path: Path, server: Au
             answers.append(site.send(*headers))
             answers.append(site.pay("1", *headers))
         answers.append(site.send(where=f"/who?access_token={token}"))
+        signed, misused = made_by("POST", "/pay", BODY), made_by("POST", "/pay", BODY, lacks=("@path",))
+        for headers in (signed, signed, misused):
+            answers.append(site.send(*headers, method="POST", where="/pay", body=BODY))
+            answers.append(site.send(*headers, method="POST", where="/pay", body=b'{"amount": "9"}'))
+        signatures = [value.split(":")[1] for name, value in (*signed, *misused) if name == "signature"]
         statuses = {answer.status for answer in answers}
         receipts = b"".join(
             one.receipt.body + repr(one.receipt.disclosed).encode() for one in site.fence.ledger.receipts(Filter())
@@ -112,6 +119,8 @@ def test_of_what_is_shown_nothing_is_told(stack: str, tmp_path: Path, server: Au
         "plugin: not good",
         "plugin failed",
         "a session handle that is not this caller's",
+        "its nonce was used before",
+        "@path is not covered",
     ):
         assert cause in causes, cause
     assert b"key:acme" in receipts
@@ -119,5 +128,5 @@ def test_of_what_is_shown_nothing_is_told(stack: str, tmp_path: Path, server: Au
     told = "\n".join(record.texts).encode() + receipts + files
     told += b"".join(answer.body + repr(answer.headers).encode() for answer in answers)
     basic = base64.b64encode(":".join(CLIENT).encode()).decode()
-    for secret in secret_parts(token, dpop, proof, opaque, made, session, CLIENT[1], basic):
+    for secret in secret_parts(token, dpop, proof, opaque, made, session, CLIENT[1], basic, *signatures):
         assert secret.encode() not in told, secret

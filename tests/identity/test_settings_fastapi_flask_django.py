@@ -58,3 +58,10 @@ def test_how_long_a_credential_may_be(stack: str, server: AuthorizationServer, t
         assert site.send(("X-API-Key", "a" * 1001)).status == 401
     finally:
         site.close()
+    site = Site(stack, tmp_path, server, settings="limits: {authorization_bytes: 16384}")
+    try:
+        long = [server.mint(padding="a" * size) for size in (8000, 12_000)]
+        assert [len(token) > limit for token, limit in zip(long, (8192, 16_384), strict=True)] == [True, True]
+        assert [site.bearer(token).status for token in long] == [200, 401]
+    finally:
+        site.close()

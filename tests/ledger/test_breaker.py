@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
-from afmiddleware.model import Entry, Held, Settlement
+from afmiddleware.model import Closed, Entry, Held, Settlement
+from afmiddleware.model.entry import Order
 from tests.ledger.conftest import breaker, ending, entry
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from afmiddleware.testing import FrozenClock
 
 CELL = "breaker/day/USD"
+CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("breakers.yaml").read_text())
 
 
 def admit(ledger: Ledger, item: Entry) -> Held:
@@ -23,77 +27,65 @@ def admit(ledger: Ledger, item: Entry) -> Held:
     return held
 
 
-def spent(ledger: Ledger) -> int:
-    return ledger.rows(["global"])["global"].cells[CELL].total
+def test_how_long_it_is_to_be_waited_is_told(ledger: Ledger) -> None:
+    assert admit(ledger, entry("d1", breaker(1000), amount=2000)).verdict.retry_after == 60
+    other = replace(breaker(1000, half_open=300), name="other", cell="other/day/USD")
+    verdict = admit(ledger, entry("d2", other, amount=2000)).verdict
+    assert (verdict.retry_after, verdict.limit) == (300, "other")
 
 
-def is_open(ledger: Ledger) -> bool:
-    more = ledger.rows(["global"])["global"].more
-    return more is not None and CELL in more.trips
+class Story:
+    """One breaker and what happens to it."""
+
+    def __init__(self, ledger: Ledger, clock: FrozenClock, changes: dict[str, Any]) -> None:
+        limit = breaker(1000)
+        self.limit = replace(limit, **changes)
+        self.ledger, self.clock, self.owner = ledger, clock, "key:a"
+        self.begun: dict[str, tuple[Entry, Held]] = {}
+
+    @property
+    def key(self) -> str:
+        return "global" if self.limit.per == "global" else f"actor:{self.owner}"
+
+    def step(self, what: str, *told: Any) -> None:
+        getattr(self, f"on_{what}")(*told)
+
+    def on_as(self, owner: str) -> None:
+        self.owner = owner
+
+    def on_pay(self, name: str, amount: int, code: str, *flags: str) -> None:
+        item = entry(name, self.limit, amount=amount, owner=self.owner)
+        held = admit(self.ledger, item)
+        assert (held.verdict.code, held.verdict.flags) == (code.replace("ok", "policy.allowed"), flags)
+        self.begun[name] = item, held
+
+    def on_ask(self, name: str, amount: int, code: str) -> None:
+        held = admit(self.ledger, entry(name, self.limit, amount=amount, owner=self.owner, dry=True))
+        assert held.verdict.code == code.replace("ok", "policy.allowed")
+
+    def on_end(self, name: str, settlement: str, captured: int | None = None) -> None:
+        self.ledger.commit(ending(*self.begun[name], Settlement(settlement), captured))
+
+    def on_wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def on_reset(self, expected: str = "booked") -> None:
+        order = Order(what="reset", key=self.key, name=CELL, by="ops", reason="looked at")
+        told = self.ledger.commit(order)
+        assert isinstance(told, Closed)
+        assert told.booked is (expected == "booked")
+
+    def on_open(self, expected: bool) -> None:
+        row = self.ledger.rows([self.key]).get(self.key)
+        assert (row is not None and row.more is not None and CELL in row.more.trips) is expected
+
+    def on_spent(self, expected: int) -> None:
+        row = self.ledger.rows([self.key]).get(self.key)
+        assert (row.cells[CELL].total if row is not None and CELL in row.cells else 0) == expected
 
 
-def test_it_opens_on_what_would_be_spent_and_stays_open(ledger: Ledger, clock: FrozenClock) -> None:
-    limit = breaker(1000)
-    assert admit(ledger, entry("d1", limit, amount=900)).verdict.authorized
-    tripping = admit(ledger, entry("d2", limit, amount=101)).verdict
-    assert (tripping.authorized, tripping.code, tripping.limit) == (False, "breaker.open", "breaker")
-    assert tripping.flags == ("tripped:breaker",)
-    # What would have fitted a moment ago does not pass any more, nor does a new day close it.
-    assert admit(ledger, entry("d3", limit, amount=1)).verdict.code == "breaker.open"
-    clock.advance(2 * 86400)
-    refused = admit(ledger, entry("d4", limit, amount=1)).verdict
-    assert (refused.code, refused.retry_after, refused.flags) == ("breaker.open", 60, ())
-    assert is_open(ledger)
-
-
-def test_what_costs_nothing_passes_an_open_breaker_unless_told_otherwise(ledger: Ledger) -> None:
-    limit = breaker(1000)
-    admit(ledger, entry("d1", limit, amount=2000))
-    assert admit(ledger, entry("free", limit, amount=0)).verdict.authorized
-    strict = replace(limit, stops_free=True)
-    assert admit(ledger, entry("strict", strict, amount=0)).verdict.code == "breaker.open"
-
-
-def test_asking_does_not_open_it(ledger: Ledger) -> None:
-    limit = breaker(1000)
-    assert admit(ledger, entry("d1", limit, amount=2000, dry=True)).verdict.code == "breaker.open"
-    assert admit(ledger, entry("d2", limit, amount=1000)).verdict.authorized
-
-
-@pytest.mark.parametrize(("settlement", "closes"), [("capture", True), ("release", False), ("unknown", False)])
-def test_a_probe_that_ends_well_closes_it(ledger: Ledger, clock: FrozenClock, settlement: str, closes: bool) -> None:
-    limit = breaker(1000, half_open=300)
-    tripping = admit(ledger, entry("d1", limit, amount=2000)).verdict
-    assert tripping.retry_after == 300
-    clock.advance(299)
-    assert admit(ledger, entry("d2", limit, amount=1)).verdict.code == "breaker.open"
-    clock.advance(1)
-    assert admit(ledger, entry("big", limit, amount=1001)).verdict.code == "breaker.open"
-    begun = entry("probe", limit, amount=100)
-    held = admit(ledger, begun)
-    assert (held.verdict.authorized, held.verdict.flags) == (True, ("probe:breaker",))
-    # One at a time.
-    assert admit(ledger, entry("d3", limit, amount=1)).verdict.code == "breaker.open"
-    ledger.commit(ending(begun, held, Settlement(settlement)))
-    assert is_open(ledger) is not closes
-    after = admit(ledger, entry("d4", limit, amount=1)).verdict
-    assert after.authorized is closes
-    if not closes:
-        assert after.retry_after == 300
-
-
-def test_an_overrun_opens_it(ledger: Ledger) -> None:
-    limit = breaker(1000)
-    begun = entry("d1", limit, amount=900)
-    held = admit(ledger, begun)
-    ledger.commit(ending(begun, held, Settlement.CAPTURE, 1200))
-    assert (spent(ledger), is_open(ledger)) == (1200, True)
-    assert admit(ledger, entry("d2", limit, amount=1)).verdict.code == "breaker.open"
-
-
-def test_an_alert_flags_and_lets_pass(ledger: Ledger) -> None:
-    limit = replace(breaker(1000), on_exceed="alert")
-    assert admit(ledger, entry("d1", limit, amount=900)).verdict.flags == ()
-    over = admit(ledger, entry("d2", limit, amount=900)).verdict
-    assert (over.authorized, over.flags) == (True, ("over:breaker",))
-    assert (spent(ledger), is_open(ledger)) == (1800, False)
+@pytest.mark.parametrize("case", [pytest.param(one, id=one["id"]) for one in CASES])
+def test_history(ledger: Ledger, clock: FrozenClock, case: dict[str, Any]) -> None:
+    story = Story(ledger, clock, case.get("limit", {}))
+    for step in case["steps"]:
+        story.step(*step)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from afmiddleware import ActionEvent, Fence, Money
 from tests.unit.cli.conftest import acted, written
 
 POLICY = """version: 1
@@ -28,7 +31,9 @@ rules:
 limits:
   - {name: daily, spend: 25 USD, window: day}
   - {name: burst, rate: 30/minute}
+  - {name: at-once, concurrent: 2}
 """
+MIDNIGHT = re.compile(r", some is free again at 20[0-9-]{8}T2[23]:00:00Z")
 MONDAY = "2026-11-23T12:00:00Z"
 GOOD = (
     "--capability", "payments.out", "--actor", "key:a", "--tier", "verified", "--scope", "pay", "--role", "clerk",
@@ -44,7 +49,7 @@ def policy(tmp_path):
 def test_an_allowed_action_is_explained(afm, policy):
     ran = afm("explain", *GOOD, "--policy", policy)
     assert ran.code == 0
-    lines = ran.out.splitlines()
+    lines = MIDNIGHT.sub(" until midnight", ran.out).splitlines()
     assert lines == [
         "ALLOWED policy.allowed: Rule pay allows payments.out. [observed:new]",
         f"  deny no-evil ({policy}:12, payments.**): condition false",
@@ -63,7 +68,8 @@ def test_an_allowed_action_is_explained(afm, policy):
         "      yes demands currency USD, the action has 5.00 USD",
         "      yes demands max_amount 20.00 USD, the action has 5.00 USD",
         f"  limit burst ({policy}:22): 0 of 30 used, 1 asked: fits",
-        f"  limit daily ({policy}:21): 0.00 USD of 25.00 USD used, 5.00 USD asked: fits",
+        f"  limit daily ({policy}:21): 0.00 USD of 25.00 USD used, 5.00 USD asked: fits until midnight",
+        f"  limit at-once ({policy}:23): 0 of 2 used, 1 asked: fits",
     ]
 
 
@@ -102,10 +108,11 @@ def test_a_capability_without_rules_says_so(afm, policy):
 def test_simulate_is_short_and_charges_nothing(afm, policy):
     ran = [afm("simulate", *GOOD, "--amount", "14 USD", "--policy", policy) for _ in range(5)][-1]
     assert ran.code == 0
-    assert ran.out.splitlines() == [
+    assert MIDNIGHT.sub(" until midnight", ran.out).splitlines() == [
         "ALLOWED policy.allowed: Rule pay allows payments.out. [observed:new]",
         "  burst: 0 of 30 used, 1 asked",
-        "  daily: 0.00 USD of 25.00 USD used, 14.00 USD asked",
+        "  daily: 0.00 USD of 25.00 USD used, 14.00 USD asked until midnight",
+        "  at-once: 0 of 2 used, 1 asked",
     ]
     assert afm("simulate", *GOOD, "--amount", "15 USD", "--policy", policy, "--json").json["verdict"]["approvals"] == [
         "finance"
@@ -123,6 +130,23 @@ def test_live_counts_from_the_ledger(afm, tmp_path):
     assert "spend.exceeded" in ran.out
     assert "daily: 14.00 USD of 25.00 USD used, 14.00 USD asked" in ran.out
     assert afm("simulate", *asked).code == 0
+
+
+def test_who_runs_now_is_told_while_it_runs(tmp_path):
+    text = "\n".join(line for line in POLICY.splitlines() if not line.startswith("identity")) + "\n"
+    policy = written(tmp_path, text=text)
+    fence = Fence.from_file(policy, env={})
+    event = ActionEvent.create(
+        actor="agent-7", resource="payments", action="pay", environment="live", amount=Money.parse("1 USD")
+    )
+    with fence.action(event), fence.action(event):
+        told = {one.name: one for one in fence.explain(event).limits}
+        assert (told["at-once"].used, told["at-once"].fits, told["at-once"].resets_at) == ("2", False, "")
+        assert told["burst"].used == "2"
+        assert told["burst"].resets_at
+        assert fence.decide(event).code == "concurrency.exceeded"
+    assert {one.name: one.used for one in fence.explain(event).limits}["at-once"] == "0"
+    fence.close()
 
 
 @pytest.mark.parametrize(

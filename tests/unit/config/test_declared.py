@@ -35,6 +35,12 @@ def test_a_value_of_python_is_that_of_the_file(fields: dict[str, Any], name: str
     assert getattr(made(**fields), name) == value
 
 
+def test_a_place_is_that_of_the_file_with_its_options_and_a_function_is_taken_as_it_is() -> None:
+    route = made(amount=body("price", unit="minor"), recipient=test_a_value_of_python_is_that_of_the_file)
+    assert (route.amount.from_, route.amount.unit) == ("body.price", "minor")
+    assert route.recipient is test_a_value_of_python_is_that_of_the_file
+
+
 def test_what_is_wrong_names_the_line_of_the_declaration() -> None:
     assert made(public=True) == [
         "app.py:3: POST /pay: capability: a public route has no capability; remove it, or public"

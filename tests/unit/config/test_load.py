@@ -7,17 +7,29 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from afmiddleware.config.conditions import OPERATORS, PAYLOAD_OPERATORS
-from afmiddleware.config.ledger_url import check_ledger, parse_redis
+from afmiddleware.config.ledger_url import check_ledger, parse_postgres, parse_redis
 from afmiddleware.config.load import limits_of, load
+from afmiddleware.config.policy_schema import observing
+from afmiddleware.config.schema import Config
 from afmiddleware.errors import ConfigError
 from afmiddleware.model.limit import Unit, Window
+
+
+def models(annotation: object) -> set[type[BaseModel]]:
+    """The models in an annotation, and those in their fields."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}.union(*(models(field.annotation) for field in annotation.model_fields.values()))
+    return set[type[BaseModel]]().union(*map(models, get_args(annotation)))
+
 
 FULL = Path(__file__).with_name("full.yaml").read_text(encoding="utf-8")
 KEY = "00ff" * 16
@@ -130,6 +142,10 @@ def test_bytes_are_read_as_utf_8():
 def test_a_file_is_bounded():
     with pytest.raises(ConfigError, match="1:1: the file is larger than 4194304 bytes"):
         load(START + "# " + "x" * (4 << 20))
+    with pytest.raises(ConfigError, match="1:1: the file is larger than 4194304 bytes"):
+        load(START + "# " + "\u00e9" * (2 << 20))
+    whole = (4 << 20) - len(START) - 3
+    assert load(f"{START}# {'x' * whole}\n").service == "s"
     for text in ("[" * 100_000, "a: " * 100_000, "{a: " * 100_000, "- " * 100_000):
         with pytest.raises(ConfigError):
             load(text)
@@ -369,3 +385,153 @@ def test_how_long_redis_may_take(text, seconds):
 def test_a_url_of_what_cannot_be_printed_is_none(url):
     with pytest.raises(ValueError, match="'postgresql' is not the beginning of a ledger"):
         check_ledger(url)
+
+
+@pytest.mark.parametrize(
+    ("mode", "share"), [("enforce", 0), ("observe", 10_000), ("observe 25%", 2_500), ("observe 0.01%", 1)]
+)
+def test_how_many_callers_a_mode_only_observes(mode, share):
+    assert observing(mode) == share
+
+
+def test_what_is_not_ours_of_a_ledgers_url_goes_to_libpq():
+    found = parse_postgres("postgresql://u:p%20w@h:5433/d?sslmode=verify-full&pool=2&schema=s&timeout=3s")
+    assert found.conninfo == "postgresql://u:p%20w@h:5433/d?sslmode=verify-full"
+    assert (found.name, found.schema, found.pool, found.timeout) == ("postgresql://h:5433/d", "s", 2, 3)
+    assert parse_postgres("postgresql://h").conninfo == "postgresql://h/"
+
+
+def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
+    client = "{endpoint: 'https://a.b/i', issuer: 'https://a.b', client_id: c, client_secret: '${S}'}"
+    config = load(f"{START}identity: {{introspection: {client}}}\n", env={"S": " se cret\n"})
+    assert config.identity.introspection is not None
+    secret = config.identity.introspection.client_secret.secret
+    assert secret is not None
+    assert secret.get_secret_value() == b"se cret"
+    assert "se cret" not in repr(config)
+    for wrong in (" \n", "a\x07b"):
+        with pytest.raises(ConfigError, match="does not hold a secret") as told:
+            load(f"{START}identity: {{introspection: {client}}}\n", env={"S": wrong})
+        assert "\x07" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h/0?prefix=", "'' is not a prefix"),
+        ("redis://h/0?timeout=", "''"),
+        ("redis://h/0?prefix=a&prefix=b", "stands twice"),
+        ("redis://h/0?x", "this is not a Redis URL"),
+    ],
+)
+def test_a_url_of_redis_with_nothing_behind_a_name_is_none(url, said):
+    with pytest.raises(ValueError, match=said):
+        parse_redis(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://h/d?pool=", "'' is not a number of connections"),
+        ("postgresql://h/d?schema=", "'' is not a schema"),
+        ("postgresql://h/d?pool=1&pool=2", "pool stands twice"),
+        ("postgresql://h/d?x", "this is not a PostgreSQL URL"),
+    ],
+)
+def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url, said):
+    with pytest.raises(ValueError, match=said):
+        parse_postgres(url)
+
+
+def test_a_method_whose_name_makes_no_capability_may_have_any():
+    rpc = "{route: POST /rpc, protocol: jsonrpc, capability: rpc.call, methods: {'Bad Name': {}}}"
+    assert set(load(f"{START}routes: [{rpc}]\n").routes[0].methods or ()) == {"Bad Name"}
+
+
+def test_a_paced_rate_becomes_a_value():
+    text = "limits: [{name: p, rate: 600/minute, style: pacing, burst: 5}, {name: q, rate: 0/hour, style: pacing}]\n"
+    paced, none = limits_of(load(START + text))
+    assert (paced.unit, paced.cap, paced.quota, paced.window, paced.cell) == (
+        Unit.RATE,
+        5,
+        600,
+        Window("pacing", 60),
+        "p/p600-60",
+    )
+    assert (none.cap, none.quota, none.cell) == (0, 0, "q/p0-3600")
+    once = limits_of(load(START + "limits: [{name: o, rate: 1/day, style: pacing}]\n"))[0]
+    assert (once.cap, once.quota) == (1, 1)
+
+
+def test_a_session_may_be_counted_beside_others():
+    text = "limits: [{name: s, spend: 1 USD, window: session, per: [session, capability]}]\n"
+    assert load(START + text).limits[0].per == "capability+session"
+
+
+def test_what_stands_in_no_file_has_no_line():
+    """As what is declared in code: findings about it name the file as a whole."""
+    lines = {
+        model.__name__: model.model_fields["line"].default for model in models(Config) if "line" in model.model_fields
+    }
+    assert len(lines) > 5
+    assert set(lines.values()) == {0}
+
+
+def test_a_value_may_stand_as_deep_as_maps_and_lists_may():
+    def nested(levels):
+        return f"{START}metadata: {{a: {'[' * levels}x{']' * levels}}}\n"
+
+    assert load(nested(62)).metadata["a"]
+    with pytest.raises(ConfigError, match="nested deeper than 64 levels"):
+        load(nested(63))
+
+
+@pytest.mark.parametrize(
+    ("limit", "cap", "more"),
+    [
+        ("rate: 5/day", "5/day", "6/day"),
+        ("concurrent: 5", "5", "6"),
+        ("spend: 5 USD, window: day", "5 USD", "5.01 USD"),
+    ],
+)
+def test_a_cap_for_one_actor_is_at_most_that_of_all_unless_it_overrides(limit, cap, more):
+    def loaded(cap, override=""):
+        actors = f"actors: {{'key:a': {{limits: {{n: {cap}}}{override}}}}}\n"
+        return load(f"{START}limits: [{{name: n, {limit}}}]\n{actors}").actors["key:a"].limits
+
+    assert loaded(cap) == {"n": cap}
+    assert loaded(more, ", override: true") == {"n": more}
+    with pytest.raises(ConfigError, match="the cap is wider than the limit itself"):
+        loaded(more)
+
+
+def test_a_file_that_is_wrong_as_a_whole_is_read_to_its_end():
+    with pytest.raises(ConfigError) as told:
+        load("--- &all\nversion: 1\nservice: s\nservise: s\n", "x.yaml")
+    assert [one.partition(": ")[2][:18] for one in told.value.problems] == ["the anchor &all is", "unknown key 'servi"]
+
+
+def test_a_proxy_on_a_unix_socket_needs_no_address():
+    proxy = load(START + "identity: {proxy: {mode: trusted, trust_unix: true}}\n").identity.proxy
+    assert (proxy.trust_unix, proxy.trusted_proxies) == (True, ())
+    with pytest.raises(ConfigError, match="trusted_proxies"):
+        load(START + "identity: {proxy: {mode: trusted}}\n")
+
+
+def test_a_breaker_stays_open_unless_it_is_told_when_to_probe():
+    text = "limits: [{name: a, spend: 1 USD, window: day, on_exceed: trip}, {name: b, spend: 1 USD, window: day, on_exceed: trip, half_open: 5m}]\n"
+    assert [(one.on_exceed, one.half_open, one.stops_free) for one in limits_of(load(START + text))] == [
+        ("trip", 0, False),
+        ("trip", 300, False),
+    ]
+
+
+def test_metadata_may_have_nothing_to_say():
+    assert load(START + "metadata: {a: ~, b: null, c: '', d: [null]}\n").metadata == {
+        "a": "~",
+        "b": "null",
+        "c": "",
+        "d": ["null"],
+    }
+    with pytest.raises(ConfigError, match="environment has no value"):
+        load(START + "environment: ~\n")
