@@ -215,7 +215,7 @@ class EndpointsEntry(Model):
 
 
 def _version(value: Any) -> int:
-    text = str(value) if isinstance(value, int) else text_of(value)
+    text = text_of(value)
     if text == "1":
         return 1
     if text.isascii() and text.isdecimal() and text.lstrip("0") != "":

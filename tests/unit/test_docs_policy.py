@@ -14,6 +14,7 @@ import yaml
 from afmiddleware.cli import main
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.load import load
+from afmiddleware.policy.lint import IDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
 HEAD = "version: 1\nservice: docs\n"
@@ -110,3 +111,9 @@ def test_the_commands_do_what_the_page_says(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert (ended.value.code, said in capsys.readouterr().out) == (code, True)
+
+
+def test_every_finding_of_check_stands_on_the_page() -> None:
+    assert set(
+        re.findall(r"`([a-z]+\.[a-z_]+)`", PAGE.partition("## What `check` finds")[2].partition("\n## ")[0])
+    ) == set(IDS)

@@ -516,3 +516,22 @@ def test_a_proxy_on_a_unix_socket_needs_no_address():
     assert (proxy.trust_unix, proxy.trusted_proxies) == (True, ())
     with pytest.raises(ConfigError, match="trusted_proxies"):
         load(START + "identity: {proxy: {mode: trusted}}\n")
+
+
+def test_a_breaker_stays_open_unless_it_is_told_when_to_probe():
+    text = "limits: [{name: a, spend: 1 USD, window: day, on_exceed: trip}, {name: b, spend: 1 USD, window: day, on_exceed: trip, half_open: 5m}]\n"
+    assert [(one.on_exceed, one.half_open, one.stops_free) for one in limits_of(load(START + text))] == [
+        ("trip", 0, False),
+        ("trip", 300, False),
+    ]
+
+
+def test_metadata_may_have_nothing_to_say():
+    assert load(START + "metadata: {a: ~, b: null, c: '', d: [null]}\n").metadata == {
+        "a": "~",
+        "b": "null",
+        "c": "",
+        "d": ["null"],
+    }
+    with pytest.raises(ConfigError, match="environment has no value"):
+        load(START + "environment: ~\n")
