@@ -45,6 +45,7 @@ from afmiddleware.mapping.coverage import (
 from afmiddleware.plan import Plan
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.compiled import Policy, compile_policy
+from afmiddleware.policy.rules import Draw, sha256
 from afmiddleware.receipts.redact import Redaction, text_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class _Sources(msgspec.Struct, frozen=True):
     lists: Mapping[str, Words] = {}
     schedules: Mapping[str, Schedule] = {}
     frozen: ActorSet | None = None
+    draw: Draw = sha256
 
 
 def _unsigned(_message: bytes) -> bytes:
@@ -105,6 +107,7 @@ def assemble(
         {name: one.words for name, one in lists.items()},
         schedules_of(config),
         ActorSet(disabled) if disabled else None,
+        sha256 if sign is _unsigned else sign,
     )
     if problems:
         raise ConfigError(problems)
@@ -221,6 +224,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         environment=config.environment,
         observe=config.mode == "observe",
         share=0 if config.mode == "observe" else observing(config.mode),
+        draw=sha256 if sign is _unsigned else sign,
         bindings=bindings,
         policy=policy,
         limits=Limits(limits, overlays_of(config)),

@@ -60,7 +60,7 @@ def proxies(identity: Identity) -> Proxies:
     """What tells where requests come from."""
     entry = identity.proxy
     if entry.mode != "trusted":
-        return Proxies()
+        return Proxies(server=entry.mode == "server")
     header = entry.header.lower().encode("ascii")
     return Proxies(entry.trusted_proxies, header=header, max_hops=entry.max_hops, trust_unix=entry.trust_unix)
 

@@ -23,7 +23,7 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Settlement
 from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.rules import falls_on
+from afmiddleware.policy.rules import Draw, falls_on, sha256
 from afmiddleware.receipts.redact import Redaction
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for many requests, as far as it was asked for."""
     share: int = 0
     """For how many hundredths of a percent of the known callers nothing is blocked."""
+    draw: Draw = sha256
+    """What those are chosen by."""
     observing: Plan | None = None
     """The same plan where nothing is blocked, once it was needed."""
     enforcing: Plan | None = None
@@ -107,7 +109,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The plan as it is for an actor: of a share of them it only observes. Nobody unproven is among them."""
         if not self.share:
             return self
-        if actor.anonymous or not falls_on(self.share, "mode", actor.id):
+        if actor.anonymous or not falls_on(self.share, "mode", actor.id, self.draw):
             return self.enforcing or self
         if self.enforcing is not None:
             return self

@@ -20,7 +20,7 @@ from afmiddleware.identity.address import block_key
 from afmiddleware.ledger.open import open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
 from afmiddleware.limits.charge import amount_text, cap_text
-from afmiddleware.limits.stops import CONTROL
+from afmiddleware.limits.stops import CONTROL, named
 from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
 from afmiddleware.model.money import Money
@@ -35,14 +35,26 @@ if TYPE_CHECKING:
 _OPEN = ("held", "unknown", "expired")
 
 
-def _known_as(context: click.Context, parameter: click.Parameter, actor: str) -> str:
+def _capped_as(context: click.Context, parameter: click.Parameter, actor: str) -> str:
     actor = known_as(context, parameter, actor)
     if actor.startswith("address:"):
-        try:
-            return f"address:{block_key(actor.removeprefix('address:'))}"
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+        said = "a cap is set for a caller that is known; a limit per: address counts strangers, and freeze stops one"
+        raise click.BadParameter(said)
     return actor
+
+
+def _known_as(context: click.Context, parameter: click.Parameter, actor: str) -> str:
+    return _block(known_as(context, parameter, actor))
+
+
+def _block(actor: str) -> str:
+    """An actor, an address as the block that stands for it. Raises `BadParameter`."""
+    if not actor.startswith("address:"):
+        return actor
+    try:
+        return f"address:{block_key(actor.removeprefix('address:'))}"
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command("budget")
@@ -50,12 +62,16 @@ def _known_as(context: click.Context, parameter: click.Parameter, actor: str) ->
 @policy_option
 @json_option
 def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
-    """How the limits of ACTOR stand, such as key:acct_42: used, held, remaining, and when some comes back."""
+    """How ACTOR stands, such as key:acct_42: whether it is frozen, and of its limits what is used, held and left.
+
+    `stopped` are the capabilities that are frozen for everybody.
+    """
     config, base = policy_at(policy)
     limits = limits_of(config)
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
         rows = with_shared(config, ledger.rows(keys(limits, actor)), keys(limits, actor))
+        stops = ledger.rows([CONTROL, *(f"actor:{name}" for name in named(actor))])
         open_holds = [hold for state in ("held", "unknown") for _, hold in ledger.holds(state)]
         found = standings(limits, actor, rows, open_holds, system_clock())
     told = [
@@ -71,14 +87,24 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
         }
         for one in found
     ]
+    reasons = {key: row.more.frozen for key, row in stops.items() if row.more is not None and row.more.frozen}
+    stopped = reasons.pop(CONTROL, {})
     if as_json:
-        echo_json(told)
+        echo_json({"actor": actor, "frozen": bool(reasons), "stopped": sorted(stopped), "limits": told})
         return
+    for key, why in reasons.items():
+        click.echo(f"{key.removeprefix('actor:')} is frozen{_because(why[''])}")
+    for pattern, reason in sorted(stopped.items()):
+        click.echo(f"{pattern} is frozen for everybody{_because(reason)}")
     none_found(told, f"no limit of {policy} counts by the actor")
     for one in told:
         reset = f"  resets {one['resets_at']}" if one["resets_at"] else ""
         state = f"  breaker {one['breaker']}" if one["breaker"] else ""
         click.echo(f"{one['limit']:20} {one['used']:>14} of {one['cap']:>14}  held {one['held']:>12}{reset}{state}")
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
 @click.group("limits")
@@ -105,7 +131,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
 
 
 @limits_group.command("get")
-@click.argument("actor", callback=_known_as)
+@click.argument("actor", callback=_capped_as)
 @policy_option
 @json_option
 def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
@@ -130,7 +156,7 @@ def limits_get(actor: str, policy: str, *, as_json: bool) -> None:
 
 
 @limits_group.command("set")
-@click.argument("actor", callback=_known_as)
+@click.argument("actor", callback=_capped_as)
 @click.argument("name")
 @click.argument("cap")
 @click.option("--override", is_flag=True, help="Let it be wider than the policy's; else it only narrows.")
@@ -310,7 +336,7 @@ def _stop(what: str, target: str, reason: str) -> Order:
         if "*" in name:
             said = "one caller is frozen, not a pattern; write its whole name, or a block such as address:192.0.2.0/24"
             raise click.BadParameter(said, param_hint="TARGET")
-        return Order(what=what, key=f"actor:{target}", by=who(), reason=reason)
+        return Order(what=what, key=f"actor:{_block(target)}", by=who(), reason=reason)
     pattern = "**" if target == "all" else target
     if not {".", "*"} & set(pattern):
         name = target[:64]

@@ -36,7 +36,7 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.receipt import KINDS
 from afmiddleware.receipts.bundle import read_had
 from afmiddleware.receipts.canonical import strict_parse
-from afmiddleware.receipts.checkpoint import read_public
+from afmiddleware.receipts.checkpoint import read_publics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -180,7 +180,7 @@ def verify_command(
     `--anchor none`. Without the log's key and without a --public-key nobody can tell who wrote it: that is 5.
     """
     try:
-        trusted = tuple(read_public(_text(place)) for place in public_keys)
+        trusted = tuple(key for place in public_keys for key in read_publics(_text(place)))
         had = [one for place in have for one in read_had(_text(place))]
         if as_json or not sys.stderr.isatty():
             report = verify_policy(policy, anchor, trusted=trusted, had=had)

@@ -16,7 +16,7 @@ from afmiddleware.errors import ReceiptError
 from afmiddleware.ledger.archive import Archived, import_export
 from afmiddleware.ledger.open import open_shelf
 from afmiddleware.ledger.receipt_key import read_keys
-from afmiddleware.receipts.checkpoint import read_public
+from afmiddleware.receipts.checkpoint import read_publics
 
 if TYPE_CHECKING:
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -50,7 +50,7 @@ def import_command(export: str, into: str, public_keys: tuple[str, ...], mac_key
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--into") from None
     try:
-        trusted = [read_public(Path(place).read_text(encoding="utf-8")) for place in public_keys]
+        trusted = [key for place in public_keys for key in read_publics(Path(place).read_text(encoding="utf-8"))]
         keys = read_keys(Path(mac_key)) if mac_key else None
         found = _imported(Path(export), into, trusted, keys, quiet=as_json or not sys.stderr.isatty())
     except (ReceiptError, UnicodeDecodeError) as error:

@@ -35,7 +35,8 @@ class Proxies:
 
     `networks` are the addresses of the proxies; `header` is the one header that they write, in lower case: `forwarded`
     (RFC 7239), `x-forwarded-for`, or one that holds a single address. At most `max_hops` of its addresses are read.
-    `trust_unix` takes a connection over a Unix socket, which has no address, for one from a proxy.
+    `trust_unix` takes a connection over a Unix socket, which has no address, for one from a proxy. With `server` the
+    server has read the header already, and the address of the connection is what it made of that.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Proxies:
         header: bytes = X_FORWARDED_FOR,
         max_hops: int = 3,
         trust_unix: bool = False,
+        server: bool = False,
     ) -> None:
+        self._server = server
         known = tuple(ip_network(network) for network in networks)
         self._named: Callable[[str], bool] = lru_cache(maxsize=4096)(partial(_within, known))
         self._any = bool(known) or trust_unix
@@ -63,12 +66,9 @@ class Proxies:
         Some servers take a trailer that comes in one packet with the head for a header (uvicorn with httptools). Only
         what is chunked has trailers; a proxy writes its header too, so that it stands there twice then.
         """
-        return (
-            self._any
-            and b"transfer-encoding" in facts.fields
-            and len(facts.all(self._header)) > 1
-            and self.believes(facts)
-        )
+        if b"transfer-encoding" not in facts.fields or not (self._any or self._server):
+            return False
+        return len(facts.all(self._header)) > 1 and (self._server or self.believes(facts))
 
     def client(self, facts: HttpFacts) -> str:
         """The address of the client; empty when it is not known.
@@ -76,6 +76,8 @@ class Proxies:
         What cannot be read ends the walk: the client is then taken for the last proxy that could be told.
         """
         found = facts.peer
+        if self._server:
+            return "" if self.unclear(facts) else found
         if not self._any or not self.believes(facts) or self.unclear(facts):
             return found
         for hop in self._hops(facts):

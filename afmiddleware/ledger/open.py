@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import sys
 from contextlib import closing
 from importlib import import_module
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from afmiddleware.config.ledger_url import (
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.checkpoint import Signer
 
+_WORKERS: Final = re.compile(r" (?:--workers|-w)[ =]?([0-9]{1,4})(?= |$)")
+_log = logging.getLogger("afmiddleware.ledger")
 SIGNING_FILE: Final = "fence.signing.pem"
 KEY_FILE: Final = "fence.key"
 """Where the receipts' secret is, beside the policy, when the ledger is on a server and the policy names no other."""
@@ -253,6 +259,17 @@ def _one_process_only() -> None:
     workers = os.environ.get("WEB_CONCURRENCY", "1")
     if workers.isdigit() and int(workers) > 1:
         several_workers(f"WEB_CONCURRENCY asks for {workers}")
+    if parent_process() is None:
+        return
+    # A server that starts workers hands them the words that it was started with.
+    asked = _WORKERS.search(" ".join(sys.argv))
+    if asked is not None and int(asked[1]) > 1:
+        several_workers(f"the server was started with {asked[0].strip()}")
+    elif asked is None:
+        _log.warning(
+            "ledger: memory counts in this process alone, and another process has started it: with several workers "
+            "every limit would be multiplied. Use sqlite:///fence.db for more than one"
+        )
 
 
 def several_workers(told: str) -> None:

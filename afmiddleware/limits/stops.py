@@ -34,9 +34,12 @@ def stopped(verdict: Verdict, entry: Entry, rows: Mapping[str, Row]) -> Verdict:
 
 def names_of(entry: Entry) -> tuple[str, ...]:
     """Whom the operator may have frozen: the actor, and the blocks that an address lies in."""
-    if not entry.actor:
-        return (entry.owner,)
-    return (entry.actor, *[name for name, _ in blocks(entry.actor)])
+    return named(entry.actor) if entry.actor else (entry.owner,)
+
+
+def named(actor: str) -> tuple[str, ...]:
+    """An actor, and the blocks that it lies in when it is an address."""
+    return (actor, *[name for name, _ in blocks(actor)])
 
 
 def _refused(verdict: Verdict, code: str, reason: str) -> Verdict:

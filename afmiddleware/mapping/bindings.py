@@ -52,7 +52,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     action by. `read` raises `MappingError` for values that are missing or not well formed; `extractors` are the
     fields that functions of the service are asked for. With a `protocol` the body holds calls, each an action of its
     own. `applies_to` says who is judged at all (`identity.agents`). `implied` marks what belongs to another binding and
-    need not be there; `spends` what has an amount.
+    need not be there; `spends` what has an amount. `sources` are the places that the fields are read from.
     """
 
     key: str
@@ -78,6 +78,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     applies_to: str = "all"
     implied: bool = False
     spends: bool = False
+    sources: tuple[Source, ...] = ()
     read: Callable[[RequestView], Fields]
 
 
@@ -195,6 +196,7 @@ def _compile_route(
         extractors=asked,
         applies_to=applies_to,
         spends=getattr(route, "amount", None) is not None or any(field == "amount" for field, _ in asked),
+        sources=(*sources,),
         read=read,
     )
 

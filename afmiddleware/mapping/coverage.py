@@ -28,9 +28,10 @@ import msgspec
 from afmiddleware.grammar.templates import normal, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from afmiddleware.declare import Declaration
+    from afmiddleware.grammar.paths import Source
     from afmiddleware.mapping.bindings import Binding
 
 Kind = Literal["http", "websocket", "mount", "unknown"]
@@ -52,7 +53,12 @@ INNER_MIDDLEWARE: Final = "coverage.inner_middleware"
 ROUTER: Final = "coverage.router"
 """The router itself cannot be asked."""
 
-STOPS: Final = frozenset({NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, UNKNOWN_NODE, INNER_MIDDLEWARE, ROUTER})
+MISREAD: Final = "coverage.misread"
+"""The policy reads a value from another place than the handler."""
+
+STOPS: Final = frozenset(
+    {NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, UNKNOWN_NODE, INNER_MIDDLEWARE, ROUTER, MISREAD}
+)
 """The findings that stop the start. What is merely unmapped is denied."""
 
 ANY_METHOD: Final = "*"
@@ -67,7 +73,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     `methods` are those that are judged under `method` (`GET` includes `HEAD` where one handler answers both). `kind` is
     `mount` for an application judged as a whole, `unknown` for what the adapter cannot look into. `name` is the
-    handler's import path, `where` its file and line where that is known.
+    handler's import path, `where` its file and line where that is known. `misread` says from which place the handler
+    takes a value that it would also know by the place given, empty when that is the place; `None` where the framework
+    does not know what its handlers read.
     """
 
     method: str
@@ -77,6 +85,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = "http"
     where: str = ""
     declaration: Declaration | None = None
+    misread: Callable[[Source], str] | None = None
 
     @property
     def key(self) -> str:
@@ -216,6 +225,7 @@ def gaps(
         elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
             text = f"{one.key} ({one.name}) may change something and is not mapped, so that it is always refused"
             findings.append(Finding(UNMAPPED, text, one.where))
+        findings += _misread(one, _bindings_of(one, bindings, whole))
     findings += [
         Finding(
             INNER_MIDDLEWARE,
@@ -226,6 +236,19 @@ def gaps(
         if name not in allowed_inner
     ]
     return findings
+
+
+def _misread(endpoint: Endpoint, found: Mapping[str, Binding]) -> Iterator[Finding]:
+    if endpoint.misread is None:
+        return
+    for binding in found.values():
+        for source in binding.sources:
+            counts = endpoint.misread(source)
+            if counts:
+                text = (
+                    f"{binding.key} reads {source.label}, and {endpoint.name} takes {counts} before it; write {counts}"
+                )
+                yield Finding(MISREAD, text, endpoint.where)
 
 
 def _by_template(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:

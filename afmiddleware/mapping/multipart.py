@@ -12,6 +12,7 @@ from typing import Final
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData, Preamble
 
 from afmiddleware.errors import MappingError
+from afmiddleware.mapping.charset import is_utf8
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 
 Form = tuple[tuple[str, str | None], ...]
@@ -80,7 +81,7 @@ def _name(piece: bytes) -> str:
     kind = _PART_TYPE.fullmatch(lines[2]) if len(lines) == 3 else None  # noqa: PLR2004 (an empty line, and two headers)
     if name is None or len(lines) > 3 or (len(lines) == 3 and kind is None):  # noqa: PLR2004
         raise _ambiguous("a part of the multipart body has other headers than name, filename and Content-Type")
-    if kind is not None and b"charset=" in kind.group(1).lower().replace(b"charset=utf-8", b""):
+    if kind is not None and not is_utf8(kind.group(1)):
         raise _ambiguous("a part of the multipart body is not in UTF-8")
     try:
         return name.group(1).decode("utf-8")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.paths import MISSING
+from afmiddleware.mapping.charset import is_utf8
 from afmiddleware.mapping.percent import decode, split
-from afmiddleware.model.codes import REQUEST_AMBIGUOUS
+from afmiddleware.model.codes import REQUEST_AMBIGUOUS, REQUEST_MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from afmiddleware.model.actor import Actor
     from afmiddleware.model.http import HttpFacts
 
+_QUOTED_COOKIE = re.compile(r'"(?:[^"\\]|\\.)*"')
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*", re.ASCII)
 
 
@@ -54,7 +56,8 @@ class RequestView:
         """The value of a query parameter, `None` when it is absent.
 
         Names are compared after decoding, `+` is a space, `;` separates nothing. Raises `MappingError`
-        (`request.ambiguous`) when the parameter is there twice, or in the form too, or the query cannot be decoded.
+        (`request.ambiguous`) when the parameter is there twice, or in the form too, or the query cannot be decoded;
+        `request.media_type` when Content-Type names a charset other than UTF-8.
         """
         found = self._in_query(name)
         if found and self.form is not None and any(key == name for key, _ in self.form):
@@ -90,12 +93,15 @@ class RequestView:
     def cookie(self, name: str) -> str | None:
         """The value of a cookie, `None` when it is absent.
 
-        Raises `MappingError` (`request.ambiguous`) when there are two such cookies or two Cookie headers, or when the
-        value has quotes, a backslash or anything else that readers of cookies treat differently (RFC 6265 section 4.1).
+        Raises `MappingError` (`request.ambiguous`) when there are two such cookies or two Cookie headers, when the
+        value has quotes, a backslash or anything else that readers of cookies treat differently (RFC 6265 section 4.1),
+        or when any cookie has a quote that does not end before its ';'.
         """
         found = []
         for pair in (self.header("cookie") or "").split(";"):
             key, equals, value = pair.partition("=")
+            if value.lstrip(" \t").startswith('"') and _QUOTED_COOKIE.fullmatch(value.strip(" \t")) is None:
+                raise _ambiguous("a cookie has a ';' or an end that is quoted for some readers only")
             if key.strip() == name:
                 found.append(value.strip(" \t"))
                 if not equals or key.removeprefix(" ") != name:
@@ -111,6 +117,9 @@ class RequestView:
     def _in_query(self, name: str) -> list[bytes]:
         pairs = self._query
         if pairs is None:
+            if self.facts.query and not is_utf8(self.facts.fields.get(b"content-type", b"")):
+                # Django decodes the query with the charset of the body.
+                raise MappingError(REQUEST_MEDIA_TYPE, "send a request with a query without a charset, or in UTF-8")
             pairs = self._query = split(self.facts.query, "the query")
         found = [value for key, value in pairs if key == name]
         if len(found) > 1:

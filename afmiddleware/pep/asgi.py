@@ -80,7 +80,8 @@ class Router(Protocol):
 class FenceMiddleware:
     """Decide every request before it reaches `app`, any ASGI application: `FenceMiddleware(app, policy="fence.yaml")`.
 
-    Raises `ConfigError` with every problem of the policy. Here the routes are those of the policy's own table
+    Raises `ConfigError` with every problem of the policy; added with Starlette's `add_middleware`, which makes it when
+    the server has begun, it fails the server's start instead. Here the routes are those of the policy's own table
     (`pep.table`), with its weaker promise; a framework's package asks the framework's router instead. A `fence` that
     exists already may be given in place of `policy`.
     """
@@ -96,7 +97,14 @@ class FenceMiddleware:
         self._closed: Closed | None = None
         self._router: Router | None = None
         self._watched = False
-        self.fence = fence if fence is not None else Fence.from_file(policy)
+        try:
+            self.fence = fence if fence is not None else Fence.from_file(policy)
+        except AFError as error:
+            if not _in_starlette(app):
+                raise
+            from afmiddleware.pep.closed import Closed  # noqa: PLC0415 (it asks this module for the facts)
+
+            self._closed = Closed(error)
 
     def make_router(self, scope: Scope) -> Router:
         """Find the application's router and audit it. Raises `ConfigError` when the application cannot be fenced."""
@@ -337,6 +345,16 @@ class _Guarded:
             msg = "a layer inside the fence answered although the judged endpoint was not reached through the router"
             raise SealBrokenError(msg, entered=True)
         await self._send(message)
+
+
+def _in_starlette(app: Any) -> bool:
+    """Whether a middleware around `app` is made by Starlette, inside its own stack: the innermost layer tells."""
+    while app is not None:
+        kind = type(app)
+        if (kind.__module__, kind.__qualname__) == ("starlette.middleware.exceptions", "ExceptionMiddleware"):
+            return True
+        app = getattr(app, "app", None)
+    return False
 
 
 def _known(scope: Scope) -> AppUser | None:

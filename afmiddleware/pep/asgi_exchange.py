@@ -59,13 +59,14 @@ class Exchange:
             settling.lose()
         if settling is not None and kind == "http.response.body":
             settling.feed(message.get("body", b""))
-            if last and settling.waits and not self._done:
-                # The outcome is recorded before the answer is whole.
+        if last and not self._done:
+            # The handler has said all. When the client has left, hypercorn never returns from what follows (HTTP/2).
+            if settling is not None and settling.waits and kind == "http.response.body":
                 self._done = True
                 await self._recorded(settling.outcomes(self._end(End.OK)))
+            else:
+                self.finish(End.OK)
         await self._send(message)
-        if last:
-            self.finish(End.OK)
 
     def _headers(self) -> RawHeaders:
         fence, end = self._fence, self._end(End.OK)

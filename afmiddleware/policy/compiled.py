@@ -26,6 +26,7 @@ from afmiddleware.policy.rules import (
     denied,
     identity_failure,
     only_observed,
+    sha256,
     unapproved,
     unjudged,
 )
@@ -53,7 +54,7 @@ class RulesSource(Protocol):
 
 
 class PolicySource(Protocol):
-    """What a policy is compiled from. It may also have `lists` and `schedules` by their names, and `frozen` actors."""
+    """What a policy is compiled from. It may also have `lists`, `schedules`, `frozen` actors and a `draw`."""
 
     @property
     def rules(self) -> RulesSource: ...
@@ -204,7 +205,7 @@ def compile_policy(config: PolicySource) -> Policy:
     for kind in KINDS:
         for source in getattr(config.rules, kind, ()):
             try:
-                compiled[kind].append(compile_rule(source, kind, names))
+                compiled[kind].append(compile_rule(source, kind, names, getattr(config, "draw", sha256)))
             except ConfigError as error:
                 problems.extend(error.problems)
     if problems:

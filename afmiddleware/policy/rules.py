@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 When = Sequence[Mapping[str, Mapping[str, Any]]]
 """A condition as it stands in the file: alternatives, each a map of field to operators."""
 
+Draw = Callable[[bytes], bytes]
+"""A digest that the actors of a share are chosen by: keyed in a fence, so that nobody can take a name of theirs."""
+
 HUNDREDTHS: Final = 10_000
 """The whole of a share, in hundredths of a percent."""
 
@@ -41,12 +44,17 @@ class RuleSource(Protocol):
     def line(self) -> int: ...
 
 
+def sha256(message: bytes) -> bytes:
+    """How actors are drawn where no fence runs, as in the commands that try out a policy."""
+    return hashlib.sha256(message).digest()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """A compiled rule. `holds` is `None` for an unconditional one. Only an allow rule has demands.
 
-    `observe` is for how many of 10 000 actors a rule that refuses only says that it would. `approval` names who is to
-    approve, where the rule asks for that. `when` is the condition as it stands in the file; `applies_to` says for whom
-    the rule is (`policy.agents`), which is part of `holds`.
+    `observe` is for how many of 10 000 actors, chosen by `draw`, a rule that refuses only says that it would.
+    `approval` names who is to approve, where the rule asks for that. `when` is the condition as it stands in the file;
+    `applies_to` says for whom the rule is (`policy.agents`), which is part of `holds`.
     """
 
     id: str
@@ -59,6 +67,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     reads_payload: bool = False
     applies_to: str = ALL
     observe: int = 0
+    draw: Draw = sha256
     approval: str = ""
     tier: Tier = Tier.ANONYMOUS
     scopes: frozenset[str] = frozenset()
@@ -76,7 +85,7 @@ class Failure(NamedTuple):
     verdict: Verdict
 
 
-def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
+def compile_rule(source: RuleSource, kind: str, names: Names, draw: Draw = sha256) -> Rule:
     """Compile one entry. `kind` is `deny`, `require_approval` or `allow`.
 
     Raises `ConfigError` naming the rule and its line.
@@ -100,6 +109,7 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
             when=when,
             reads_payload=reads_payload(when),
             observe=getattr(source, "observe", None) or 0,
+            draw=draw,
             approval=(getattr(source, "approval", None) or "default") if kind == "require_approval" else "",
             tier=identity if isinstance(identity, Tier) else Tier.parse(identity) if identity else Tier.ANONYMOUS,
             scopes=frozenset(getattr(source, "scopes", None) or ()),
@@ -115,17 +125,17 @@ def compile_rule(source: RuleSource, kind: str, names: Names) -> Rule:
 def only_observed(rule: Rule, actor: Actor) -> bool:
     """Whether a rule only says what it would do to an actor.
 
-    The actors it falls on are chosen by a hash of rule and actor, so that one caller always meets the same, and cannot
-    ask again until it is lucky.
+    The actors it falls on are chosen by a hash of rule and actor, in a fence under its key, so that one caller always
+    meets the same, and cannot ask again until it is lucky.
     """
-    return rule.observe >= HUNDREDTHS or (not actor.anonymous and falls_on(rule.observe, rule.id, actor.id))
+    return rule.observe >= HUNDREDTHS or (not actor.anonymous and falls_on(rule.observe, rule.id, actor.id, rule.draw))
 
 
-def falls_on(share: int, name: str, actor_id: str) -> bool:
+def falls_on(share: int, name: str, actor_id: str, draw: Draw = sha256) -> bool:
     """Whether an actor is of the `share`, in hundredths of a percent, that is drawn for `name`."""
     if share >= HUNDREDTHS:
         return True
-    drawn = hashlib.sha256(f"{name}\0{actor_id}".encode("utf-8", "surrogatepass")).digest()
+    drawn = draw(f"observe\0{name}\0{actor_id}".encode("utf-8", "surrogatepass"))
     return int.from_bytes(drawn[:8], "big") % HUNDREDTHS < share
 
 

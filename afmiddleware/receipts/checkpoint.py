@@ -120,6 +120,19 @@ def verifier_key(name: str, public: bytes) -> str:
     return f"{name}+{key_id(name, public).hex()}+{_b64(_ED25519 + public)}"
 
 
+def read_publics(text: str) -> tuple[bytes, ...]:
+    """The public keys in a file: one that `read_public` reads, a JWKS, or one in each line. Raises `ReceiptError`."""
+    text = text.strip()
+    if "-----BEGIN" in text:
+        return (read_public(text),)
+    try:
+        several = json.loads(text)["keys"] if text.startswith("{") else None
+        parts = [json.dumps(one) for one in several] if several else text.splitlines()
+    except (ValueError, KeyError, TypeError):
+        parts = [text]
+    return tuple(read_public(one) for one in parts or [text])
+
+
 def read_public(text: str) -> bytes:
     """A public key: PEM, C2SP verifier key, a JWK or a JWKS of one, or 64 hexadecimal digits. Raises `ReceiptError`."""
     try:

@@ -125,8 +125,7 @@ class State:
         """Check a receipt against those before it."""
         seq = body["seq"]
         if owner:
-            if body["owner"] != owner:
-                raise TamperedError(f"receipt {seq} belongs to somebody else")
+            tampered_if(body["owner"] != owner, f"receipt {seq} belongs to somebody else")
         elif seq != self.size + 1 or body["prev"] != self.leaf or body["ts"] < self.ts:
             raise TamperedError(f"receipt {self.size + 1} is missing, or {seq} does not follow it")
         oseq, before = self.owners.get(body["owner"], (0, ZERO))
@@ -136,8 +135,7 @@ class State:
         if body["kind"] in ("intent", "carried"):
             self.open.add(leaf.hex())
         elif body["kind"] == "outcome":
-            if body.get("ref") not in self.open:
-                raise TamperedError(f"receipt {seq} ends an intent that is not there, or that has ended before")
+            tampered_if(body.get("ref") not in self.open, f"receipt {seq} ends no intent that is open")
             self.open.remove(body["ref"])
         missing = set(body.get("c", {})) - set(told.get("disclosed", {})) - set(body.get("withheld", []))
         if missing and not owner:
@@ -177,19 +175,18 @@ def receipt(told: Any, log: str) -> tuple[bytes, dict[str, Any]]:
     seq = body.get("seq")
     kinds = {"log": str, "seq": int, "ts": int, "kind": str, "prev": str, "owner": str, "oseq": int, "oprev": str}
     for name, kind in kinds.items():
-        if type(body.get(name)) is not kind:
-            raise TamperedError(f"receipt {seq!r:.20}: its member {name} is missing or of another type")
+        tampered_if(type(body.get(name)) is not kind, f"receipt {seq!r:.20}: {name} is missing or of another type")
     if body.get("v") != 1 or body["log"] != log or body["seq"] != told["seq"] or body["seq"] < 1:
         raise TamperedError(f"receipt {told['seq']!r:.20} is of another log, version or number than it says")
     listed = [(body.get("fields"), str), (body.get("seqs"), int)] if body["kind"] == "redaction" else []
     listed.append((body.get("withheld", []), str))
     if not all(isinstance(all_, list) and all(type(one) is kind for one in all_) for all_, kind in listed):
         raise TamperedError(f"receipt {seq}: what is redacted or withheld cannot be read")
-    if body["kind"] == "outcome" and not isinstance(body.get("ref"), str):
-        raise TamperedError(f"receipt {seq}: an outcome of nothing")
+    orphan = body["kind"] == "outcome" and not isinstance(body.get("ref"), str)
+    tampered_if(orphan, f"receipt {seq}: an outcome of nothing")
     commitments, disclosed = body.get("c", {}), told.get("disclosed", {})
-    if not isinstance(commitments, dict) or not isinstance(disclosed, dict):
-        raise UnreadableError(f"receipt {seq}: its values cannot be read")
+    good = isinstance(commitments, dict) and isinstance(disclosed, dict)
+    unreadable_if(not good, f"receipt {seq}: its values cannot be read")
     for name, one in disclosed.items():
         if not isinstance(one, dict) or set(one) != {"salt", "value"}:
             raise UnreadableError(f"receipt {seq}: a value cannot be read")
@@ -318,7 +315,7 @@ def signed(public: bytes, signature: bytes | str, data: bytes) -> bool:
 
 
 def read_key(told: str) -> bytes:
-    """A public key: PEM, a JWK or JWKS, C2SP `name+id+key`, or 64 hexadecimal digits."""
+    """A public key: PEM, a JWK or the last of a JWKS, C2SP `name+id+key`, or 64 hexadecimal digits."""
     told = told.strip()
     try:
         if "-----BEGIN" in told:
@@ -381,7 +378,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--public-key", type=Path, action="append", required=True, help="a file; may be given again")
     chosen = parser.parse_args(arguments)
     try:
-        trusted = [read_key(place.read_text(encoding="utf-8")) for place in chosen.public_key]
+        files = [place.read_text(encoding="utf-8").strip() for place in chosen.public_key]
+        # One key, or one in each line.
+        told = [one for file in files for one in (file.split("\n") if file[:1] not in "-{" else [file])]
+        trusted = [read_key(one) for one in told]
         with chosen.bundle.open("rb") as lines:
             found = verify(lines, trusted)
     except TamperedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -106,7 +107,13 @@ def listed(resolver: Resolver) -> Listing:
         Endpoint(method=ANY_METHOD, template=leaf.template or "/", name=leaf.node, kind="unknown")
         for leaf in resolver.unknown
     )
-    return Listing(endpoints=(*once.values(), *unknown), layers=tuple(_layers(resolver)))
+    return Listing(endpoints=(*once.values(), *unknown), layers=tuple(_layers(resolver)), problems=(*_charset(),))
+
+
+def _charset() -> Iterator[str]:
+    said = settings.DEFAULT_CHARSET
+    if codecs.lookup(said).name != "utf-8":
+        yield f"DEFAULT_CHARSET is {said}: views would read a query in it, and what is judged is UTF-8; leave it out"
 
 
 def _endpoints(place: Place) -> Iterator[Endpoint]:

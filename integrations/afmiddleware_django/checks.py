@@ -40,6 +40,7 @@ _IDS: Final = {
     audited.AMBIGUOUS: "afmiddleware.E009",
     audited.DECLARED_TWICE: "afmiddleware.E009",
     audited.DECLARATION: "afmiddleware.E010",
+    audited.MISREAD: "afmiddleware.E010",
     audited.UNKNOWN_NODE: "afmiddleware.E011",
     audited.ROUTER: "afmiddleware.E011",
     audited.UNMAPPED: "afmiddleware.W001",

@@ -42,6 +42,10 @@ class _Followed:
         """The server is done with the answer."""
         self._exchange.finish(End.OK if self._whole else End.CLIENT_GONE, self._status)
 
+    def __del__(self) -> None:
+        # A middleware outside the fence has put another answer in the place of this one, and closed nothing.
+        self.close()
+
     def _enter(self) -> Action | None:
         # Pieces are made while they are asked for, and the server's thread may serve others in between.
         action = self._exchange.action

@@ -19,6 +19,12 @@ _MADE_BY_A_CLASS: Final = frozenset(
 _DISPATCH: Final = frozenset(
     {("django.views.generic.base", "View.dispatch"), ("rest_framework.views", "APIView.dispatch")},
 )
+_NOT_ALLOWED: Final = frozenset(
+    {
+        ("django.views.generic.base", "View.http_method_not_allowed"),
+        ("rest_framework.views", "APIView.http_method_not_allowed"),
+    },
+)
 _OPTIONS: Final = frozenset(
     {("django.views.generic.base", "View.options"), ("rest_framework.views", "APIView.options")},
 )
@@ -101,6 +107,9 @@ def _of_class(view: Any) -> Methods:
 
 
 def _dispatches_plainly(made: type) -> bool:
+    if origin(getattr(made, "http_method_not_allowed", None)) not in _NOT_ALLOWED:
+        # Code of the project answers for the methods that have no handler.
+        return False
     dispatch: Any = getattr(made, "dispatch", None)
     while origin(dispatch) == _DECORATING_DISPATCH:
         decorators = inspect.getclosurevars(dispatch).nonlocals.get("decorators", (None,))

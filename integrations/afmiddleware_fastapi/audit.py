@@ -123,6 +123,7 @@ def _endpoint(node: Node, method: str, methods: tuple[str, ...]) -> Endpoint:
         name=node.name,
         where=location(node.endpoint),
         # What a router declares is meant for its requests: a WebSocket among them stays unmapped, and is refused.
+        misread=node.spelled.misread if node.spelled is not None else None,
         declaration=declared(node.endpoint, method) or (node.held if node.kind != "websocket" else None),
     )
 

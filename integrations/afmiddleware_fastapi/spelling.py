@@ -8,10 +8,11 @@ and their constraints, model settings included, and not for what a validator fun
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, RootModel, TypeAdapter
 
+from afmiddleware_fastapi.members import Member, Place, members_of, places_of, settings_of
 from afmiddleware_fastapi.typed import is_own
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 _PLACES: Final = {"query": "query_params", "header": "header_params", "cookie": "cookie_params"}
 _UNIONS: Final = (Union, types.UnionType)
 _TEXT_SETTINGS: Final = ("str_strip_whitespace", "str_to_lower", "str_to_upper")
+
+
+class Reading(NamedTuple):
+    """A value that the handler reads from a place of the request. `first` is the place that counts before that."""
+
+    annotation: Any
+    metadata: Sequence[Any]
+    owner: Any = None
+    first: Place = ()
 
 
 class Spelling:
@@ -35,8 +45,19 @@ class Spelling:
         found = self._known.get(source)
         if found is None:
             # The policy names the sources, so there are few.
-            found = self._known[source] = tuple(_adapters(self._dependant, source))
+            readings = _readings(self._dependant, source)
+            found = self._known[source] = tuple(adapter for one in readings for adapter in _adapters(one))
         return all(is_own(adapter, text) for adapter in found)
+
+    def misread(self, source: Source) -> str:
+        """The place that counts for the handler where the policy reads `source`, empty when it is the same.
+
+        A model that knows a value by several names takes it from the first of them.
+        """
+        readings = [*_readings(self._dependant, source)]
+        if not readings or not all(one.first for one in readings):
+            return ""
+        return f"{source.kind}.{'.'.join(map(str, readings[0].first))}"
 
 
 def spelling_of(dependant: Any) -> Spelling | None:
@@ -45,17 +66,18 @@ def spelling_of(dependant: Any) -> Spelling | None:
     return Spelling(dependant) if declared else None
 
 
-def _adapters(dependant: Any, source: Source) -> Iterator[TypeAdapter[Any]]:
-    place = _PLACES.get(source.kind)
+def _readings(dependant: Any, source: Source) -> Iterator[Reading]:
+    kind = source.kind
+    place = _PLACES.get(kind)
     if place is not None:
         for field in _fields(dependant, place):
-            yield from _at(field, (source.name,))
+            yield from _at(field, (source.name,), header=kind == "header")
         return
     fields = _fields(dependant, "body_params")
     whole = len({field.name for field in fields}) == 1 and not getattr(fields[0].field_info, "embed", None)
     for field in fields:
         form = type(field.field_info).__name__ in ("Form", "File")
-        if form != (source.kind == "form"):
+        if form != (kind == "form"):
             continue
         if form:
             yield from _at(field, (source.name,))
@@ -65,44 +87,65 @@ def _adapters(dependant: Any, source: Source) -> Iterator[TypeAdapter[Any]]:
             yield from _at(field, source.path)
 
 
-def _at(field: Any, path: Path) -> Iterator[TypeAdapter[Any]]:
+def _at(field: Any, path: Path, *, header: bool = False) -> Iterator[Reading]:
     """The types at a path that begins with the parameter's name, or with that of a field of a parameter model."""
     info = field.field_info
-    if path[:1] == (field.alias,):
-        if len(path) > 1:
-            yield from _reach(info.annotation, path[1:])
-        else:
-            yield from _leaf(info.annotation, (info,))
-    elif _model(info.annotation) is not None:
-        yield from _reach(info.annotation, path)
+    alias = info.validation_alias
+    own = Member(field.name, info.annotation, (info,), places_of(field.name, alias or field.alias, {}))
+    found = [*_of_member(own, path, None, header=header)]
+    if not found and next(members_of(info.annotation), None) is not None:
+        found = [*_reach(info.annotation, path, header=header)]
+    yield from found
 
 
-def _reach(annotation: Any, path: Path) -> Iterator[TypeAdapter[Any]]:
+def _reach(annotation: Any, path: Path, *, header: bool = False) -> Iterator[Reading]:
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        yield from _reach(inner[0], path)
+        yield from _reach(inner[0], path, header=header)
     elif origin in _UNIONS:
         for arm in inner:
-            yield from _reach(arm, path)
-    elif (model := _model(annotation)) is not None:
-        first, rest = path[0], path[1:]
-        for name, info in model.model_fields.items():
-            if first in (name, info.alias, info.validation_alias):
-                if rest:
-                    yield from _reach(info.annotation, rest)
-                else:
-                    yield from _leaf(info.annotation, info.metadata, model)
+            yield from _reach(arm, path, header=header)
+    elif type(annotation).__name__ == "TypeAliasType":
+        yield from _reach(annotation.__value__, path, header=header)
+    elif isinstance(annotation, type) and issubclass(annotation, RootModel):
+        yield from _reach(annotation.model_fields["root"].annotation, path)
     elif origin in (list, set, frozenset, tuple, dict) and inner:
         value = inner[-1] if origin is dict else inner[0]
         if len(path) > 1:
             yield from _reach(value, path[1:])
         else:
-            yield from _leaf(value, ())
+            yield Reading(value, ())
+    else:
+        for member in members_of(annotation):
+            yield from _of_member(member, path, annotation, header=header)
 
 
-def _leaf(annotation: Any, metadata: Sequence[Any], model: type[BaseModel] | None = None) -> Iterator[TypeAdapter[Any]]:
-    config: dict[str, Any] = dict(model.model_config) if model is not None else {}
-    settings = ConfigDict(**{name: config[name] for name in _TEXT_SETTINGS if config.get(name)})  # type: ignore[typeddict-item]
+def _of_member(member: Member, path: Path, owner: Any, *, header: bool) -> Iterator[Reading]:
+    """How a member is read from a path that leads to it, by whichever of its names."""
+    places = tuple((_field(place, member.name),) for place in member.places) if header else member.places
+    name = (_field((member.name,), member.name),) if header else (member.name,)
+    for place in (*places, name):
+        if path[: len(place)] == place:
+            first = places[0] if place != places[0] else ()
+            rest = path[len(place) :]
+            if not rest:
+                yield Reading(member.annotation, member.metadata, owner, first)
+            else:
+                for one in _reach(member.annotation, rest):
+                    yield one._replace(first=first or ((*place, *one.first) if one.first else ()))
+            return
+
+
+def _field(place: Place, name: str) -> str:
+    """A header by the name that a policy gives it. FastAPI makes hyphens of the underscores of a parameter's name."""
+    text = str(place[0])
+    return (text.replace("_", "-") if text == name else text).lower()
+
+
+def _adapters(reading: Reading) -> Iterator[TypeAdapter[Any]]:
+    annotation, metadata = reading.annotation, reading.metadata
+    said = settings_of(reading.owner)
+    settings = ConfigDict(**{name: said[name] for name in _TEXT_SETTINGS if said.get(name)})  # type: ignore[typeddict-item]
     if annotation is str and not settings and not any(getattr(one, "metadata", one) for one in metadata):
         return
     annotated: Any = Annotated
@@ -123,7 +166,3 @@ def _fields(dependant: Any, where: str) -> list[Any]:
     for inner in dependant.dependencies:
         found += _fields(inner, where)
     return found
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

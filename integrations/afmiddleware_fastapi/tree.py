@@ -146,12 +146,12 @@ class Tree:
             _methods(node, original, view.methods)
             node.types = types_of(getattr(view, "dependant", None))
             node.spelled = spelling_of(getattr(view, "dependant", None))
-            node.layers = _route_layers(view)
+            node.layers = _route_layers(original, view)
         elif isinstance(original, WebSocketRoute):
             node = Node("websocket", view.matches, prefix + view.path, view.endpoint)
             node.shape = _shape(original, view, view.path)
             node.closed = handled(view.endpoint, WebSocketEndpoint)
-            node.layers = _route_layers(view)
+            node.layers = _route_layers(original, view)
         else:
             node = Node("unknown", original.matches, f"{prefix}<{dotted(type(original))}>", original)
         return node
@@ -244,8 +244,16 @@ def wrappers(app: Any) -> tuple[tuple[object, ...], Any]:
     return tuple(layers), app
 
 
-def _route_layers(view: Any) -> tuple[object, ...]:
-    return () if view.app is view.endpoint else wrappers(view.app)[0]
+def _route_layers(original: Any, view: Any) -> tuple[object, ...]:
+    around = () if view.app is view.endpoint else wrappers(view.app)[0]
+    fastapi = sys.modules.get("fastapi.routing")
+    stock = [Route, WebSocketRoute] + ([fastapi.APIRoute, fastapi.APIWebSocketRoute] if fastapi is not None else [])
+    # A route class that handles its requests in its own way may hand another request to the endpoint.
+    own = any(
+        getattr(type(original), name, None) not in [getattr(one, name, None) for one in stock]
+        for name in ("handle", "get_route_handler")
+    )
+    return (original, *around) if own else around
 
 
 def handled(endpoint: Any, base: type) -> bool:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 
 HERE = Path(__file__).parent
+SECRET = b"\3" * 32
+"""The receipts' secret, under which half of the callers is `key` and not `agent`."""
+
 CAPS = {
     "number": 20, "zero": 0, "true": True, "half": 20.5, "below": -5, "exact": "20.505", "words": "as much as you like",
     "empty": "", "list": ["20"], "euros": "20 EUR", "huge": "9" * 40, "plus": "+20", "nan": "NaN", "e": "2e3",
@@ -125,7 +128,7 @@ class Scene:
         issuer = mint_es256_issuer(clock=self.clock)
         (folder / "jwks.json").write_text(json.dumps(issuer.jwks), encoding="utf-8")
         config = config_of(case.policy).model_copy(update={"ledger": ledger})
-        self.fence = Fence(config, base=folder, clock=self.clock)
+        self.fence = Fence(config, base=folder, clock=self.clock, mac_key=lambda: SECRET)
         text, record = new_key("shop-key", secrets.token_bytes, now=self.clock())
         self.fence.ledger.put_api_key(record)
         past = self.clock() // 1_000_000 - 1000

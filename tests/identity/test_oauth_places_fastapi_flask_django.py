@@ -137,6 +137,17 @@ def test_a_refused_trailer_is_not_counted_where_it_points_to(taken: Make) -> Non
         assert statuses(site, ("X-Forwarded-For", client)) == [200]
 
 
+def test_a_trailer_that_the_server_itself_believes_is_refused(taken: Make) -> None:
+    site = taken("proxy: {mode: server}")
+    # uvicorn believes the headers of 127.0.0.1 unless it is told otherwise.
+    assert statuses(site, *[("X-Forwarded-For", "203.0.113.9")] * 3, source="127.0.0.1") == [200, 200, 429]
+    for _ in range(3):
+        head, trailer = "X-Forwarded-For: 203.0.113.9\r\n", "X-Forwarded-For: 198.51.100.1\r\n"
+        answer = site.raw(chunked("/pay", head, trailer))
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 429")), answer
+    assert statuses(site, ("X-Forwarded-For", "198.51.100.1"), source="127.0.0.1") == [200]
+
+
 def test_a_certificate_that_comes_as_a_trailer_is_none(taken: Make) -> None:
     forged = f"Client-Cert: {CERT}\r\n"
     site = taken(f"{TRUSTED}\n  {KNOWS}}}", "")

@@ -182,6 +182,15 @@ def test_a_urlconf_that_cannot_be_read(policy: FileOf) -> None:
             WSGIHandler()
 
 
+def test_another_charset_for_queries_stops_the_start(policy: FileOf, patterns: list[Any]) -> None:
+    with project(patterns, **policy.write(), DEFAULT_CHARSET="utf-7"):
+        assert ids() == ["afmiddleware.E011"]
+        with pytest.raises(ConfigError, match="DEFAULT_CHARSET"):
+            WSGIHandler()
+    with project(patterns, **policy.write(), DEFAULT_CHARSET="UTF8"):
+        assert ids() == []
+
+
 def test_observe_is_said_at_deployment(policy: FileOf, patterns: list[Any]) -> None:
     with project(patterns, **policy.write("mode: observe\n" + POLICY)):
         assert ids(deploy=True) == ["afmiddleware.W003"]

@@ -67,6 +67,11 @@ class Exempt(Thing):
     pass
 
 
+class OwnNotAllowed(Thing):
+    def http_method_not_allowed(self, request: HttpRequest, *_args: Any, **_values: Any) -> HttpResponse:
+        return HttpResponse("")
+
+
 def strange(method: Any) -> Any:
     def run(*args: Any, **values: Any) -> Any:
         return method(*args, **values)
@@ -112,6 +117,7 @@ PATTERNS = [
     path("heads", OwnHead.as_view()),
     path("options", OwnOptions.as_view()),
     path("dispatch", OwnDispatch.as_view()),
+    path("not-allowed", OwnNotAllowed.as_view()),
     path("exempt", Exempt.as_view()),
     path("outside", csrf_exempt(Thing.as_view())),
     path("decorated", Decorated.as_view()),
@@ -161,6 +167,7 @@ def judged(resolver: Resolver, method: str, place: str) -> Target | None:
         ("HEAD", "/heads", "HEAD /heads", {}),
         ("OPTIONS", "/options", "OPTIONS /options", {}),
         ("DELETE", "/dispatch", "DELETE /dispatch", {}),
+        ("DELETE", "/not-allowed", "DELETE /not-allowed", {}),
         ("DELETE", "/decorated", "DELETE /decorated", {}),
         ("PUT", "/exempt", "PUT /exempt", {}),
         ("PUT", "/outside", "PUT /outside", {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -209,6 +210,20 @@ def test_head_of_a_stream_ends_it_although_nobody_asks_for_its_pieces(tried: Tri
         assert tried.settled() == []
         answer.close()
     assert tried.settled() == [("capture", "ok")]
+
+
+def test_a_stream_that_a_middleware_puts_away_ends_too(tried: Tried, kind: str) -> None:
+    def dated(_request: HttpRequest) -> StreamingHttpResponse:
+        answer = streamed(kind)
+        answer["Last-Modified"] = "Sat, 21 Nov 2026 00:00:00 GMT"
+        return answer
+
+    outside = ["django.middleware.http.ConditionalGetMiddleware", FENCE]
+    with tried.door(kind, tried.patterns(read=dated), MIDDLEWARE=outside) as door:
+        known = ("if-modified-since", "Sat, 21 Nov 2026 00:00:00 GMT")
+        assert door.send("GET", "/read/7", headers=[known]).status == 304
+    gc.collect()
+    assert tried.settled() == [("unknown", "client_gone")]
 
 
 def test_a_transaction_of_the_view_is_not_the_ledgers(tried: Tried, kind: str) -> None:

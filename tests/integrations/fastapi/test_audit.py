@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
 
@@ -253,6 +254,42 @@ def test_an_included_route_class_that_matches_in_its_own_way_stops_the_start() -
     opaque_nodes = any(not hasattr(route, "path") for route in app.router.routes)
     problems = findings(app, [], [], Fence)
     assert bool(problems) == opaque_nodes
+
+
+class Rewriting(APIRoute):
+    def get_route_handler(self) -> Any:
+        inner = super().get_route_handler()
+
+        async def handle(request: Request) -> Any:
+            async def other() -> Any:
+                return {"type": "http.request", "body": b'{"amount": 5000}', "more_body": False}
+
+            return await inner(Request(request.scope, other))
+
+        return handle
+
+
+class Handling(Route):
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().handle(scope, receive, send)
+
+
+@pytest.mark.parametrize("included", [True, False])
+def test_a_route_class_that_may_exchange_the_request_is_a_layer(included: bool) -> None:
+    app = FastAPI()
+    router = APIRouter(route_class=Rewriting)
+    router.add_api_route("/x", handler)
+    if included:
+        app.include_router(router, prefix="/p")
+    else:
+        app.router.routes.extend(router.routes)
+    assert inner_middlewares(app, Fence) == [f"{HERE}.Rewriting"]
+    assert f"{HERE}.Rewriting" in findings(app, [], [], Fence)[0]
+    assert findings(app, [], [f"{HERE}.Rewriting"], Fence) == []
+
+
+def test_so_is_one_of_starlette() -> None:
+    assert inner_middlewares(Starlette(routes=[Handling("/x", handler)]), Fence) == [f"{HERE}.Handling"]
 
 
 def test_a_router_that_dispatches_in_its_own_way_stops_the_start() -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+import re
+from typing import Annotated, Any, NotRequired
 
 import httpx
 import pytest
-from fastapi import Body, Depends, FastAPI, Header, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import Body, Depends, FastAPI, Form, Header, Query
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
 
 from afmiddleware import current_action
 from afmiddleware.config.load import load
+from afmiddleware.errors import ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.testing import FrozenClock
 from afmiddleware_fastapi import install
+from afmiddleware_fastapi.audit import listing
 
 pytestmark = [
     pytest.mark.anyio,
@@ -38,6 +44,12 @@ PLACES = {
     "trimmed": "body.to",
     "below": "query.to",
     "text": "body.to",
+    "capital": "header.x-to",
+    "headers": "header.x-to",
+    "dataclass": "body.to",
+    "typeddict": "body.payee.number",
+    "root": "body.to",
+    "camel": "body.toWhom",
 }
 POLICY = "version: 1\nservice: s\nledger: memory\nroutes:\n" + "".join(
     f'  - {{route: "POST /{name}", capability: c.pay, recipient: {{from: "{place}"}}}}\n'
@@ -88,6 +100,44 @@ class Trimmed(BaseModel):
 
 class Text(BaseModel):
     to: str
+
+
+class Headers(BaseModel):
+    x_to: int
+
+
+@dataclasses.dataclass
+class Record:
+    to: int
+
+
+class Numbered(TypedDict):
+    number: NotRequired[int]
+
+
+class Document(TypedDict):
+    payee: Numbered
+
+
+class Root(RootModel[Payment]):
+    pass
+
+
+class Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    to_whom: int
+
+
+class Choices(BaseModel):
+    amount: str = Field(validation_alias=AliasChoices("amt", "amount", AliasPath("sums", 0)))
+
+
+class Renamed(BaseModel):
+    amount: str = Field(alias="amt")
+
+
+class Outer(BaseModel):
+    inner: Choices
 
 
 def whom(to: int) -> int:
@@ -165,6 +215,30 @@ def app() -> FastAPI:  # noqa: C901 (a handler for each place)
     async def text(payment: Text) -> Any:
         return acted(payment.to)
 
+    @made.post("/capital")
+    async def capital(to: Annotated[int, Header(alias="X-To")]) -> Any:
+        return acted(to)
+
+    @made.post("/headers")
+    async def headers(sent: Annotated[Headers, Header()]) -> Any:
+        return acted(sent.x_to)
+
+    @made.post("/dataclass")
+    async def record(payment: Record) -> Any:
+        return acted(payment.to)
+
+    @made.post("/typeddict")
+    async def typeddict(payment: Document) -> Any:
+        return acted(payment["payee"].get("number"))
+
+    @made.post("/root")
+    async def root(payment: Root) -> Any:
+        return acted(payment.root.to)
+
+    @made.post("/camel")
+    async def camel(payment: Camel) -> Any:
+        return acted(payment.to_whom)
+
     install(made, fence=Fence(load(POLICY + RULES), clock=FrozenClock()))
     return made
 
@@ -201,7 +275,7 @@ async def test_a_number_in_its_own_spelling_is_judged_and_acted_on(name: str) ->
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("other", ["007", "+7", "7.0", "7_7", "\uff17"])
 async def test_no_other_spelling_of_it_reaches_the_handler(name: str, other: str) -> None:
-    if name == "header" and not other.isascii():
+    if PLACES[name].startswith("header") and not other.isascii():
         return
     answer = await post(name, other)
     assert answer.status_code == 422
@@ -224,3 +298,76 @@ async def test_texts_that_a_model_changes_are_read_as_it_reads_them() -> None:
 async def test_a_plain_text_is_left_alone() -> None:
     for text in ("007", " y", "Y"):
         assert (await post("text", text)).json() == {"acted": text, "judged": text}
+
+
+async def by_choice(payment: Choices) -> None:
+    del payment
+
+
+async def by_alias(payment: Renamed) -> None:
+    del payment
+
+
+async def by_name(payment: Camel) -> None:
+    del payment
+
+
+async def embedded(payment: Annotated[Outer, Body(embed=True)]) -> None:
+    del payment
+
+
+async def in_query(amount: Annotated[str, Query(alias="amt")]) -> None:
+    del amount
+
+
+async def in_header(x_amount: Annotated[str, Header(alias="X-Amt")]) -> None:
+    del x_amount
+
+
+async def in_form(sent: Annotated[Choices, Form()]) -> None:
+    del sent
+
+
+async def in_two(first: Renamed, amount: Annotated[str, Body()]) -> None:
+    del first, amount
+
+
+@pytest.mark.parametrize(
+    ("handler", "read", "counts"),
+    [
+        (by_choice, "body.amount", "body.amt"),
+        (by_choice, "body.amt", ""),
+        (by_choice, "body.sums[0]", "body.amt"),
+        (by_choice, "body.other", ""),
+        (by_alias, "body.amount", "body.amt"),
+        (by_alias, "body.amt", ""),
+        (by_name, "body.to_whom", "body.toWhom"),
+        (by_name, "body.toWhom", ""),
+        (embedded, "body.payment.inner.amount", "body.payment.inner.amt"),
+        (embedded, "body.payment.inner.amt", ""),
+        (in_query, "query.amount", "query.amt"),
+        (in_query, "query.amt", ""),
+        (in_header, "header.x-amount", "header.x-amt"),
+        (in_header, "header.x-amt", ""),
+        (in_form, "form.amount", "form.amt"),
+        (in_form, "form.amt", ""),
+        (in_two, "body.amount", ""),
+        (in_two, "body.first.amount", "body.first.amt"),
+    ],
+)
+async def test_a_policy_that_reads_what_does_not_count_stops_the_start(handler: Any, read: str, counts: str) -> None:
+    # {"amt": 5000, "amount": 1} would be judged as 1, and the handler would act on 5000.
+    made = FastAPI()
+    made.post("/pay")(handler)
+    policy = f"""version: 1
+service: s
+ledger: memory
+currency: USD
+routes: [{{route: POST /pay, capability: c.pay, recipient: {{from: "{read}"}}}}]
+"""
+    fence = Fence(load(policy + RULES), clock=FrozenClock())
+    if not counts:
+        fence.adopt(listing(made))
+        return
+    with pytest.raises(ConfigError, match=f"POST /pay reads {re.escape(read)}.*{re.escape(counts)}"):
+        fence.adopt(listing(made))

@@ -82,6 +82,21 @@ def test_the_server_does_not_start_and_says_why(tmp_path: Path, server: str, fau
     assert said in log.read_text()
 
 
+@pytest.mark.parametrize("words", [["--workers", "2"], ["--workers=2"]])
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_a_ledger_in_memory_is_not_shared_out_among_workers(tmp_path: Path, server: str, words: list[str]) -> None:
+    if server == "hypercorn":
+        pytest.importorskip("hypercorn")
+    (tmp_path / "fence.yaml").write_text(POLICY.format(ledger="memory", more=""))
+    command = {"uvicorn": UVICORN, "hypercorn": HYPERCORN}[server]
+    with served(tmp_path, [*command, *words]) as (process, _, log):
+        said = "memory counts in one process only, and the server was started with --workers"
+        while said not in log.read_text() and process.poll() is None:
+            pass
+        assert said in log.read_text()
+    assert not (tmp_path / "marks").exists()
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_without_a_lifespan_nothing_runs(tmp_path: Path, fault: object) -> None:
     said = fault(tmp_path)  # type: ignore[operator]

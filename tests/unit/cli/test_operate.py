@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from afmiddleware import ActionEvent, ActionRefused, Fence, Money
+from afmiddleware.identity.address import block_key
 from tests.unit.cli.conftest import POLICY, acted, written
 
 BREAKER = "  - {name: stop, spend: 30 USD, window: day, per: global, on_exceed: trip}\n"
@@ -36,7 +37,7 @@ def left_open(policy: Path, amount: str) -> str:
 def test_a_budget_tells_what_is_used_and_held(afm, policy):
     acted(policy, "5 USD")
     left_open(policy, "7 USD")
-    told = {one["limit"]: one for one in afm("budget", AGENT, "--policy", policy, "--json").json}
+    told = {one["limit"]: one for one in afm("budget", AGENT, "--policy", policy, "--json").json["limits"]}
     assert list(told) == ["daily", "stop", "often", "crowd"]
     daily = told["daily"]
     assert (daily["used"], daily["held"], daily["remaining"], daily["cap"]) == (
@@ -50,7 +51,7 @@ def test_a_budget_tells_what_is_used_and_held(afm, policy):
     text = afm("budget", AGENT, "--policy", policy).out
     assert "12.00 USD of" in text
     assert "breaker closed" in text
-    assert afm("budget", "local:nobody", "--policy", policy, "--json").json[0]["used"] == "0.00 USD"
+    assert afm("budget", "local:nobody", "--policy", policy, "--json").json["limits"][0]["used"] == "0.00 USD"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_cap_of_one_actor_narrows_and_only_an_override_widens(afm, policy):
     assert acted(policy, "20 USD", "3 USD") == ["done", "spend.exceeded"]
     assert afm("limits", "set", AGENT, "daily", "27 USD", "--override", "--policy", policy).code == 0
     assert acted(policy, "3 USD", "2 USD") == ["done", "spend.exceeded"]
-    assert afm("budget", AGENT, "--policy", policy, "--json").json[0]["cap"] == "27.00 USD"
+    assert afm("budget", AGENT, "--policy", policy, "--json").json["limits"][0]["cap"] == "27.00 USD"
     assert afm("limits", "set", AGENT, "daily", "none", "--policy", policy).code == 0
     assert afm("limits", "set", AGENT, "daily", "none", "--policy", policy).code == 1
     assert afm("limits", "list", "--policy", policy, "--json").json[0] == {
@@ -106,6 +107,29 @@ def test_a_cap_of_one_actor_narrows_and_only_an_override_widens(afm, policy):
         "cap": "25.00 USD",
         "window": "day",
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"), [(AGENT, AGENT), ("address:192.0.2.7", "address:192.0.2.7")], ids=["known", "address"]
+)
+def test_a_budget_tells_who_is_frozen(afm, policy, target, asked):
+    acted(policy)
+    before = afm("budget", asked, "--policy", policy, "--json").json
+    assert (before["actor"].partition("/")[0], before["frozen"], before["stopped"]) == (asked, False, [])
+    afm("freeze", target, "--reason", "odd", "--policy", policy)
+    afm("freeze", "payments.**", "--policy", policy)
+    after = afm("budget", asked, "--policy", policy, "--json").json
+    assert (after["frozen"], after["stopped"]) == (True, ["payments.**"])
+    text = afm("budget", asked, "--policy", policy).out
+    assert "is frozen: odd\n" in text
+    assert "payments.** is frozen for everybody\n" in text
+
+
+@pytest.mark.parametrize("command", [["set", "address:192.0.2.7", "daily", "1 USD"], ["get", "address:192.0.2.7"]])
+def test_no_cap_is_set_for_an_address(afm, policy, command):
+    asked = afm("limits", *command, "--policy", policy)
+    assert asked.code == 2
+    assert "per: address" in asked.err
 
 
 @pytest.mark.parametrize(
@@ -146,7 +170,7 @@ def test_what_is_in_doubt_is_listed_and_settled(afm, policy):
     assert afm("reconcile", one, "--release", "--policy", policy).code == 1
     assert afm("reconcile", two, "--release", "--policy", policy, "--json").json["state"] == "release"
     assert afm("reconcile", "--policy", policy, "--json").json == []
-    assert afm("budget", AGENT, "--policy", policy, "--json").json[0]["used"] == "2.50 USD"
+    assert afm("budget", AGENT, "--policy", policy, "--json").json["limits"][0]["used"] == "2.50 USD"
     assert afm("reconcile", "nobody", "--release", "--policy", policy).code == 2
     assert afm("reconcile", one, "--policy", policy).code == 2
     assert afm("receipts", "verify", "--policy", policy, "--json").json["code"] == ""
@@ -207,3 +231,12 @@ def test_a_bare_name_freezes_nothing(afm, policy):
     assert refused.code == 2
     assert "key:my-agent" in refused.err
     assert "my-agent.**" in refused.err
+
+
+@pytest.mark.parametrize("target", ["address:192.0.2.7", "address:192.0.2.0/24"])
+def test_a_frozen_address_is_the_block_that_strangers_are_counted_by(afm, policy, target):
+    assert afm("freeze", target, "--policy", policy).code == 0
+    fence = Fence.from_file(policy, env={})
+    row = fence.ledger.rows([f"actor:address:{block_key('192.0.2.7')}", "actor:address:192.0.2.0/24"])
+    fence.close()
+    assert [bool(one.more and one.more.frozen) for one in row.values()] == [True]

@@ -122,9 +122,14 @@ def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
     afm("receipts", "export", "--policy", log, "--output", away)
     after = log.with_name("after")
     after.write_text(afm("keys", "public", "--policy", log).out.splitlines()[-1])
-    for one in (before, after):
+    both, served = log.with_name("both"), log.with_name("served")
+    both.write_text(afm("keys", "public", "--policy", log).out)
+    served.write_text(afm("keys", "public", "--policy", log, "--json").out)
+    for one in (before, after, both, served):
         assert afm("receipts", "check", away, "--public-key", one).code == 0
         assert afm("receipts", "verify", "--policy", log, "--public-key", one).code == 4
+        into = f"sqlite:///{log.parent}/{one.name}.db"
+        assert afm("receipts", "import", away, "--into", into, "--public-key", one).code == 0
     assert afm("receipts", "list", "--kind", "rotation", "--policy", log, "--json").out.count("rotation") == 1
 
 

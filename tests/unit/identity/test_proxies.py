@@ -139,3 +139,12 @@ def test_a_line_that_may_be_a_trailer(peer: str, lines: list[str], chunked: bool
     assert not Proxies().unclear(asked)
     if unclear:
         assert TRUSTED.client(asked) == peer
+
+
+def test_what_the_server_has_read_may_have_been_a_trailer() -> None:
+    server = Proxies(server=True)
+    two = facts(SPOOF, CLIENT, SPOOF).headers
+    chunked = HttpFacts(method="POST", path="/", headers=((b"transfer-encoding", b"chunked"), *two), peer=SPOOF)
+    assert (server.unclear(chunked), server.client(chunked)) == (True, "")
+    for clear in (facts(SPOOF, CLIENT, SPOOF), facts(CLIENT, CLIENT)):
+        assert (server.unclear(clear), server.client(clear)) == (False, clear.peer)

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from msgspec.structs import replace
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 
 from afmiddleware import current_action
 from afmiddleware.config.load import load
@@ -194,6 +197,23 @@ async def live(app: Any) -> list[str]:
 async def test_it_starts_and_stops_with_its_application() -> None:
     _, fence = fenced()
     assert await live(fence) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("inner", [(), (CORSMiddleware,)])
+async def test_added_to_starlette_a_wrong_policy_fails_the_start(tmp_path: Path, inner: tuple[Any, ...]) -> None:
+    (tmp_path / "fence.yaml").write_text("version: 1\nnonsense: 1\n", encoding="utf-8")
+    app = Starlette()
+    for layer in inner:
+        app.add_middleware(layer)
+    app.add_middleware(FenceMiddleware, policy=tmp_path / "fence.yaml")
+    (said,) = await live(app)
+    assert said.startswith("lifespan.startup.failed: afmiddleware: ")
+    assert "nonsense" in said
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.get("/anything")
+    assert (answer.status_code, answer.json()["code"]) == (503, "policy.unavailable")
+    with pytest.raises(ConfigError, match="nonsense"):
+        FenceMiddleware(CORSMiddleware(Starlette()), policy=tmp_path / "fence.yaml")
 
 
 async def test_a_policy_that_is_no_table_stops_the_start_and_every_request() -> None:

@@ -10,10 +10,11 @@ from afmiddleware.errors import GrammarError
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
+from afmiddleware.model.limit import Balance, Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy
 from afmiddleware.policy.conditions import Names, compile_when
-from afmiddleware.policy.explain import Explanation, explain
+from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.rules import amount_failure, compile_rule
 from afmiddleware.policy.values import compile_compare
 from tests.unit.policy.test_language import event, policy, rule
@@ -105,3 +106,11 @@ def test_a_policy_that_names_nothing_explains_its_conditions() -> None:
 
 def test_a_policy_without_rules_explains_the_default() -> None:
     assert explain(Policy((), ()), event(), 0).rules == ()
+
+
+def test_what_costs_nothing_asks_nothing_of_a_budget() -> None:
+    budget = Limit(name="daily", unit=Unit.SPEND, cap=500, window=Window("day"), currency="USD", exponent=2)
+    [stand] = stands([Balance(budget, 500, 0)], event())
+    assert (stand.asked, stand.used, stand.fits) == ("0.00 USD", "5.00 USD", True)
+    [stand] = stands([Balance(budget, 500, 0)], event("0.01 USD"))
+    assert (stand.asked, stand.fits) == ("0.01 USD", False)
