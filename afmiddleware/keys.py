@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from afmiddleware.identity.api_keys import PREFIX, imported_key, new_key
-from afmiddleware.ledger.orders import key_change
+from afmiddleware.ledger.orders import key_change, use_row
 from afmiddleware.model.api_key import ApiKeyRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from afmiddleware.ledger.base import Ledger
+    from afmiddleware.ledger.base import Ledger, Reader
 
 DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewKey(NamedTuple):
@@ -167,9 +168,20 @@ class Keys:
         """The record of a key by its id, also of one that is revoked."""
         return self._ledger.api_key(key_id)
 
+    def used(self, key_ids: Iterable[str]) -> dict[str, datetime]:
+        """When each of these keys was last good, to about a minute; what was never used is not in it."""
+        return last_used(self._ledger, key_ids)
+
     def all(self) -> list[ApiKeyRecord]:
         """Every record, the oldest first."""
         return self._ledger.api_keys()
+
+
+def last_used(ledger: Reader, key_ids: Iterable[str]) -> dict[str, datetime]:
+    """When each of these keys was last good, as `Keys.used` says it. Raises `LedgerUnavailableError`."""
+    rows = ledger.rows([use_row(key_id) for key_id in key_ids])
+    found = {key.removeprefix(use_row("")): row.more.used for key, row in rows.items() if row.more is not None}
+    return {key_id: _EPOCH + at * _MICROSECOND for key_id, at in found.items() if at}
 
 
 def _at(time: datetime | None) -> int:

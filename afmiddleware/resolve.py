@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from afmiddleware.errors import IdentityUnavailableError
-from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedOnce, NeedRevocations
-from afmiddleware.model.entry import Closed, Once
+from afmiddleware.errors import IdentityUnavailableError, LedgerUnavailableError
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedOnce, NeedRevocations, NoteUse
+from afmiddleware.model.entry import Closed, KeyUse, Once
 
 if TYPE_CHECKING:
     from afmiddleware.identity.needs import Need
@@ -31,6 +32,8 @@ class Resolver:
         """Look up what identity needs, blocking."""
         if isinstance(need, NeedKey):
             return self._ledger.api_key(need.key_id)
+        if isinstance(need, NoteUse):
+            return self._note(need)
         if isinstance(need, NeedOnce):
             return _first(self._ledger.commit(Once(need.key, need.keep)))
         if isinstance(need, NeedRevocations):
@@ -46,6 +49,8 @@ class Resolver:
             return (
                 ledger.api_key(need.key_id) if ledger.inline else await asyncio.to_thread(ledger.api_key, need.key_id)
             )
+        if isinstance(need, NoteUse):
+            return self._note(need)
         if isinstance(need, NeedOnce):
             return _first(await ledger.acommit(Once(need.key, need.keep)))
         if isinstance(need, NeedRevocations):
@@ -68,6 +73,11 @@ class Resolver:
         self._keys.close()
         if self._introspector is not None:
             self._introspector.close()
+
+    def _note(self, need: NoteUse) -> None:
+        # Nobody is refused because it cannot be noted.
+        with suppress(LedgerUnavailableError):
+            self._ledger.post(KeyUse(need.key_id, need.at))
 
     def _asks(self) -> Introspector:
         if self._introspector is None:

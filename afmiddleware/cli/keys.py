@@ -18,7 +18,7 @@ from afmiddleware.config.identity_schema import ApiKeys
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
-from afmiddleware.keys import Keys, NewKey
+from afmiddleware.keys import Keys, NewKey, last_used
 from afmiddleware.ledger.open import open_for_tools
 
 if TYPE_CHECKING:
@@ -143,18 +143,21 @@ def public_command(policy: str, *, as_json: bool) -> None:
 @policy_option
 @json_option
 def list_command(policy: str, *, as_json: bool) -> None:
-    """List the keys: ids, accounts and states, never the keys."""
+    """List the keys: ids, states, when they were made and last used, and accounts; never the keys."""
     ledger = open_for_tools(*policy_at(policy))
     try:
         records = ledger.api_keys()
+        used = last_used(ledger, [record.id for record in records])
     finally:
         ledger.close()
     if as_json:
-        echo_json([_told(record) for record in records])
+        echo_json([{**_told(record), "last_used": _instant(used.get(record.id))} for record in records])
         return
     for record in records:
-        state = _state(record)
-        click.echo(f"{record.id}  {state:8}  {_date(record.created)}  {record.account}  {record.label}".rstrip())
+        state, seen = _state(record), used.get(record.id)
+        last = f"used {seen:%Y-%m-%d}" if seen is not None else "never used"
+        told = f"{record.id}  {state:8}  {_date(record.created)}  {last:15}  {record.account}  {record.label}"
+        click.echo(told.rstrip())
 
 
 @keys_group.command("revoke")
@@ -258,6 +261,11 @@ def _state(record: ApiKeyRecord) -> str:
     if record.expires and record.expires <= now:
         return "expired"
     return "waiting" if record.begins > now else "rotated" if record.rotated_to else "active"
+
+
+def _instant(at: datetime | None) -> int:
+    """In microseconds since the epoch, as the other times here; 0 for never."""
+    return round(at.timestamp() * 1_000_000) if at is not None else 0
 
 
 def _date(at: int) -> str:

@@ -19,7 +19,7 @@ from afmiddleware.errors import IdentityUnavailableError, ReceiptError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.jose import BadCredentialError, read_compact
-from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedKeySet, NeedOnce
+from afmiddleware.identity.needs import NeedIntrospection, NeedKey, NeedKeySet, NeedOnce, NoteUse
 from afmiddleware.identity.outcome import Invalid, Ok
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.ledger.orders import taking_back
@@ -223,6 +223,8 @@ class _Looks:
             raise IdentityUnavailableError(msg)
         if isinstance(need, NeedOnce):
             return True
+        if isinstance(need, NoteUse):
+            return None
         if isinstance(need, NeedKey):
             return ledger.api_key(need.key_id) if ledger is not None else None
         return ledger.revocations() if ledger is not None else []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cachetools import LRUCache
 
 from afmiddleware.identity.jose import is_name
-from afmiddleware.identity.needs import Need, NeedKey
+from afmiddleware.identity.needs import Need, NeedKey, NoteUse
 from afmiddleware.identity.outcome import Identified, Invalid, Ok
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.api_key import ApiKeyRecord as ApiKeyRecord  # noqa: PLC0414 (known by this name too)
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "afk"
 FRESH_SECONDS: Final = 5
+USE_EVERY: Final = 60_000_000
+"""How often a process notes that a key is in use, in microseconds."""
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY = re.compile(r"[a-z][a-z0-9]{1,11}_live_([0-9A-Za-z]{10})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
@@ -155,6 +157,7 @@ class ApiKeys:
         # Whose id has once led to a good key is looked up however much is guessed from where it comes.
         self._seen: LRUCache[str, bool] = LRUCache(_REMEMBERED)
         self._known: dict[str, _Known] = {}
+        self._noted: LRUCache[str, int] = LRUCache(_REMEMBERED)
         self._timer = timer
         self._lock = lock
 
@@ -212,6 +215,11 @@ class ApiKeys:
         )
         with self._lock:
             self._seen[key_id] = True
+            noted = now - self._noted.get(key_id, -USE_EVERY) < USE_EVERY
+            if not noted:
+                self._noted[key_id] = now
+        if not noted:
+            yield NoteUse(key_id, now)
         if own:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}

@@ -29,6 +29,13 @@ class NeedOnce(msgspec.Struct, frozen=True):
     keep: int
 
 
+class NoteUse(msgspec.Struct, frozen=True):
+    """That an API key was good `at` a time (microseconds since the epoch): nothing is answered, and nothing waits."""
+
+    key_id: str
+    at: int
+
+
 class NeedRevocations(msgspec.Struct, frozen=True):
     """Every token that was taken back before its end: a list of `Revocation`."""
 
@@ -46,4 +53,4 @@ class NeedIntrospection(msgspec.Struct, frozen=True):
         return "NeedIntrospection(...)"
 
 
-Need = NeedKey | NeedKeySet | NeedOnce | NeedRevocations | NeedIntrospection
+Need = NeedKey | NeedKeySet | NeedOnce | NoteUse | NeedRevocations | NeedIntrospection

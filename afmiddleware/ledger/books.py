@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.epoch import begin
-from afmiddleware.ledger.orders import perform_order, put_in_force
+from afmiddleware.ledger.orders import note_use, perform_order, put_in_force, use_row
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
@@ -35,6 +35,7 @@ from afmiddleware.model.entry import (
     Held,
     InForce,
     Item,
+    KeyUse,
     NewEpoch,
     Once,
     Order,
@@ -114,6 +115,8 @@ class Books:
                 return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
             if isinstance(item, Once):
                 return once(self, item)
+            if isinstance(item, KeyUse):
+                return note_use(self, item)
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -347,6 +350,9 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
         if isinstance(item, Once):
+            continue
+        if isinstance(item, KeyUse):
+            rows.add(use_row(item.key_id))
             continue
         if not isinstance(item, Entry):
             holds.add(item.id)

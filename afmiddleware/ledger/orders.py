@@ -15,7 +15,7 @@ from afmiddleware.receipts.record import operation, policy_change
 if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
     from afmiddleware.model.api_key import ApiKeyRecord
-    from afmiddleware.model.entry import InForce
+    from afmiddleware.model.entry import InForce, KeyUse
     from afmiddleware.model.revocation import Revocation
 
 
@@ -57,6 +57,23 @@ def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Re
     """
     order = Order(what=what, key=f"key:{record.account}", name=record.id, by=by, reason=reason)
     return Record(operation(OPERATOR, order), api_key=record)
+
+
+def use_row(key_id: str) -> str:
+    """The key of the row that says when an API key was last good."""
+    return f"used:{key_id}"
+
+
+def note_use(books: Books, item: KeyUse) -> Closed:
+    """Remember when an API key was last good."""
+    key = use_row(item.key_id)
+    row = books.rows.setdefault(key, Row({}))
+    more = row.more = row.more or More()
+    later = item.at > more.used
+    if later:
+        more.used = item.at
+        books.changed.add(key)
+    return Closed(booked=later)
 
 
 def taking_back(revocation: Revocation, by: str, reason: str = "") -> Record:

@@ -22,7 +22,8 @@ class More(msgspec.Struct, array_like=True):
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
     open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
     true, and says why its requests are `frozen`. `policy` is what decided last, as digest and mode, and `made` how
-    many rows there are and how many of these are of strangers, in the row of what holds for everybody.
+    many rows there are and how many of these are of strangers, in the row of what holds for everybody. `used` is when
+    the credential that the row is of was last good, in microseconds since the epoch.
     """
 
     busy: dict[str, dict[int, int]] = {}
@@ -31,6 +32,7 @@ class More(msgspec.Struct, array_like=True):
     frozen: dict[str, str] = {}
     policy: tuple[str, str] = ("", "")
     made: tuple[int, int] = (0, 0)
+    used: int = 0
 
 
 class Row(msgspec.Struct, array_like=True):

@@ -153,6 +153,13 @@ class Once(msgspec.Struct, frozen=True, gc=False):
     keep: int
 
 
+class KeyUse(msgspec.Struct, frozen=True, gc=False):
+    """The API key with this id was good `at` a time (microseconds since the epoch). It leaves no receipt."""
+
+    key_id: str
+    at: int
+
+
 class Expire(msgspec.Struct, frozen=True, gc=False):
     """A reservation whose deadline may be past."""
 
@@ -218,5 +225,5 @@ class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open: tuple[str, ...] = ()
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | NewEpoch
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch
 """What a ledger commits."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
 
 from afmiddleware import Fence
 from afmiddleware.config.load import load
+from afmiddleware.identity.api_keys import ApiKeys
 from afmiddleware.ledger.base import Filter
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock
@@ -91,3 +93,43 @@ def test_a_time_has_a_zone(fence):
     with pytest.raises(ValueError, match="has no time zone"):
         fence.keys.create("acme", expires=datetime(2030, 1, 1))  # noqa: DTZ001 (that is what is wrong with it)
     assert fence.keys.all() == []
+
+
+def test_when_a_key_was_last_used_is_known_to_a_minute(fence):
+    key, record = fence.keys.create("acct")
+    bad = key[:-1] + ("0" if key[-1] != "0" else "1")
+    times = FrozenClock()
+    # Nothing is remembered, so that every showing looks the record up.
+    keys = ApiKeys(lambda: 0.0, Lock(), fresh=0)
+    first = times()
+
+    def show(text):
+        return [type(need).__name__ for need in needs_of(keys.check(text, times()), fence.resolve)]
+
+    assert show(bad) == []
+    assert fence.keys.used([record.id]) == {}
+    assert show(key) == ["NeedKey", "NoteUse"]
+    assert fence.keys.used([record.id, "nobody"]) == {record.id: instant(first)}
+    times.advance(59)
+    assert show(key) == ["NeedKey"]
+    times.advance(1)
+    assert show(key) == ["NeedKey", "NoteUse"]
+    assert fence.keys.used([record.id]) == {record.id: instant(first) + timedelta(seconds=60)}
+    fence.keys.revoke(record.id)
+    times.advance(120)
+    assert show(key) == ["NeedKey"]
+
+
+def needs_of(check, resolve):
+    answer = None
+    while True:
+        try:
+            need = check.send(answer)
+        except StopIteration:
+            return
+        yield need
+        answer = resolve(need)
+
+
+def instant(at):
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)

@@ -105,6 +105,7 @@ def asked(policy, text: str) -> object:
         need = next(checking)
         assert isinstance(need, NeedKey)
         checking.send(ledger.api_key(need.key_id))
+        next(checking)
     except StopIteration as end:
         return end.value.actor.id if isinstance(end.value, Ok) else end.value.detail
     finally:

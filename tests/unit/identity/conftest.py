@@ -11,6 +11,7 @@ import pytest
 from jwt.algorithms import ECAlgorithm
 
 from afmiddleware.identity.keyset import KeySet, read_keyset
+from afmiddleware.identity.needs import NoteUse
 from afmiddleware.identity.tokens import Issuer, Tokens
 from afmiddleware.model.http import HttpFacts
 from afmiddleware.testing import FrozenClock, TestIssuer, mint_es256_issuer
@@ -82,13 +83,17 @@ def settled(
 ) -> tuple[Identified, list[Need]]:
     """Run a flow to its end; the end, and what it asked for.
 
-    It is given `answers` in turn (errors are thrown in), or `always` the same, and must ask for all of them.
+    What it only notes is no question. It is given `answers` in turn (errors are thrown in), or `always` the same, and must ask for all of them.
     """
     asked: list[Need] = []
     left = list(answers)
     try:
         need = next(flow)
         while True:
+            if isinstance(need, NoteUse):
+                # Told, not asked.
+                need = flow.send(None)
+                continue
             asked.append(need)
             assert left or always is not None, f"it asked for {need}, and nothing more was to be asked"
             answer = left.pop(0) if left else always
