@@ -9,6 +9,7 @@ import msgspec
 
 from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.load import load
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,14 +62,11 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
         raise ConfigError([msg]) from None
     config = load(text, str(place), env)
     changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    if changes.get("mode", "enforce") not in ("enforce", "observe"):
-        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
-        raise ConfigError([msg])
-    if "ledger" in changes:
+    for name, check in (("mode", observing), ("ledger", check_ledger)):
         try:
-            check_ledger(changes["ledger"])
+            check(changes.get(name, getattr(config, name)))
         except ValueError as error:
-            msg = f"AFM_LEDGER: {error}"
+            msg = f"AFM_{name.upper()}: {error}"
             raise ConfigError([msg]) from None
     return config.model_copy(update=changes), real.parent
 
