@@ -57,6 +57,9 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
     except UnicodeDecodeError:
         msg = f"{place}: the policy file is not UTF-8"
         raise ConfigError([msg]) from None
+    except FileNotFoundError:
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        raise ConfigError([msg]) from None
     except OSError as error:
         msg = f"{place}: the policy file cannot be read: {error.strerror}"
         raise ConfigError([msg]) from None
