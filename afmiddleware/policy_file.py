@@ -9,11 +9,12 @@ import msgspec
 
 from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.load import load
+from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from afmiddleware.config.schema import Config
 
@@ -56,19 +57,20 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
     except UnicodeDecodeError:
         msg = f"{place}: the policy file is not UTF-8"
         raise ConfigError([msg]) from None
+    except FileNotFoundError:
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        raise ConfigError([msg]) from None
     except OSError as error:
         msg = f"{place}: the policy file cannot be read: {error.strerror}"
         raise ConfigError([msg]) from None
     config = load(text, str(place), env)
-    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    if changes.get("mode", "enforce") not in ("enforce", "observe"):
-        msg = f"AFM_MODE is {changes['mode']!r}; it is enforce or observe"
-        raise ConfigError([msg])
-    if "ledger" in changes:
+    changes = {name: env[key] for name, key in (("mode", "AFM_MODE"), ("ledger", "AFM_LEDGER")) if env.get(key)}
+    checks: dict[str, Callable[[str], object]] = {"mode": observing, "ledger": check_ledger}
+    for name, value in changes.items():
         try:
-            check_ledger(changes["ledger"])
+            checks[name](value)
         except ValueError as error:
-            msg = f"AFM_LEDGER: {error}"
+            msg = f"AFM_{name.upper()}: {error}"
             raise ConfigError([msg]) from None
     return config.model_copy(update=changes), real.parent
 

@@ -15,6 +15,7 @@ import argparse
 import importlib
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -118,12 +119,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="of the changes drawn, those of lines that contain FILE:LINE")
+    parser.add_argument("--again", type=Path, help="what an earlier run printed: only the changes that survived it")
     parser.add_argument("--tests", required=True, help="what pytest runs, separated by spaces")
     asked = parser.parse_args()
     found = [one for path in _files(asked.where) for one in mutants(str(path), (ROOT / path).read_text("utf-8"))]
     listed = _listed(asked.where, found)
     drawn = random.Random(asked.seed).sample(found, min(asked.sample, len(found))) if asked.sample else found
     drawn = [one for one in drawn if asked.only in f"{one.path}:{one.line}:"]
+    if asked.again is not None:
+        before = re.findall(r"SURVIVED ([^:]+):\d+: in ([\w.]+): (.*)$", asked.again.read_text("utf-8"), re.MULTILINE)
+        drawn = [one for one in drawn if one.key in {*before}]
     for name in _HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:

@@ -144,18 +144,19 @@ def _commitments(disclosed: Mapping[str, tuple[bytes, str | None]]) -> bytes:
     """What a body holds of these values, and of no others; nothing when no body can hold them."""
     if not disclosed:
         return b"{}"
-    made = []
+    made: list[str] = []
+    begin = _BEGUN.copy
     try:
         text, framed = _framed(tuple(disclosed))
         for (salt, value), (absent, present) in zip(disclosed.values(), framed, strict=True):
             if len(salt) != SALT_BYTES:
                 return b""
-            hashed = _BEGUN.copy()
+            hashed = begin()
             hashed.update(salt + (absent if value is None else present + value.encode()))
             made.append(hashed.hexdigest())
     except (UnicodeEncodeError, ValueError):
         return b""
-    return (text % tuple(made)).encode()
+    return (text % (*made,)).encode()
 
 
 def _commitment(name: str, salt: bytes, value: str | None) -> str:

@@ -73,8 +73,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `line` and `headers` and `body` make it, with the usual `HEADERS` but for those named in `without` or given;
     or else `raw` is all of it, in pieces that are sent one by one, with `{auth}` for a good credential's header line,
     `{usual}` for all of the usual lines of a request without a body. `repeat` multiplies a text in the body that
-    stands between `<<` and `>>`. With `h2` it is sent over HTTP/2, and
-    `half_close` then gives the stream up at once. `stacks` are names of stacks (`stacks.KINDS`), `elsewhere` what is expected of some. `rows` are the rows of the
+    stands between `<<` and `>>`. With `h2` it is sent over HTTP/2. `stacks` are names of stacks (`stacks.KINDS`), `elsewhere` what is expected of some. `rows` are the rows of the
     research report it stands for (`rows.yaml`).
     """
 

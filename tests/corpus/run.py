@@ -38,7 +38,7 @@ class Trial:
     def _exchange(self, case: Case) -> Answer:
         stack = self.stack
         if case.h2:
-            return send_h2(stack.port, case.pairs(stack.site.key), case.body.encode("latin-1"), reset=case.half_close)
+            return send_h2(stack.port, case.pairs(stack.site.key), case.body.encode("latin-1"))
         received = send(stack.port, case.parts(stack.site.key), half_close=case.half_close)
         return (answers(received) or [Answer()])[0]
 

@@ -56,11 +56,8 @@ def send(port: int, parts: list[bytes], *, half_close: bool = False) -> bytes:
     return b"".join(received)
 
 
-def send_h2(port: int, headers: list[tuple[str, str]], body: bytes, *, reset: bool = False) -> Answer:
-    """Send one request over HTTP/2 without TLS, as it is, and return what comes back. Raises `TimeoutError`.
-
-    With `reset` the stream is given up in the same packet, and nobody waits for an answer.
-    """
+def send_h2(port: int, headers: list[tuple[str, str]], body: bytes) -> Answer:
+    """Send one request over HTTP/2 without TLS, as it is, and return what comes back. Raises `TimeoutError`."""
     as_it_is = H2Configuration(
         header_encoding="latin-1", validate_outbound_headers=False, normalize_outbound_headers=False
     )
@@ -69,14 +66,10 @@ def send_h2(port: int, headers: list[tuple[str, str]], body: bytes, *, reset: bo
     connection.send_headers(1, headers, end_stream=not body)
     if body:
         connection.send_data(1, body, end_stream=True)
-    if reset:
-        connection.reset_stream(1)
     events: list[Event] = []
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
         plain.sendall(connection.data_to_send())
-        while not reset and not any(
-            isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)) for event in events
-        ):
+        while not any(isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)) for event in events):
             piece = plain.recv(65536)
             if not piece:
                 break

@@ -194,3 +194,27 @@ async def test_a_client_that_leaves_mid_answer_leaves_no_call_without_an_end(tmp
     with pytest.raises(ConnectionError):
         await exchange(app, "/rpc", json.dumps(calls).encode(), sent)
     assert outcomes(fence) == [("capture", "2000"), ("unknown", "2000")]
+
+
+@pytest.mark.parametrize(("path", "captured"), [("/plain", "4000"), ("/pay", "1250")])
+async def test_a_server_that_never_takes_the_answer_leaves_nothing_without_an_end(
+    path: str, captured: str, tmp_path: Path
+) -> None:
+    # hypercorn does so over HTTP/2 when the client has left.
+    async def pay(_request: Request) -> JSONResponse:
+        return JSONResponse({"total": "12.50"})
+
+    fence, app = made(pay, tmp_path, "memory")
+    said = anyio.Event()
+
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            said.set()
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange, app, path, b'{"amount": 40}', sent)
+        await said.wait()
+        assert outcomes(fence) == [("capture", captured)]
+        tasks.cancel_scope.cancel()
+    assert outcomes(fence) == [("capture", captured)]

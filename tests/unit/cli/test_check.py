@@ -70,7 +70,7 @@ def test_a_missing_policy_is_said_and_nothing_is_made(afm, tmp_path, command, op
     policy = tmp_path / "nowhere.yaml"
     ran = afm(*command, *options, "--policy", policy)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"{policy}: the policy file cannot be read: No such file or directory\n"
+    assert ran.err == f"{policy}: there is no policy file; write a first one with: afmiddleware init\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +126,9 @@ def test_the_environment_names_the_policy_and_its_ledger(policy):
     refused = run("keys", "list", AFM_LEDGER="postgresql://me:hunter2@host/db?pool=none")
     assert refused.returncode == 2
     assert refused.stderr == ("AFM_LEDGER: 'none' is not a number of connections; write one from 1 to 999\n")
-    assert run("check", AFM_MODE="block").stderr == "AFM_MODE is 'block'; it is enforce or observe\n"
+    said = "use enforce, observe, or a part of the callers such as observe 25%"
+    assert run("check", AFM_MODE="block").stderr == f"AFM_MODE: 'block' is not known here; {said}\n"
+    assert run("check", AFM_MODE="observe 25%").returncode == 0
 
 
 def test_what_is_hardly_meant_is_told_and_strict_refuses_it(afm, tmp_path):

@@ -535,3 +535,9 @@ def test_metadata_may_have_nothing_to_say():
     }
     with pytest.raises(ConfigError, match="environment has no value"):
         load(START + "environment: ~\n")
+
+
+def test_a_claim_is_in_major_units_unless_it_says_minor():
+    text = "identity: {jwt: {issuers: [{issuer: 'https://a.b', audience: a, algorithms: [ES256], discovery: oidc}]}}\n"
+    text += "limits: [{name: a, spend: {from: claim.max}, window: day}, {name: b, spend: {from: claim.max, unit: minor}, window: day}]\n"
+    assert [(one.claim, one.minor) for one in limits_of(load(START + text))] == [("max", False), ("max", True)]

@@ -10,10 +10,11 @@ from afmiddleware.errors import GrammarError
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
+from afmiddleware.model.limit import Balance, Limit, Unit, Window
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy
 from afmiddleware.policy.conditions import Names, compile_when
-from afmiddleware.policy.explain import Explanation, explain
+from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.rules import amount_failure, compile_rule
 from afmiddleware.policy.values import compile_compare
 from tests.unit.policy.test_language import event, policy, rule
@@ -98,10 +99,18 @@ def test_roles_that_an_actor_has_not_are_shown_as_absent() -> None:
 
 
 def test_a_policy_that_names_nothing_explains_its_conditions() -> None:
-    made = compile_rule(rule(when={"recipient": {"eq": "acme"}}), "allow", Names())
-    found = explain(Policy([made], ()), event(recipient="acme"), 0)
+    made = compile_rule(rule(when={"amount": {"gt": "1 USD"}}), "allow", Names())
+    found = explain(Policy([made], ()), event("5 USD"), 0)
     assert [one.holds for one in found.rules[0].when[0]] == [True]
 
 
 def test_a_policy_without_rules_explains_the_default() -> None:
     assert explain(Policy((), ()), event(), 0).rules == ()
+
+
+def test_what_costs_nothing_asks_nothing_of_a_budget() -> None:
+    budget = Limit(name="daily", unit=Unit.SPEND, cap=500, window=Window("day"), currency="USD", exponent=2)
+    [stand] = stands([Balance(budget, 500, 0)], event())
+    assert (stand.asked, stand.used, stand.fits) == ("0.00 USD", "5.00 USD", True)
+    [stand] = stands([Balance(budget, 500, 0)], event("0.01 USD"))
+    assert (stand.asked, stand.fits) == ("0.01 USD", False)

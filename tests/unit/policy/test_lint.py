@@ -206,6 +206,11 @@ CASES = {
         "rules:\n  deny: [{capability: 'a.*', when: {amount: {gt: 9 USD}}}]\n  allow: [{capability: a.b, identity: token, max_amount: 5 EUR}]"),
         [("money.other_currency", 6)],
     ),
+    "a cap in the currency of another capability": (
+        ("routes: [{route: POST /p, capability: a.b, amount: 5 USD}, {route: POST /q, capability: c.d, amount: 5 EUR}]\n"
+        "rules: {allow: [{capability: a.b, identity: token, max_amount: 5 EUR}, {capability: c.d, identity: token}]}"),
+        [("money.other_currency", 5)],
+    ),
     "a threshold for one currency of several": (
         ("routes: [{route: POST /p, capability: a.b, amount: {from: body.x}}]\n"
         "rules:\n  deny: [{capability: 'a.*', when: {currency: EUR, amount: {gt: 9 EUR}}}, {capability: a.b, when: {amount: {exists: false}}}]\n"
