@@ -14,7 +14,7 @@ from afmiddleware.errors import ConfigError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from afmiddleware.config.schema import Config
 
@@ -57,14 +57,18 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
     except UnicodeDecodeError:
         msg = f"{place}: the policy file is not UTF-8"
         raise ConfigError([msg]) from None
+    except FileNotFoundError:
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        raise ConfigError([msg]) from None
     except OSError as error:
         msg = f"{place}: the policy file cannot be read: {error.strerror}"
         raise ConfigError([msg]) from None
     config = load(text, str(place), env)
-    changes = {name: env[key] for name, key in (("ledger", "AFM_LEDGER"), ("mode", "AFM_MODE")) if env.get(key)}
-    for name, check in (("mode", observing), ("ledger", check_ledger)):
+    changes = {name: env[key] for name, key in (("mode", "AFM_MODE"), ("ledger", "AFM_LEDGER")) if env.get(key)}
+    checks: dict[str, Callable[[str], object]] = {"mode": observing, "ledger": check_ledger}
+    for name, value in changes.items():
         try:
-            check(changes.get(name, getattr(config, name)))
+            checks[name](value)
         except ValueError as error:
             msg = f"AFM_{name.upper()}: {error}"
             raise ConfigError([msg]) from None

@@ -63,7 +63,10 @@ def dev_issuer(config: Config, base: Path, wanted: str) -> DevIssuer:
         entry = local[0]
     else:
         several = f"several issuers have a jwks_file: {', '.join(one.issuer for one in local)}; name one with --issuer"
-        none = "tokens are made for an issuer whose keys are in a file; add one with jwks_file: dev-jwks.json"
+        none = (
+            "tokens are made for an issuer whose keys are in a file; "
+            "add one under identity: jwt: issuers: with jwks_file: dev-jwks.json"
+        )
         raise ValueError(several if local else none)
     if entry.jwks_file is None:
         kept = "stand in the policy itself" if entry.jwks is not None else "are fetched"

@@ -57,11 +57,19 @@ def read_options(fence: Fence, options: dict[str, Any]) -> tuple[ActionEvent, in
     told |= {name: options[name] for name in ("amount", *_TEXTS) if options[name] is not None}
     try:
         if options["payload"] is not None:
-            told["payload"] = msgspec.json.decode(options["payload"])
+            told["payload"] = _json(options["payload"])
         event, at = read_event(told, fence.config.exponents, fence.config.environment)
-    except (CaseError, msgspec.DecodeError) as error:
+    except CaseError as error:
         raise click.UsageError(str(error)) from None
     return event, fence.clock() if at is None else at
+
+
+def _json(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        said = f'{text[:40]!r} is not JSON ({error}); write it such as \'{{"note": "thanks"}}\''
+        raise click.BadParameter(said, param_hint="--payload") from None
 
 
 def looking_fence(policy: str, *, live: bool = False) -> Fence:

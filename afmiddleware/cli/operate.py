@@ -19,7 +19,7 @@ from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.identity.address import block_key
 from afmiddleware.ledger.open import open_for_reading, open_rates, with_shared
 from afmiddleware.limits.budget import keys, standings
-from afmiddleware.limits.charge import amount_text, cap_text
+from afmiddleware.limits.charge import amount_text, cap_text, window_text
 from afmiddleware.limits.stops import CONTROL, named
 from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
@@ -27,7 +27,7 @@ from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from afmiddleware.config.schema import Config
     from afmiddleware.model.limit import Limit
@@ -119,7 +119,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
     """List the limits of the policy."""
     config, _ = policy_at(policy)
     told = [
-        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": one.window.kind}
+        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": window_text(one.window)}
         for one in limits_of(config)
     ]
     if as_json:
@@ -127,7 +127,7 @@ def limits_list(policy: str, *, as_json: bool) -> None:
         return
     none_found(told, f"{policy} has no limits")
     for one in told:
-        click.echo(f"{one['limit']:20} {one['cap']:>14}  {one['window']:8}  per {one['per']}")
+        click.echo(f"{one['limit']:20} {one['cap']:>14}  {one['window']:14}  per {one['per']}")
 
 
 @limits_group.command("get")
@@ -168,13 +168,14 @@ def limits_set(  # noqa: PLR0913 (options)
 ) -> None:
     """Set the cap of the limit NAME for ACTOR: money such as '500 USD', or a number. `none` removes it."""
     config, _ = policy_at(policy)
-    limit = next((one for one in limits_of(config) if one.name == name), None)
-    if limit is None:
-        raise click.BadParameter(f"the policy has no limit {name[:64]}", param_hint="NAME")
+    limit = _named(name, limits_of(config), "limit")
     what = "uncap" if cap == "none" else "cap"
     value = 0 if cap == "none" else _cap(limit, cap, config)
     order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=who(), reason=reason)
-    _do(policy, order, as_json=as_json, said=f"{name} of {actor}: {cap}")
+    said = f"{name} of {actor}: {cap}"
+    if what == "cap" and not override and not limit.claim and value > limit.cap:
+        said += f"; the policy's {cap_text(limit)} is narrower and holds: let it be wider with --override"
+    _do(policy, order, as_json=as_json, said=said)
 
 
 @limits_group.command("reopen")
@@ -251,9 +252,7 @@ def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
 def breaker_reset(name: str, actor: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Close the breaker NAME. Exit 1 when it was not open."""
     config, _ = policy_at(policy)
-    limit = next((one for one in limits_of(config) if one.name == name and one.on_exceed == "trip"), None)
-    if limit is None:
-        raise click.BadParameter(f"the policy has no breaker {name[:64]}", param_hint="NAME")
+    limit = _named(name, [one for one in limits_of(config) if one.on_exceed == "trip"], "breaker")
     key = "global" if limit.per == "global" else f"actor:{actor}"
     order = Order(what="reset", key=key, name=limit.cell, by=who(), reason=reason)
     _do(policy, order, as_json=as_json, said=f"the breaker {name} is closed")
@@ -347,6 +346,15 @@ def _stop(what: str, target: str, reason: str) -> Order:
     except GrammarError as error:
         raise click.BadParameter(str(error), param_hint="TARGET") from None
     return Order(what=what, key=CONTROL, name=pattern, by=who(), reason=reason)
+
+
+def _named(name: str, limits: Iterable[Limit], kind: str) -> Limit:
+    """The limit with this name. Raises `BadParameter`, which lists those that there are."""
+    known = {one.name: one for one in limits}
+    if name not in known:
+        said = f"the policy has no {kind} {name[:64]}; it has {', '.join(known) or 'none'}"
+        raise click.BadParameter(said, param_hint="NAME")
+    return known[name]
 
 
 def _cap(limit: Limit, text: str, config: Config) -> int:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 PACKS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = MappingProxyType(
     {
         "payments": {
+            "proven": ("payments.",),
+            "spends": ("payments.",),
             "deny": (
-                "    # pack payments: who pays is known, and what was paid out is not deleted",
+                "    # pack payments: who pays has proven who it is (identity: jwt), and payments stay",
                 "    - {id: payments-known, capability: payments.**, when: {actor.tier: {lt: verified}}}",
                 "    - {id: payments-kept, capability: payments.**, when: {method: DELETE}, reason: Payments stay.}",
             ),
@@ -31,6 +33,7 @@ PACKS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = MappingProxyType(
             ),
         },
         "bookings": {
+            "spends": ("bookings.",),
             "require_approval": (
                 "    # pack bookings",
                 "    - {id: bookings-large, capability: bookings.**, when: {amount: {gte: 500 USD}}}      # REVIEW",
@@ -84,4 +87,5 @@ PACKS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = MappingProxyType(
         },
     },
 )
-"""By the name of the pack."""
+"""By the name of the pack. `proven` and `spends` are beginnings of capabilities: those that it denies to whoever is not
+`verified`, and those whose money it limits for each actor by itself."""

@@ -61,7 +61,14 @@ def prove_command(which: str, policy: str) -> None:
 
 @click.command("check")
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False))
-@click.option("--public-key", "public_keys", multiple=True, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="The log's keys, as `afmiddleware keys public` prints them; may be given again.",
+)
 def check_command(bundle: str, public_keys: tuple[str, ...]) -> None:
     """Verify a proof or an export without any ledger: whole (0), tampered (3), or unreadable (5)."""
     arguments = [bundle]

@@ -38,7 +38,8 @@ _RECIPIENTS: Final = ("recipient", "payee", "to", "to_account", "destination", "
 class Guess(msgspec.Struct, frozen=True):
     """Where a route's money may be: sources such as `body.amount`, empty where nothing looks like it.
 
-    `idempotency` is whether an Idempotency-Key is `optional` or `required`.
+    `idempotency` is whether an Idempotency-Key is `optional` or `required`; with `omitted` the application lets the
+    currency be left out.
     """
 
     amount: str = ""
@@ -46,6 +47,7 @@ class Guess(msgspec.Struct, frozen=True):
     currency: str = ""
     recipient: str = ""
     idempotency: str = ""
+    omitted: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +87,9 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
     anonymous_reads: bool = False,
     packs: Sequence[Mapping[str, Sequence[str]]] = (),
 ) -> str:
-    """The text of the policy. `packs` are lines of further rules and limits, by section."""
+    """The text of the policy. `packs` are lines of further rules and limits, by section, as in `PACKS`."""
     money = any(line.guess.amount for line in lines)
+    limited = _beginnings(packs, "spends")
     text = [
         "# A first policy: what changes something is closed until you open it. Lines marked REVIEW are guesses.",
         "# Check it with `afmiddleware check --app ...`; try it with `mode: observe`, which blocks nothing.",
@@ -108,11 +111,11 @@ def compose(  # noqa: PLR0913 (what a policy is made of)
     text += ["", "rules:                             # deny > require_approval > allow > default deny"]
     rules = _section("deny", [], packs)
     rules += _section("require_approval", [], packs)
-    rules += _section("allow", _allowed(lines, anonymous_reads=anonymous_reads), packs)
+    rules += _section("allow", _allowed(lines, _beginnings(packs, "proven"), anonymous_reads=anonymous_reads), packs)
     # A section of comments alone would be no section.
     text += rules if any(not one.lstrip().startswith("#") for one in rules) else ["  deny: []", *rules]
     own = ["    - {name: burst, rate: 60/minute, per: actor}"]
-    if money:
+    if any(line.guess.amount and not line.capability.startswith(limited) for line in lines):
         own.append("    - {name: daily, spend: 100 USD, window: day, per: actor}      # REVIEW")
     text += ["", "limits:", *(one[2:] for one in own), *(one[2:] for pack in packs for one in pack.get("limits", ()))]
     return "\n".join(text) + "\n"
@@ -125,13 +128,18 @@ def _section(name: str, own: Sequence[str], packs: Sequence[Mapping[str, Sequenc
     return [f"  {name}:", *entries]
 
 
-def _allowed(lines: Sequence[Line], *, anonymous_reads: bool) -> list[str]:
+def _beginnings(packs: Sequence[Mapping[str, Sequence[str]]], of: str) -> tuple[str, ...]:
+    return tuple(one for pack in packs for one in pack.get(of, ()))
+
+
+def _allowed(lines: Sequence[Line], proven: tuple[str, ...], *, anonymous_reads: bool) -> list[str]:
     capabilities = dict.fromkeys(line.capability for line in lines if line.capability)
     money = {line.capability for line in lines if line.guess.amount}
     entries: list[str] = []
     for one in capabilities:
         if one.endswith(".read"):
             demand = "" if anonymous_reads and one not in money else ", identity: token"
+            demand = ", identity: verified" if one.startswith(proven) else demand
             entries.append(f"    - {{capability: {one}{demand}}}")
     for one in capabilities:
         if not one.endswith(".read"):
@@ -153,7 +161,8 @@ def _entry(line: Line) -> list[str]:
         unit = ", unit: minor" if guess.minor else ""
         entry.append(f"    amount: {{from: {guess.amount}{unit}}}      # REVIEW: guessed from its name")
     if guess.currency:
-        entry.append(f"    currency: {{from: {guess.currency}}}      # REVIEW: guessed from its name")
+        why = "a request without it is refused" if guess.omitted else "guessed from its name"
+        entry.append(f"    currency: {{from: {guess.currency}}}      # REVIEW: {why}")
     if guess.recipient:
         entry.append(f"    recipient: {{from: {guess.recipient}}}      # REVIEW: guessed from its name")
     if guess.idempotency == "required":
@@ -204,11 +213,13 @@ def _guess(method: str, endpoint: Endpoint, document: Any) -> Guess:
         return Guess()
     minor = _first(fields, _MINOR)
     amount = minor or _first(fields, _AMOUNTS)
+    # One that may be left out is read all the same: what says EUR must not be counted as USD.
+    currency = _first(named, _CURRENCIES) if amount else ""
     return Guess(
         amount=amount,
         minor=bool(minor),
-        # One that may be left out is read all the same: what says EUR must not be counted as USD.
-        currency=_first(named, _CURRENCIES) if amount else "",
+        currency=currency,
+        omitted=bool(currency) and currency not in fields,
         recipient=_first(fields, _RECIPIENTS),
         idempotency=keyed or ("optional" if amount else ""),
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from afmiddleware.limits.cells import Cell
+    from afmiddleware.model.limit import Window
 
 _SECOND = 1_000_000
 _LIMIT: Final = attrgetter("limit")
@@ -162,6 +163,11 @@ def amount_text(limit: Limit, amount: int) -> str:
 def cap_text(limit: Limit) -> str:
     """The cap of a limit, or the claim that says it."""
     return f"claim {limit.claim}" if limit.claim else amount_text(limit, limit.cap)
+
+
+def window_text(window: Window) -> str:
+    """The time a limit looks at, such as `day` or `rolling 60s`."""
+    return f"{window.kind} {window.seconds}s" if window.seconds else window.kind
 
 
 def _requests(count: int) -> str:

@@ -11,6 +11,7 @@ from afmiddleware.errors import MappingError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.identity.address import address_key
 from afmiddleware.limits.budget import own_key, own_standings
+from afmiddleware.limits.charge import window_text
 from afmiddleware.limits.claimed import with_claim
 from afmiddleware.model.limit import Unit
 from afmiddleware.pep.respond import instant
@@ -54,13 +55,12 @@ def _told(one: Standing) -> dict[str, Any]:
     def amount(value: int) -> int | str:
         return to_major(value, limit.exponent) if money else value
 
-    window = limit.window
     told = {
         "limit": limit.name,
         "kind": limit.unit.value,
         "capability": limit.capability or "**",
         "per": limit.per.split("+"),
-        "window": f"{window.kind} {window.seconds}s" if window.seconds else window.kind,
+        "window": window_text(limit.window),
         "used": amount(one.used),
         "cap": amount(limit.cap),
         "remaining": amount(one.remaining),

@@ -180,13 +180,22 @@ def _set_of(policy: Policy, operators: Any, many: str, one: str) -> set[str] | N
     return {wanted} if isinstance(wanted, str) else set(wanted)
 
 
+def _reads(route: RouteSource) -> bool:
+    """Whether a route reads, which costs nothing unless an amount is mapped."""
+    return route.route.partition(" ")[0] in {"GET", "HEAD", "QUERY"}
+
+
 def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     """Rules that refuse under a condition, which is false for what is not there."""
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
         fields = {field for one in rule.when for field in one}
         covered = [route for route in routes if matches(rule.pattern, route.capability or "")]
         for field in sorted(fields & set(_MAPPED)):
-            lacking = [route.route for route in covered if getattr(route, field, None) is None]
+            lacking = [
+                route.route
+                for route in covered
+                if getattr(route, field, None) is None and not (field == "amount" and _reads(route))
+            ]
             if lacking and "exists" not in {op for one in rule.when for op in one.get(field, {})}:
                 text = f"{_named(rule)} reads {field}, which {lacking[0]} does not map: it never holds there; map it"
                 yield Finding(rule.line, UNMAPPED_FIELD, text)

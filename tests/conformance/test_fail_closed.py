@@ -220,4 +220,5 @@ async def test_a_request_cancelled_at_any_await_has_one_outcome_when_it_was_admi
         intents = [one.receipt.leaf.hex() for one in reader.receipts(Filter(kind="intent"))]
         ends = [strict_parse(one.receipt.body)["ref"] for one in reader.receipts(Filter(kind="outcome"))]
     assert sorted(ends) == sorted(intents)
-    assert len(intents) == 1 + (point != "the body")
+    # Whoever leaves while the commit waits is dropped from it, or given back when it was made already.
+    assert len(intents) in {"the body": (1,), "the commit": (1, 2)}.get(point, (2,))

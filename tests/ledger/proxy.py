@@ -5,21 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_SYNC: Final = b"S\0\0\0\4"
 
 
 class Proxy:
     """Passes bytes on until `cut` is `sent` (a COMMIT comes from the client) or `done` (its answer comes back).
 
     Then the connection ends on both sides before those bytes are passed on, once. With another `mark` than PostgreSQL's
-    the answer is whatever comes after the request that holds it. When `cut` is `ended`, a COMMIT is passed on without
-    the request to answer it, and `between` is called, which ends the server's session; the client is told, and goes.
+    the answer is whatever comes after the request that holds it.
     """
 
     def __init__(self, upstream: str, mark: bytes = b"") -> None:
@@ -30,8 +23,6 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.cut = ""
         self.cuts = 0
-        self.between: Callable[[], object] = int
-        self._ended = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, url: str) -> str:
@@ -62,18 +53,7 @@ class Proxy:
                     self.cut = ""
                     self.cuts += 1
                     break
-                if self.cut == "ended" and when == "sent" and asked:
-                    self.cut, self._ended = "", True
-                    self.cuts += 1
-                    sink.sendall(data.removesuffix(_SYNC))
-                    self.between()
-                    while source.recv(65536):
-                        pass
-                    self._ended = False
-                    break
                 sink.sendall(data)
-        if self._ended:
-            return
         for one in pair:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -21,7 +21,7 @@ POLICY = "version: 1\nservice: s\nledger: {ledger}\nroutes:\n  - {{route: GET /h
 
 
 def missing(folder: Path) -> str:
-    return "the policy file cannot be read"
+    return "there is no policy file"
 
 
 def misspelt(folder: Path) -> str:

@@ -70,7 +70,7 @@ def test_a_missing_policy_is_said_and_nothing_is_made(afm, tmp_path, command, op
     policy = tmp_path / "nowhere.yaml"
     ran = afm(*command, *options, "--policy", policy)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"{policy}: the policy file cannot be read: No such file or directory\n"
+    assert ran.err == f"{policy}: there is no policy file; write a first one with: afmiddleware init\n"
     assert list(tmp_path.iterdir()) == []
 
 

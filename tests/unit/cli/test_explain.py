@@ -158,7 +158,7 @@ def test_who_runs_now_is_told_while_it_runs(tmp_path):
         (["--capability", "a.b", "--risk", "HIGH"], "'HIGH' is not a level of risk"),
         (["--capability", "a.b", "--at", "noon"], "'noon' is not a time"),
         (["--capability", "a.b", "--at", "2026-11-23T12:00:00"], "names no zone"),
-        (["--capability", "a.b", "--payload", "{"], "truncated"),
+        (["--capability", "a.b", "--payload", "{"], "Invalid value for --payload: '{' is not JSON"),
         (["--capability", "a.b", "--payload", "[]"], "payload is a map"),
         (["--capability", "a.b", "--actor", ""], "an actor needs an id"),
         (["--capability", "a.b", "--actor", "bot"], "bot is no actor: write key:bot for whoever has its API keys"),

@@ -125,7 +125,10 @@ def body(required: list[str], **properties: Any) -> dict[str, Any]:
             body(["amount", "currency", "to"], amount={}, currency={}, to={}),
             Guess("body.amount", False, "body.currency", "body.to", "optional"),
         ),
-        (body(["price"], price={}, currency_code={}), Guess("body.price", False, "body.currency_code", "", "optional")),
+        (
+            body(["price"], price={}, currency_code={}),
+            Guess("body.price", False, "body.currency_code", "", "optional", omitted=True),
+        ),
         (body([], currency={}), Guess()),  # a currency of nothing
         (
             {
@@ -173,6 +176,29 @@ def test_money_is_guessed_from_a_description_and_marked(document: Any, guess: Gu
     assert (config.routes[0].currency is None) == (not guess.currency)
     assert config.routes[0].idempotency == (guess.idempotency or None)
     assert all("REVIEW" in line for line in text.splitlines() if "{from:" in line)
+
+
+def test_a_currency_that_may_be_left_out_is_marked_as_needed() -> None:
+    marked = [
+        compose("s", lines_of([at("POST", "/pay/{id:int}")], body(required, price={}, currency={})))
+        for required in (["price"], ["price", "currency"])
+    ]
+    assert ["a request without it is refused" in text for text in marked] == [True, False]
+
+
+def test_what_is_written_with_a_pack_agrees_with_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = body(["amount"], amount={})
+    document["paths"] = {"/payments/{id}": document["paths"]["/pay/{id}"]}
+    lines = lines_of([at("POST", "/payments/{id:int}"), at("GET", "/payments"), at("GET", "/shops")], document)
+    text = compose("s", lines, packs=[PACKS["payments"]])
+    allow = {str(one.capability): one.identity for one in load(text).rules.allow}
+    assert (allow["payments.read"], allow["shops.read"]) == ("verified", "token")
+    assert "daily" not in [one.name for one in load(text).limits]
+    assert "daily" in [one.name for one in load(compose("s", lines)).limits]
+    (here / "fence.yaml").write_text(text, "utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "--strict"])
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
 
 
 def test_reads_are_open_to_anybody_only_when_asked() -> None:

@@ -94,9 +94,13 @@ def test_a_cap_of_one_actor_narrows_and_only_an_override_widens(afm, policy):
     assert afm("limits", "get", AGENT, "--policy", policy, "--json").json == {
         "daily": {"cap": "3.00 USD", "override": False}
     }
-    assert afm("limits", "set", AGENT, "daily", "27 USD", "--policy", policy).code == 0
+    assert afm("limits", "set", AGENT, "daily", "25 USD", "--policy", policy).out == f"daily of {AGENT}: 25 USD\n"
+    wide = afm("limits", "set", AGENT, "daily", "27 USD", "--policy", policy)
+    assert wide.code == 0
+    assert "27 USD; the policy's 25.00 USD is narrower and holds: let it be wider with --override" in wide.out
     assert acted(policy, "20 USD", "3 USD") == ["done", "spend.exceeded"]
-    assert afm("limits", "set", AGENT, "daily", "27 USD", "--override", "--policy", policy).code == 0
+    wider = afm("limits", "set", AGENT, "daily", "27 USD", "--override", "--policy", policy)
+    assert wider.out == f"daily of {AGENT}: 27 USD\n"
     assert acted(policy, "3 USD", "2 USD") == ["done", "spend.exceeded"]
     assert afm("budget", AGENT, "--policy", policy, "--json").json["limits"][0]["cap"] == "27.00 USD"
     assert afm("limits", "set", AGENT, "daily", "none", "--policy", policy).code == 0
@@ -107,6 +111,7 @@ def test_a_cap_of_one_actor_narrows_and_only_an_override_widens(afm, policy):
         "cap": "25.00 USD",
         "window": "day",
     }
+    assert "rolling 60s" in afm("limits", "list", "--policy", policy).out
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,12 @@ def test_no_cap_is_set_for_an_address(afm, policy, command):
 )
 def test_a_cap_that_cannot_be_is_a_usage_error(afm, policy, name, cap):
     assert afm("limits", "set", AGENT, name, "--policy", policy, "--", cap).code == 2
+
+
+def test_a_name_that_is_none_is_answered_with_those_there_are(afm, policy):
+    asked = afm("limits", "set", AGENT, "dialy", "5 USD", "--policy", policy)
+    assert "the policy has no limit dialy; it has daily, stop, often, crowd" in asked.err
+    assert "the policy has no breaker daily; it has stop" in afm("breaker", "reset", "daily", "--policy", policy).err
 
 
 def test_a_breaker_is_seen_and_closed(afm, policy):

@@ -127,6 +127,14 @@ CASES = {
         ROUTES + "rules: {deny: [{capability: '**', when: {recipient: evil}}], allow: [shop.look, {capability: pay.out, identity: token}]}",
         [("rule.field_unmapped", 7)],
     ),
+    "an amount of what only reads": (
+        ROUTES + "rules: {deny: [{capability: '**', when: {amount: {gte: 5 USD}}}], allow: [shop.look, {capability: pay.out, identity: token}]}",
+        [],
+    ),
+    "an amount of what changes something": (
+        "routes: [{route: POST /out, capability: shop.out}]\nrules: {deny: [{capability: '**', when: {amount: {gte: 5 USD}}}], allow: [shop.out]}",
+        [("rule.field_unmapped", 5)],
+    ),
     "absence is asked for": (
         ROUTES + "rules: {deny: [{capability: '**', when: [{recipient: evil}, {recipient: {exists: false}}]}], allow: [shop.look, {capability: pay.out, identity: token}]}",
         [],
