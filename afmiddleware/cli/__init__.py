@@ -9,6 +9,7 @@ import click
 
 from afmiddleware.cli.cases import diff_command, replay_command, test_command
 from afmiddleware.cli.check import check_command, schema_command
+from afmiddleware.cli.common import Group
 from afmiddleware.cli.demo import demo_command
 from afmiddleware.cli.explain import explain_command, simulate_command
 from afmiddleware.cli.imports import import_group
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="afmiddleware", prog_name="afmiddleware")
 def cli() -> None:
     """An action firewall for APIs that AI agents call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from afmiddleware.config.schema import Config
 
+_SENTENCE: Final = 1000
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Group(click.Group):
+    """Commands whose list tells the whole first sentence of each, over several lines where it is long."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_SENTENCE)) for name, one in found if one is not None])
 
 
 def policy_option(function: F) -> F:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 import yaml
 
+from afmiddleware.cli.common import Group
 from afmiddleware.cli.convert import from_actionfence, from_capfence
 from afmiddleware.cli.convert_t402 import from_t402
 from afmiddleware.config.load import load
@@ -17,7 +18,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _DEPTH: Final = 16
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def import_group() -> None:
     """Convert the policy of another product and print a fence.yaml."""
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.authenticators import key_prefix
 from afmiddleware.cli import signing
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.common import Group, echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.config.identity_schema import ApiKeys
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
 
 
-@click.group("keys")
+@click.group("keys", cls=Group)
 def keys_group() -> None:
     """API keys: made here, shown once; the ledger keeps only a digest."""
 

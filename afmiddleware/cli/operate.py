@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afmiddleware.anchoring import open_for_changes
-from afmiddleware.cli.common import echo_json, json_option, known_as, none_found, policy_at, policy_option, who
+from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
 from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
@@ -107,7 +107,7 @@ def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
 
 
-@click.group("limits")
+@click.group("limits", cls=Group)
 def limits_group() -> None:
     """The limits of the policy, and caps of single actors beside it."""
 
@@ -217,7 +217,7 @@ def unfreeze_command(target: str, reason: str, policy: str, *, as_json: bool) ->
     _do(policy, _stop("unfreeze", target, reason), as_json=as_json, said=f"{target} may act again")
 
 
-@click.group("breaker")
+@click.group("breaker", cls=Group)
 def breaker_group() -> None:
     """Circuit breakers: limits with `on_exceed: trip`."""
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import echo_json, json_option, known_as, many, none_found, policy_at, policy_option
+from afmiddleware.cli.common import Group, echo_json, json_option, known_as, many, none_found, policy_at, policy_option
 from afmiddleware.cli.receipt_text import about, lines, money
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
@@ -62,7 +62,7 @@ _ADVICE = {
 _HEADING = f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code"
 
 
-@click.group("receipts")
+@click.group("receipts", cls=Group)
 def receipts_group() -> None:
     """The receipt log: list it, show one receipt, verify all of them."""
 

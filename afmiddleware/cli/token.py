@@ -12,7 +12,7 @@ import msgspec
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.assemble import assemble
 from afmiddleware.callers import identify
-from afmiddleware.cli.common import echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.common import Group, echo_json, json_option, policy_at, policy_option, who
 from afmiddleware.cli.dev_issuer import dev_issuer, issuer_at
 from afmiddleware.drivers import run
 from afmiddleware.errors import IdentityUnavailableError, ReceiptError
@@ -40,7 +40,7 @@ _SECOND = 1_000_000
 _STDIN = "-"
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def token_group() -> None:
     """Tokens: made for development, looked at, and taken back."""
 

@@ -51,7 +51,7 @@ class SqliteReader:
 
     def __init__(self, location: Location) -> None:
         if not location.database.is_file():
-            msg = f"there is no ledger at {location.database}"
+            msg = f"there is no ledger at {location.database}; the first start makes one, copies restore a lost one"
             raise ReceiptError(msg)
         self.location = location
         self._connect = connect_to_read

@@ -11,6 +11,7 @@ from importlib import import_module
 import pytest
 import yaml
 
+from afmiddleware.cli import cli
 from tests.unit.cli.conftest import POLICY, written
 
 COMMANDS = (
@@ -91,6 +92,17 @@ def test_a_ledger_in_memory_cannot_be_seen_from_outside(afm, tmp_path, command):
     ran = afm(*command, "--policy", policy)
     assert (ran.code, ran.out) == (2, "")
     assert "a ledger in memory ends with its process and cannot be seen from here" in ran.err
+
+
+@pytest.mark.parametrize(
+    "group", [[], ["receipts"], ["limits"], ["breaker"], ["import"], ["keys"], ["token"]], ids=" ".join
+)
+def test_a_list_of_commands_says_the_whole_first_sentence_of_each(afm, group):
+    listed = " ".join(afm(*group, "--help").out.partition("Commands:")[2].split())
+    assert listed.endswith(".")
+    for name in (cli.commands[group[0]] if group else cli).commands:
+        sentence = " ".join(afm(*group, name, "--help").out.split("\n\n")[1].split()).partition(". ")[0]
+        assert f"{name} {sentence.rstrip('.')}." in listed
 
 
 def test_every_command_prints_json_when_asked(afm):
