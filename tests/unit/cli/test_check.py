@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from afmiddleware.cli import cli
+from afmiddleware.cli.common import Group
 from tests.unit.cli.conftest import POLICY, written
 
 COMMANDS = (
@@ -100,7 +101,9 @@ def test_a_ledger_in_memory_cannot_be_seen_from_outside(afm, tmp_path, command):
 def test_a_list_of_commands_says_the_whole_first_sentence_of_each(afm, group):
     listed = " ".join(afm(*group, "--help").out.partition("Commands:")[2].split())
     assert listed.endswith(".")
-    for name in (cli.commands[group[0]] if group else cli).commands:
+    found = cli.commands[group[0]] if group else cli
+    assert isinstance(found, Group)
+    for name in found.commands:
         sentence = " ".join(afm(*group, name, "--help").out.split("\n\n")[1].split()).partition(". ")[0]
         assert f"{name} {sentence.rstrip('.')}." in listed
 
