@@ -22,12 +22,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 PROOF = "afmiddleware-receipt-proof/1"
 EXPORT = "afmiddleware-receipts/1"
 ZERO = "0" * 64
-MAX_INTEGER = 2**53 - 1
-MAX_LINE = 1 << 20
+MAX_INTEGER, MAX_LINE = 2**53 - 1, 1 << 20
 KEY = re.compile(r"[a-z0-9_]+")
-DEPTH = 10
-HASH = 32
-LINES = 4
+DEPTH, HASH, LINES = 10, 32, 4
 
 
 class UnreadableError(Exception):
@@ -314,8 +311,16 @@ def signed(public: bytes, signature: bytes | str, data: bytes) -> bool:
     return True
 
 
+def keys_in(file: str) -> list[str]:
+    """The public keys in a file: those of a JWKS, a PEM or a JWK, or one in each line."""
+    several = load(file.encode()).get("keys") if file.lstrip().startswith("{") else None
+    if isinstance(several, list):
+        return [json.dumps(one) for one in several]
+    return [file] if file.lstrip()[:1] in "-{" else file.split()
+
+
 def read_key(told: str) -> bytes:
-    """A public key: PEM, a JWK or the last of a JWKS, C2SP `name+id+key`, or 64 hexadecimal digits."""
+    """A public key: PEM, a JWK, C2SP `name+id+key`, or 64 hexadecimal digits."""
     told = told.strip()
     try:
         if "-----BEGIN" in told:
@@ -323,7 +328,6 @@ def read_key(told: str) -> bytes:
             public = key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
         elif told.startswith("{"):
             one = json.loads(told)
-            one = one["keys"][-1] if "keys" in one else one
             public = base64.urlsafe_b64decode(one["x"] + "=") if one["crv"] == "Ed25519" else b""
         elif told.count("+") > 1:
             name, kid, blob = told.split("+", 2)
@@ -378,10 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--public-key", type=Path, action="append", required=True, help="a file; may be given again")
     chosen = parser.parse_args(arguments)
     try:
-        files = [place.read_text(encoding="utf-8").strip() for place in chosen.public_key]
-        # One key, or one in each line.
-        told = [one for file in files for one in (file.split("\n") if file[:1] not in "-{" else [file])]
-        trusted = [read_key(one) for one in told]
+        trusted = [read_key(one) for place in chosen.public_key for one in keys_in(place.read_text(encoding="utf-8"))]
         with chosen.bundle.open("rb") as lines:
             found = verify(lines, trusted)
     except TamperedError as error:

@@ -115,6 +115,8 @@ def test_a_signing_key_is_made_once(afm, tmp_path):
 def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
     before = log.with_name("before")
     before.write_text(key.read_text())
+    early = log.with_name("early")
+    early.write_text(afm("receipts", "prove", "1", "--policy", log).out)
     assert afm("keys", "rotate", "--receipts", "--policy", log).code == 0
     acted(log, "3 USD")
     assert len(afm("keys", "public", "--policy", log, "--json").json["keys"]) == 2
@@ -125,6 +127,8 @@ def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
     both, served = log.with_name("both"), log.with_name("served")
     both.write_text(afm("keys", "public", "--policy", log).out)
     served.write_text(afm("keys", "public", "--policy", log, "--json").out)
+    known = [afm("receipts", "check", early, "--public-key", one).code for one in (before, after, both, served)]
+    assert known == [0, 3, 0, 0]  # what was proven before names the first key alone
     for one in (before, after, both, served):
         assert afm("receipts", "check", away, "--public-key", one).code == 0
         assert afm("receipts", "verify", "--policy", log, "--public-key", one).code == 4
