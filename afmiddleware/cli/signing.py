@@ -58,6 +58,8 @@ def rotate(policy: str, *, as_json: bool) -> None:
         ledger.commit(Record(draft, new_key=new.public, proof=proof))
         os.replace(fresh, place)  # noqa: PTH105 (a rename that replaces, on every system)
     _tell(place, new.public, as_json=as_json)
+    if not as_json:
+        click.echo("Whoever verifies needs the older ones too; all are told by: afmiddleware keys public", err=True)
 
 
 def show(policy: str, *, as_json: bool) -> None:

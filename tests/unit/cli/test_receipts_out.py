@@ -117,7 +117,8 @@ def test_a_key_is_rotated_and_both_verify_the_log(afm, log, key):
     before.write_text(key.read_text())
     early = log.with_name("early")
     early.write_text(afm("receipts", "prove", "1", "--policy", log).out)
-    assert afm("keys", "rotate", "--receipts", "--policy", log).code == 0
+    rotated = afm("keys", "rotate", "--receipts", "--policy", log)
+    assert (rotated.code, "all are told by: afmiddleware keys public" in rotated.err) == (0, True)
     acted(log, "3 USD")
     assert len(afm("keys", "public", "--policy", log, "--json").json["keys"]) == 2
     away = log.with_name("all.jsonl")
