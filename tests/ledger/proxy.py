@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 class Proxy:
     """Passes bytes on until `cut` is `sent` (a COMMIT comes from the client) or `done` (its answer comes back).
 
-    Then the connection ends on both sides before those bytes are passed on, once. With another `mark` than PostgreSQL's
-    the answer is whatever comes after the request that holds it.
+    Then the connection ends on both sides before those bytes are passed on, once; or, with an `instead`, after the first
+    part of the answer, that the transaction is committed, and after those bytes in the place of the rest. With another `mark` than PostgreSQL's the answer is whatever comes after the request that holds it.
     """
 
     def __init__(self, upstream: str, mark: bytes = b"") -> None:
@@ -23,6 +23,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.cut = ""
         self.cuts = 0
+        self.instead = b""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, url: str) -> str:
@@ -52,6 +53,9 @@ class Proxy:
                     self._due = False
                     self.cut = ""
                     self.cuts += 1
+                    if when == "done" and self.instead:
+                        done = data.index(b"COMMIT\0") + len(b"COMMIT\0")
+                        sink.sendall(data[:done] + self.instead)
                     break
                 sink.sendall(data)
         for one in pair:

@@ -92,11 +92,21 @@ def test_a_restart_of_the_server_between_requests_is_not_noticed(url: str) -> No
         assert whole(ledger) == 2
 
 
-@pytest.mark.parametrize(("cut", "receipts"), [("sent", 0), ("done", 2)])
+ENDED = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+GOODBYE = b"E" + (len(ENDED) + 4).to_bytes(4, "big") + ENDED
+"""What ends an answer when the server is stopped after a COMMIT (ErrorResponse, 57P01)."""
+
+
+@pytest.mark.parametrize(
+    ("cut", "instead", "receipts"),
+    [("sent", b"", 0), ("done", b"", 2), ("done", GOODBYE, 2)],
+    ids=["before", "after", "before the end of the answer"],
+)
 def test_a_connection_lost_during_commit_runs_no_handler_and_leaves_no_charge(
-    url: str, cut: str, receipts: int
+    url: str, cut: str, instead: bytes, receipts: int
 ) -> None:
     proxy = Proxy(POSTGRES)
+    proxy.instead = instead
     with closing(proxy), closing(postgres(proxy.url(url))) as ledger:
         admit(ledger, "d1")
         proxy.cut = cut
