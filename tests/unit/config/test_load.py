@@ -490,6 +490,7 @@ def test_a_value_may_stand_as_deep_as_maps_and_lists_may():
     ("limit", "cap", "more"),
     [
         ("rate: 5/day", "5/day", "6/day"),
+        ("rate: 5/day, per: [actor, capability]", "5/day", "6/day"),
         ("concurrent: 5", "5", "6"),
         ("spend: 5 USD, window: day", "5 USD", "5.01 USD"),
     ],
