@@ -70,7 +70,7 @@ def prove_command(which: str, policy: str) -> None:
     help="The log's keys, as `afmiddleware keys public` prints them; may be given again.",
 )
 def check_command(bundle: str, public_keys: tuple[str, ...]) -> None:
-    """Verify a proof or an export without any ledger: whole (0), tampered (3), or unreadable (5)."""
+    """Verify a proof or an export without any ledger: whole (0), tampered (3), unreadable or by nobody known (5)."""
     arguments = [bundle]
     for place in public_keys:
         arguments += ["--public-key", place]

@@ -1,7 +1,7 @@
 """Verify receipts with a public key and nothing else: `python standalone.py BUNDLE --public-key KEY`.
 
 One file, the standard library and `cryptography`; copy it wherever it is needed. It imports nothing of afmiddleware: it
-is a second opinion, by docs/receipt-format.md. Exit 0: all holds. 3: tampered. 5: cannot be read.
+is a second opinion, by docs/receipt-format.md. Exit 0: all holds. 3: tampered. 5: unreadable, or by nobody known.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-PROOF = "afmiddleware-receipt-proof/1"
-EXPORT = "afmiddleware-receipts/1"
+PROOF, EXPORT = "afmiddleware-receipt-proof/1", "afmiddleware-receipts/1"
 ZERO = "0" * 64
 MAX_INTEGER, MAX_LINE = 2**53 - 1, 1 << 20
 KEY = re.compile(r"[a-z0-9_]+")
@@ -29,6 +28,10 @@ DEPTH, HASH, LINES = 10, 32, 4
 
 class UnreadableError(Exception):
     """The bundle is not one: it is of another format, damaged or cut off."""
+
+
+class UnknownKeyError(UnreadableError):
+    """All of the bundle holds, and no trusted key signed it: nothing tells who wrote it."""
 
 
 class TamperedError(Exception):
@@ -48,14 +51,13 @@ def unreadable_if(bad: object, what: str) -> None:
 
 
 def verify(lines: IO[bytes], trusted: list[bytes]) -> dict[str, Any]:
-    """Verify a bundle against trusted public keys (32 bytes each); what was found. Raises the two errors above."""
+    """Verify a bundle against trusted public keys (32 bytes each); what was found. Raises the errors above."""
     told = load(lines.readline(MAX_LINE))
     if told.get("format") == PROOF:
         unreadable_if(lines.read(1), "something stands after the proof")
         return verify_proof(told, trusted)
-    if told.get("format") == EXPORT:
-        return verify_export(told, lines, trusted)
-    raise UnreadableError("neither a proof nor an export of receipts")
+    unreadable_if(told.get("format") != EXPORT, "neither a proof nor an export of receipts")
+    return verify_export(told, lines, trusted)
 
 
 def verify_proof(told: dict[str, Any], trusted: list[bytes]) -> dict[str, Any]:
@@ -69,19 +71,20 @@ def verify_proof(told: dict[str, Any], trusted: list[bytes]) -> dict[str, Any]:
     for one in receipts:
         leaf, body = receipt(one, log)
         in_tree(one, leaf, body["seq"], size, root)
+    known_signer(keys, trusted)
     return {"log": log, "size": size, "receipts": len(receipts)}
 
 
 def verify_export(header: dict[str, Any], lines: IO[bytes], trusted: list[bytes]) -> dict[str, Any]:
     """Check an export: of the whole log that nothing is missing, of one owner that none of its receipts is."""
-    names = {"format", "log", "size", "owner", "checkpoint", "keys"}
-    unreadable_if(set(header) != names, "the header has other members than it may have")
+    unreadable_if(
+        set(header) != {"format", "log", "size", "owner", "checkpoint", "keys"}, "the header has other members"
+    )
     log, owner = text(header, "log"), text(header, "owner")
     keys = key_chain(log, header["keys"])
     size, root = checkpoint(text(header, "checkpoint"), log, trusted_keys(keys, trusted))
     tampered_if(header["size"] != size, "the header counts other receipts than its checkpoint")
-    state = State()
-    ended = False
+    state, ended = State(), False
     while line := lines.readline(MAX_LINE):
         told = load(line)
         unreadable_if(ended, "something stands after the end")
@@ -99,11 +102,12 @@ def verify_export(header: dict[str, Any], lines: IO[bytes], trusted: list[bytes]
             if owner:
                 in_tree(told, leaf, body["seq"], size, root)
     unreadable_if(not ended, "the export is cut off")
-    if not owner and (state.size != size or state.root() != root):
-        raise TamperedError(f"{state.size} receipts are there, and not those {size} that were signed")
+    other = not owner and (state.size != size or state.root() != root)
+    tampered_if(other, f"{state.size} receipts are there, and not those {size} that were signed")
     if state.missing:
         seq, names = min(state.missing.items())
         raise TamperedError(f"receipt {seq}: the value of {min(names)!a} was removed without a record of it")
+    known_signer(keys, trusted)
     return {"log": log, "size": size, "receipts": state.count, "owner": owner}
 
 
@@ -139,11 +143,9 @@ class State:
             self.missing[seq] = missing
         if body["kind"] == "redaction":
             for one in body["seqs"]:
-                left = self.missing.pop(one, set()) - set(body["fields"])
-                if left:
+                if left := self.missing.pop(one, set()) - set(body["fields"]):
                     self.missing[one] = left
-        self.count += 1
-        self.size, self.leaf, self.ts = seq, leaf.hex(), body["ts"]
+        self.count, self.size, self.leaf, self.ts = self.count + 1, seq, leaf.hex(), body["ts"]
         self.grow(leaf)
 
     def grow(self, leaf: bytes) -> None:
@@ -156,9 +158,7 @@ class State:
 
     def root(self) -> bytes:
         """The Merkle tree hash of the leaves so far."""
-        if not self.frontier:
-            return hashlib.sha256(b"").digest()
-        node = self.frontier[-1][1]
+        node = self.frontier[-1][1] if self.frontier else hashlib.sha256(b"").digest()
         for _, left in reversed(self.frontier[:-1]):
             node = node_hash(left, node)
         return node
@@ -179,11 +179,9 @@ def receipt(told: Any, log: str) -> tuple[bytes, dict[str, Any]]:
     listed.append((body.get("withheld", []), str))
     if not all(isinstance(all_, list) and all(type(one) is kind for one in all_) for all_, kind in listed):
         raise TamperedError(f"receipt {seq}: what is redacted or withheld cannot be read")
-    orphan = body["kind"] == "outcome" and not isinstance(body.get("ref"), str)
-    tampered_if(orphan, f"receipt {seq}: an outcome of nothing")
+    tampered_if(body["kind"] == "outcome" and type(body.get("ref")) is not str, f"receipt {seq}: an outcome of nothing")
     commitments, disclosed = body.get("c", {}), told.get("disclosed", {})
-    good = isinstance(commitments, dict) and isinstance(disclosed, dict)
-    unreadable_if(not good, f"receipt {seq}: its values cannot be read")
+    unreadable_if({type(commitments), type(disclosed)} != {dict}, f"receipt {seq}: its values cannot be read")
     for name, one in disclosed.items():
         if not isinstance(one, dict) or set(one) != {"salt", "value"}:
             raise UnreadableError(f"receipt {seq}: a value cannot be read")
@@ -226,9 +224,8 @@ def commitment(name: str, salt: Any, value: Any) -> str:
         return ""
     label = name.encode("utf-8", "surrogatepass")
     said = b"\0" if value is None else b"\1" + value.encode("utf-8", "surrogatepass")
-    return hashlib.sha256(
-        b"afm/c1" + bytes.fromhex(salt) + len(label).to_bytes(4, "big")[2:] + label + said
-    ).hexdigest()
+    named = len(label).to_bytes(4, "big")[2:] + label
+    return hashlib.sha256(b"afm/c1" + bytes.fromhex(salt) + named + said).hexdigest()
 
 
 def in_tree(told: dict[str, Any], leaf: bytes, seq: int, size: int, root: bytes) -> None:
@@ -273,10 +270,15 @@ def key_chain(log: str, told: Any) -> list[tuple[int, bytes]]:
 
 
 def trusted_keys(keys: list[tuple[int, bytes]], trusted: list[bytes]) -> list[tuple[int, bytes]]:
-    """The keys from the first trusted one on. One before it may have been made up, and vouches for nothing."""
+    """The keys from the first trusted one on, or all. One before it may have been made up, and vouches for nothing."""
     known = [place for place, (_, public) in enumerate(keys) if public in trusted]
-    tampered_if(not known, "the log is signed by no key that you trust")
-    return keys[known[0] :]
+    return keys[known[0] :] if known else keys
+
+
+def known_signer(keys: list[tuple[int, bytes]], trusted: list[bytes]) -> None:
+    """Raise `UnknownKeyError` where none of the log's keys is trusted. Asked last: what does not hold is said first."""
+    if not any(public in trusted for _, public in keys):
+        raise UnknownKeyError("the log is signed by no key that you trust")
 
 
 def checkpoint(note: str, log: str, keys: list[tuple[int, bytes]]) -> tuple[int, bytes]:
@@ -294,10 +296,9 @@ def checkpoint(note: str, log: str, keys: list[tuple[int, bytes]]) -> tuple[int,
         dash, _, rest = line.partition(" ")
         name, _, blob = rest.partition(" ")
         unreadable_if(dash != "\u2014", "a line of a checkpoint's signatures cannot be read")
-        if name == log:
-            data = unbase64(blob)
-            if data[:4] == kid and signed(public[0], data[4:], (head + "\n").encode()):
-                return size, root
+        data = unbase64(blob) if name == log else b""
+        if data[:4] == kid and signed(public[0], data[4:], (head + "\n").encode()):
+            return size, root
     raise TamperedError(f"the checkpoint of {size} receipts is not signed by the log's key")
 
 
@@ -389,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(f"tampered: {error}\n")
         return 3
     except (UnreadableError, OSError, UnicodeDecodeError) as error:
-        sys.stdout.write(f"unreadable: {error}\n")
+        sys.stdout.write(f"{'unauthenticated' if isinstance(error, UnknownKeyError) else 'unreadable'}: {error}\n")
         return 5
     count = f"{found['receipts']} receipt{'' if found['receipts'] == 1 else 's'}"
     sys.stdout.write(f"whole: {count} of log {found['log']}, signed at size {found['size']}\n")

@@ -88,8 +88,11 @@ BUNDLES = {"whole": whole(), "owner": whole(owner="key:b"), "proof": proof(1, 3,
 @pytest.mark.parametrize(("name", "count"), [("whole", 6), ("owner", 3), ("proof", 3)])
 def test_an_honest_bundle_holds(name: str, count: int):
     assert checked(BUNDLES[name])["receipts"] == count
-    with pytest.raises(standalone.TamperedError, match="no key that you trust"):
+    with pytest.raises(standalone.UnknownKeyError, match="no key that you trust"):
         checked(BUNDLES[name], OTHER.public)
+    # That a bundle does not hold is said whoever signed it.
+    with pytest.raises(standalone.TamperedError):
+        checked(BUNDLES[name].replace(b"payments", b"paymants", 1), OTHER.public)
 
 
 @pytest.mark.parametrize("name", list(BUNDLES))
@@ -233,6 +236,10 @@ def test_it_runs_alone(tmp_path: Path):
     ]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, "whole: 6 receipts of log afm-test, signed at size 6\n"), ran.stderr
+    (tmp_path / "key").write_text(verifier_key(HEAD.log, OTHER.public))
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (5, "unauthenticated: the log is signed by no key that you trust\n")
+    (tmp_path / "key").write_text(verifier_key(HEAD.log, SIGNER.public))
     (tmp_path / "bundle").write_bytes(BUNDLES["whole"].replace(b"payments", b"paymants", 1))
     assert subprocess.run(command, capture_output=True, check=False).returncode == 3
     (tmp_path / "bundle").write_bytes(b"{}")
