@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from afmiddleware.config.load import load
+from afmiddleware.config.overlays import schedules_of
 from afmiddleware.errors import ConfigError
 
 DATA: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text("utf-8"))
@@ -34,3 +35,10 @@ def test_a_text_is_taken_up_to_its_length_and_not_beyond(length: dict[str, Any])
     load(START + length["file"].replace("T", "t" * length["most"]))
     with pytest.raises(ConfigError):
         load(START + length["file"].replace("T", "t" * (length["most"] + 1)))
+
+
+def test_a_schedule_is_in_the_time_zone_of_the_file_unless_it_names_its_own() -> None:
+    hours = "open: daily 09:00-17:00"
+    text = f"timezone: Asia/Tokyo\nschedules: {{a: {{{hours}}}, b: {{{hours}, timezone: Europe/London}}}}\n"
+    zones = {name: schedule.zone for name, schedule in schedules_of(load(START + text)).items()}
+    assert zones == {"a": "Asia/Tokyo", "b": "Europe/London"}

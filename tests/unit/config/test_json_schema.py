@@ -87,6 +87,7 @@ def test_a_mistake_is_marked_in_the_editor(validator, place, value):
         ("identity", {"from_app": {"tier": "verified"}}),
         ("receipts", {"anchor": {"url": "https://a", "token": "${MARKS}"}}),
         ("rules", {"deny": [{"capability": "a.b", "when": [{"amount": {"gt": "5 USD"}}]}]}),
+        ("rules", {"deny": [{"capability": "a.b", "observe": False}]}),
         ("rules", {"allow": [{"capability": "a.b", "currency": ["USD"], "scopes": ["pay"]}]}),
         ("schedules", {"office": {"open": ["Mon 09:00-10:00"]}}),
         ("routes", [{"route": "GET /a", "capability": "a.b", "amount": {"sum": ["body.a"]}}]),

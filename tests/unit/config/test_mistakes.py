@@ -33,6 +33,10 @@ WHOLE = {
         'version: 1\nservice: "a\\uD800"\n',
         ["2:10: the text holds half a character (a lone surrogate); write the character"],
     ),
+    "no-such-character": (
+        'version: 1\nservice: "a\\U00110000"\n',
+        ["1:1: this is not YAML: chr() arg not in range(0x110000)"],
+    ),
     "tab-indent": (
         "version: 1\nidentity:\n\tproxy: {mode: direct}\n",
         ["3:1: this is not YAML: a tab cannot stand here; indent with spaces"],
