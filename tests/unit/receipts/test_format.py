@@ -130,7 +130,7 @@ def test_bundles() -> None:
     assert set(bundle.Line.__struct_fields__) <= {*re.findall('"([a-z]+)":', line.group(1))}
     key = bundle.Key.__struct_fields__
     assert key == ("key", "after", "proof")
-    says("Exit 0: all holds. 3: tampered. 5: cannot be read.")
+    says("Exit 0: all holds. 3: tampered. 5: cannot be read; or all holds, and none of the keys given signed it.")
 
 
 def test_what_is_served() -> None:
