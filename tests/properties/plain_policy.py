@@ -66,7 +66,7 @@ def decide(  # noqa: C901, PLR0912 (read from top to bottom)
 
 
 def observed(rule: Any, event: Any) -> bool:
-    drawn = hashlib.sha256(f"{rule.id}\0{event.actor.id}".encode()).digest()
+    drawn = hashlib.sha256(f"observe\0{rule.id}\0{event.actor.id}".encode()).digest()
     if event.actor.anonymous:
         return bool(rule.observe == 10_000)  # a share never holds strangers
     return bool(int.from_bytes(drawn[:8], "big") % 10_000 < rule.observe)

@@ -226,7 +226,7 @@ def test_a_missing_file_changes_nothing(fence: Fence, file: Path) -> None:
     watcher = Watcher(fence, "watch")
     file.unlink()
     assert [watcher.look(), watcher.look()] == [False, False]
-    assert "cannot be read" in fence.standing.problems[0]
+    assert "there is no policy file" in fence.standing.problems[0]
     assert fence.decide(action()).authorized
 
 

@@ -218,7 +218,7 @@ def test_a_websocket_is_refused_unless_it_is_public(site: Site) -> None:
     ("text", "told"),
     [
         pytest.param("version: 1\nserivce: x\n", "fence.yaml:2:1: unknown key 'serivce'", id="broken"),
-        pytest.param(None, "cannot be read", id="missing"),
+        pytest.param(None, "there is no policy file", id="missing"),
         pytest.param(
             "version: 1\nservice: x\nledger: memory\nroutes: [{route: GET /nowhere, public: true}]\n",
             "the application has no endpoint GET /nowhere",

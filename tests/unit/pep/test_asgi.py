@@ -239,5 +239,5 @@ async def test_from_a_policy_file(tmp_path: Path, closing: Callable[[FenceMiddle
     fence = FenceMiddleware(app, policy=tmp_path / "fence.yaml")
     closing(fence)
     assert await ask(fence, "GET", "/x/7") == 200
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="there is no policy file"):
         FenceMiddleware(app, policy=tmp_path / "none.yaml")

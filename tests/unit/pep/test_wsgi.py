@@ -272,7 +272,7 @@ def test_from_a_policy_file(tmp_path: Path) -> None:
     fence = FenceMiddleware(App(), policy=tmp_path / "fence.yaml")
     assert call(fence, asked("GET", "/x/7"))[0] == 200
     fence.fence.close()
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="there is no policy file"):
         FenceMiddleware(App(), policy=tmp_path / "none.yaml")
 
 
