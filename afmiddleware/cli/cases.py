@@ -20,15 +20,17 @@ from afmiddleware.ledger.log import records_in
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError
-from afmiddleware.policy.replay import differences, record_of_case, replay
+from afmiddleware.policy.replay import advice, differences, record_of_case, replay
 from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cases, word_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from afmiddleware.fence import Fence
     from afmiddleware.ledger.base import Reader
+    from afmiddleware.policy.replay import Replay
 
+_SQLITE = b"SQLite format 3\0"
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -66,16 +68,19 @@ def diff_command(old: Path, new: Path, cases: Path | None, receipts: str | None,
     """Decide cases by two policies and list those that differ, newly allowed ones first. Exit 1 when any does.
 
     Of receipts those are undecidable that did not keep what either policy reads; they are counted, by what is missing.
+    Exit 1 too when no receipt can be decided.
     """
     if (cases is None) == (receipts is None):
         msg = "name what to decide: --cases FILE, or --receipts LEDGER"
         raise click.UsageError(msg)
     with closing(looking_fence(str(old))) as before, closing(looking_fence(str(new))) as after:
         undecidable: dict[str, int] = {}
+        nothing = False
         if receipts is not None:
             with closing(_ledger(receipts, str(new))) as ledger:
                 records = records_in(ledger.receipts(Filter()))
                 whole = differences(before.plan.policy, after.plan.policy, records)
+            nothing = _nothing_decided(whole)
             found, total, undecidable = [*whole.changes], whole.total, whole.undecidable
         else:
             read = cases_in(cast("Path", cases), after, needs=False)
@@ -88,11 +93,10 @@ def diff_command(old: Path, new: Path, cases: Path | None, receipts: str | None,
         for one in found:
             mark = "NEWLY ALLOWED" if one.opens else "changed"
             click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
-        for why, count in sorted(undecidable.items()):
-            click.echo(f"undecidable: {count}, {why}")
+        _tell_undecidable(undecidable)
         what = many(total, "case" if receipts is None else "receipt")
         click.echo(f"{len(found)} of {what} change, {opened} are newly allowed.")
-    sys.exit(1 if found else 0)
+    sys.exit(1 if found or nothing else 0)
 
 
 @click.command("replay")
@@ -103,7 +107,7 @@ def replay_command(source: str, policy: str, *, as_json: bool) -> None:
     """Decide SOURCE once more: a ledger (its URL, or a SQLite file), or a trace.jsonl of cases.
 
     A line of a trace is a case as `test` reads it, its expect being what was decided. Exit 1 when any decision changes.
-    What a ledger did not keep is counted as undecidable, by what is missing.
+    What a ledger did not keep is counted as undecidable, by what is missing. Exit 1 too when nothing can be decided.
     """
     with closing(looking_fence(policy)) as fence:
         if source.endswith((".jsonl", ".json")):
@@ -127,17 +131,43 @@ def replay_command(source: str, policy: str, *, as_json: bool) -> None:
         for one in found.changes:
             mark = "NEWLY ALLOWED" if one.opens else "changed"
             click.echo(f"{mark} {one.name} ({one.capability}): {_told(one.old)} -> {_told(one.new)}")
-        for why, count in sorted(found.undecidable.items()):
-            click.echo(f"undecidable: {count}, {why}")
+        _tell_undecidable(found.undecidable)
         click.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items()))
-    sys.exit(1 if found.changes else 0)
+    nothing = _nothing_decided(found)
+    sys.exit(1 if found.changes or nothing else 0)
+
+
+def _tell_undecidable(undecidable: Mapping[str, int]) -> None:
+    for why, count in sorted(undecidable.items()):
+        click.echo(f"undecidable: {count}, {why}; {advice(why)}")
+
+
+def _nothing_decided(found: Replay) -> bool:
+    """Whether there was nothing to decide, which is said on stderr: that is no success."""
+    if found.total > sum(found.undecidable.values()):
+        return False
+    why = f"none of {many(found.total, 'decision')} could be decided again" if found.total else "there is no decision"
+    click.echo(f"nothing was compared: {why}; exit 1", err=True)
+    return True
 
 
 def _ledger(source: str, policy: str) -> Reader:
     """The ledger at a URL or in a SQLite file, with the secret that the policy names. Raises `ConfigError`."""
     config, _ = policy_at(policy)
+    if "://" not in source and Path(source).is_file() and not _is_sqlite(Path(source)):
+        kinds = "name a ledger, its URL or its SQLite file"
+        other = "for `replay` also a trace of cases as .jsonl; cases in YAML are for `test` and `diff --cases`"
+        raise ConfigError([f"{source}: this is no ledger: {kinds}, or {other}"])
     url = source if "://" in source else f"sqlite:///{Path(source).resolve()}"
     return open_for_reading(config.model_copy(update={"ledger": url}), Path.cwd())
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError as error:
+        raise ConfigError([f"{path}: the file cannot be read: {error.strerror}"]) from None
 
 
 def trace_in(path: Path, fence: Fence) -> list[Case]:

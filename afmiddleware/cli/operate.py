@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
@@ -227,20 +228,35 @@ def breaker_group() -> None:
 @policy_option
 @json_option
 def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
-    """Show which breakers are open. Exit 1 when one is."""
+    """Show which breakers are open, since when, and what closes each. Exit 1 when one is."""
     config, base = policy_at(policy)
     limits = [one for one in limits_of(config) if one.on_exceed == "trip" and (actor or one.per == "global")]
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
         found = standings(limits, actor, ledger.rows(keys(limits, actor)), (), system_clock())
-    told = [{"breaker": one.limit.name, "state": "open" if one.tripped else "closed"} for one in found]
+    told = [
+        {
+            "breaker": one.limit.name,
+            "state": "open" if one.tripped else "closed",
+            "since": _time(one.tripped_at),
+            "reset": _reset_with(one.limit, actor, policy) if one.tripped else "",
+        }
+        for one in found
+    ]
     if as_json:
         echo_json(told)
     else:
         none_found(told, f"{policy} has no breaker" + ("" if actor else " for everybody; name a caller with --actor"))
         for one in told:
-            click.echo(f"{one['breaker']:20} {one['state']}")
+            more = f" since {one['since']}; close it with: {one['reset']}" if one["since"] else ""
+            click.echo(f"{one['breaker']:20} {one['state']}{more}")
     sys.exit(1 if any(one.tripped for one in found) else 0)
+
+
+def _reset_with(limit: Limit, actor: str, policy: str) -> str:
+    """The command that closes a breaker, as a shell reads it."""
+    whose = [] if limit.per == "global" else ["--actor", actor]
+    return shlex.join(["afmiddleware", "breaker", "reset", limit.name, *whose, "--policy", policy])
 
 
 @breaker_group.command("reset")

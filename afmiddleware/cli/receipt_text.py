@@ -31,6 +31,7 @@ _ENDED: Final = (
     "status",
     "ref",
 )
+_ORDERED: Final = ("id", "value", "override")
 _COUNTED: Final = ("id", "since", "until", "counts")
 _MICRO: Final = 1_000_000
 
@@ -49,7 +50,9 @@ def lines(stored: StoredReceipt, body: dict[str, Any]) -> Iterator[str]:
     elif kind == "aggregate":
         told, known = _aggregate(body), _COUNTED
     else:
-        told, known = [("decision", body.get("id", ""))], ("id",)
+        # Only a cap has a value, and may override the policy's.
+        known = _ORDERED if kind == "operation" and body["operation"] != "cap" else ("id",)
+        told = [("decision", body.get("id", ""))]
     rest = [(name, value) for name, value in body.items() if name not in (*known, *_PLACE)]
     rest += [(name, value) for name, value in disclosed.items() if value is not None]
     gone = sorted(set(body.get("c", {})) - stored.receipt.disclosed.keys())

@@ -28,6 +28,7 @@ from afmiddleware.cli.receipts_out import (
 )
 from afmiddleware.errors import AFError, ConfigError, ReceiptError
 from afmiddleware.fence import system_clock
+from afmiddleware.ledger.anchor import GO_ON
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.open import keys_for_reading, open_for_reading
@@ -210,6 +211,8 @@ def verify_command(
             click.echo(line)
         if report.status in _ADVICE:
             click.echo(_ADVICE[report.status], err=True)
+        if report.code.startswith("anchor."):
+            click.echo(f"exit 3: if the log was lost, restore its newest copy; {GO_ON}", err=True)
     sys.exit(report.exit_code)
 
 

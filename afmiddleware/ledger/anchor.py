@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, ReceiptError
 from afmiddleware.ledger.base import Filter
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.verify import StoredReceipt
+
+
+GO_ON: Final = "go on after a loss with: afmiddleware receipts new-epoch"
 
 
 class AnchorError(AFError):
@@ -99,16 +102,15 @@ def read_anchor(path: Path) -> Anchor | None:
 def check_mark(mark: Anchor, name: str, ledger: Readable) -> None:
     """Raises `ReceiptError` when the log is not, or not all of, what the mark in the place `name` has seen."""
     head, place = ledger.head(), f"the anchor {name}"
-    begin = "go on after a loss with: afmiddleware receipts new-epoch"
     if mark.log != head.log:
         told = f"{place} has seen {mark.size} receipts of the log {mark.log}, this one holds {head.size} of {head.log}"
-        msg = f"{told}: point them at each other again. If that log is lost, restore its newest copy; {begin}"
+        msg = f"{told}: point them at each other again. If that log is lost, restore its newest copy; {GO_ON}"
         raise ReceiptError(msg)
     if mark.size > head.size:
         told = f"{place} has seen {mark.size} receipts, the ledger has {head.size}"
-        msg = f"{told}: its tail was cut off, or it is an old copy. Restore the newest copy; {begin}"
+        msg = f"{told}: its tail was cut off, or it is an old copy. Restore the newest copy; {GO_ON}"
         raise ReceiptError(msg)
     found = next(iter(ledger.receipts(Filter(after=mark.size - 1))), None)
     if found is None or found.receipt.leaf != mark.leaf:
-        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten; {begin}"
+        msg = f"receipt {mark.size} in the ledger is not the one {place} has seen: the log was rewritten; {GO_ON}"
         raise ReceiptError(msg)

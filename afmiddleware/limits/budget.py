@@ -26,7 +26,8 @@ _KNOWN: Final = frozenset({"actor", "principal", "session", "tenant", "address"}
 class Standing(msgspec.Struct, frozen=True):
     """One limit of one actor. Amounts are requests or minor units; `held` is the part of `used` that is not settled.
 
-    `resets_at` is in microseconds since the epoch, 0 for never; `tripped` says that the breaker is open.
+    `resets_at` is in microseconds since the epoch, 0 for never; `tripped_at`, likewise, is when the breaker
+    opened, 0 for one that is closed.
     """
 
     limit: Limit
@@ -34,7 +35,12 @@ class Standing(msgspec.Struct, frozen=True):
     held: int
     remaining: int
     resets_at: int
-    tripped: bool = False
+    tripped_at: int = 0
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the breaker is open."""
+        return self.tripped_at > 0
 
 
 def keys(limits: Sequence[Limit], actor: str) -> list[str]:
@@ -98,13 +104,14 @@ def _standing(
         running = sum(more.busy.get(limit.cell, {}).values()) if more is not None else 0
         return Standing(limit, running, running, max(limit.cap - running, 0), 0)
     cell = row.cells.get(limit.cell) if row is not None else None
+    trip = more.trips.get(limit.cell) if more is not None else None
+    tripped_at = trip.at if trip is not None else 0
     if cell is None:
-        return Standing(limit, 0, 0, limit.cap, 0)
+        return Standing(limit, 0, 0, limit.cap, 0, tripped_at)
     roll(cell, now, limit.window)
     left = max(limit.cap - cell.total, 0)
     at = resets_at(cell, left + 1 if cell.total and left < limit.cap else 1, limit.cap) if cell.total else 0
-    tripped = more is not None and limit.cell in more.trips
-    return Standing(limit, cell.total, min(held.get((key, limit.cell), 0), cell.total), left, at, tripped)
+    return Standing(limit, cell.total, min(held.get((key, limit.cell), 0), cell.total), left, at, tripped_at)
 
 
 def _key(limit: Limit, actor: str) -> str:

@@ -42,6 +42,21 @@ BY_RULES: Final = frozenset(
 _NEVER_KEPT: Final = frozenset({"actor.scopes", "actor.roles", "actor.tenant", "actor.depth", "risk"})
 
 
+_FIELDS: Final = frozenset({"recipient", "resource", "category", "network"})
+
+
+def advice(missing: str) -> str:
+    """What would have kept what is missing, as `Replay.undecidable` counts it."""
+    if missing.startswith("decided by "):
+        return "no rule decided that, so no rules can again"
+    field = missing.removesuffix(" not kept")
+    if field in _FIELDS:
+        return "receipts.payload: fields keeps it, where the action has one"
+    if field == "actor.id":
+        return "kept unless receipts.redact names actor, or it was redacted"
+    return "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """An action as it was decided. `unknown` are the fields of the event that were not kept."""
 

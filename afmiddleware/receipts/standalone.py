@@ -77,9 +77,7 @@ def verify_proof(told: dict[str, Any], trusted: list[bytes]) -> dict[str, Any]:
 
 def verify_export(header: dict[str, Any], lines: IO[bytes], trusted: list[bytes]) -> dict[str, Any]:
     """Check an export: of the whole log that nothing is missing, of one owner that none of its receipts is."""
-    unreadable_if(
-        set(header) != {"format", "log", "size", "owner", "checkpoint", "keys"}, "the header has other members"
-    )
+    unreadable_if(set(header) != {"format", "log", "size", "owner", "checkpoint", "keys"}, "the header has others")
     log, owner = text(header, "log"), text(header, "owner")
     keys = key_chain(log, header["keys"])
     size, root = checkpoint(text(header, "checkpoint"), log, trusted_keys(keys, trusted))
@@ -392,8 +390,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (UnreadableError, OSError, UnicodeDecodeError) as error:
         sys.stdout.write(f"{'unauthenticated' if isinstance(error, UnknownKeyError) else 'unreadable'}: {error}\n")
         return 5
-    count = f"{found['receipts']} receipt{'' if found['receipts'] == 1 else 's'}"
-    sys.stdout.write(f"whole: {count} of log {found['log']}, signed at size {found['size']}\n")
+    many = "receipt" if found["receipts"] == 1 else "receipts"
+    sys.stdout.write(f"whole: {found['receipts']} {many} of log {found['log']}, signed at size {found['size']}\n")
     return 0
 
 

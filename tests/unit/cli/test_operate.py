@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from afmiddleware import ActionEvent, ActionRefused, Fence, Money
+from afmiddleware.cli.common import policy_at
+from afmiddleware.config.limits import limits_of
 from afmiddleware.identity.address import block_key
+from afmiddleware.limits.budget import standings
+from afmiddleware.limits.rows import More, Row, Trip
 from tests.unit.cli.conftest import POLICY, acted, written
 
 BREAKER = "  - {name: stop, spend: 30 USD, window: day, per: global, on_exceed: trip}\n"
@@ -152,7 +158,9 @@ def test_a_name_that_is_none_is_answered_with_those_there_are(afm, policy):
 
 def test_a_breaker_is_seen_and_closed(afm, policy):
     acted(policy, "20 USD")
-    assert afm("breaker", "status", "--policy", policy, "--json").json == [{"breaker": "stop", "state": "closed"}]
+    assert afm("breaker", "status", "--policy", policy, "--json").json == [
+        {"breaker": "stop", "state": "closed", "since": "", "reset": ""}
+    ]
     fence = Fence.from_file(policy, env={})
     other = ActionEvent.create(
         actor="agent-8", resource="payments", action="pay", environment="live", amount=Money.parse("15 USD")
@@ -161,9 +169,12 @@ def test_a_breaker_is_seen_and_closed(afm, policy):
         pass
     fence.close()
     seen = afm("breaker", "status", "--policy", policy)
-    assert (seen.code, seen.out.split()) == (1, ["stop", "open"])
+    told = r"stop +open since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ; close it with: afmiddleware (breaker reset stop --policy .*)\n"
+    shown = re.fullmatch(told, seen.out)
+    assert shown is not None
+    assert seen.code == 1
     assert acted(policy, "1 USD") == ["breaker.open"]
-    assert afm("breaker", "reset", "stop", "--policy", policy).code == 0
+    assert afm(*shlex.split(shown[1])).code == 0
     assert afm("breaker", "reset", "stop", "--policy", policy).code == 1
     assert acted(policy, "1 USD") == ["done"]
     assert afm("breaker", "reset", "daily", "--policy", policy).code == 2
@@ -251,3 +262,10 @@ def test_a_frozen_address_is_the_block_that_strangers_are_counted_by(afm, policy
     row = fence.ledger.rows([f"actor:address:{block_key('192.0.2.7')}", "actor:address:192.0.2.0/24"])
     fence.close()
     assert [bool(one.more and one.more.frozen) for one in row.values()] == [True]
+
+
+def test_a_breaker_stays_open_when_what_it_counted_is_swept(policy):
+    limits = [one for one in limits_of(policy_at(str(policy))[0]) if one.name == "stop"]
+    row = Row({}, more=More(trips={limits[0].cell: Trip(5)}))
+    (seen,) = standings(limits, "", {"global": row}, (), 1_000_000)
+    assert (seen.tripped, seen.tripped_at) == (True, 5)

@@ -214,6 +214,7 @@ def test_a_cut_tail_is_told_by_the_anchor(afm, log):
     report = afm("receipts", "verify", "--policy", log, "--json")
     assert (report.code, report.json["code"], report.json["seq"]) == (3, "anchor.behind", 6)
     assert report.json["reason"] == "the anchor has seen 6 receipts, the log has 5"
+    assert "afmiddleware receipts new-epoch" in afm("receipts", "verify", "--policy", log).err
 
 
 def test_a_tail_without_an_anchor_is_not_called_whole(afm, tmp_path):

@@ -73,6 +73,13 @@ def test_a_ledger_that_is_gone_begins_anew_with_the_old_mark(afm, tmp_path):
     old = json.loads((tmp_path / "far" / "anchor.json").read_text())
     for one in tmp_path.glob("fence.db*"):
         one.unlink()
+    for empty in (False, True):
+        if empty:
+            (tmp_path / "fence.db").touch()
+        lost = afm("receipts", "verify", "--policy", policy)
+        seen = f"the anchor {tmp_path / 'far' / 'anchor.json'} has seen 2 receipts of the log {old['log']}"
+        assert (lost.code, seen in lost.err, "receipts new-epoch" in lost.err) == (5, True, True), lost.err
+    (tmp_path / "fence.db").unlink()
     with pytest.raises(
         ReceiptError, match=r"restore its newest copy; go on after a loss with: afmiddleware receipts new-epoch"
     ):

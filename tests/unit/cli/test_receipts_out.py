@@ -207,3 +207,13 @@ def test_one_receipt_is_one(afm, tmp_path):
     policy = written(tmp_path)
     acted(policy, "21 USD")
     assert afm("receipts", "verify", "--policy", policy).out.startswith("unanchored: 1 receipt of log")
+
+
+def test_an_operation_shows_only_what_it_has(afm, log):
+    """A freeze has no value and overrides nothing."""
+    assert afm("freeze", "local:agent-7", "--policy", log).code == 0
+    shown = afm("receipts", "show", "6", "--policy", log).out
+    assert ("operation    freeze" in shown, "override" in shown, "  value" in shown) == (True, False, False)
+    assert afm("limits", "set", "local:agent-7", "daily", "0 USD", "--override", "--policy", log).code == 0
+    shown = afm("receipts", "show", "7", "--policy", log).out
+    assert ("  value        0" in shown, "  override     True" in shown) == (True, True)

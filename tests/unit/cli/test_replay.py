@@ -71,6 +71,14 @@ MISSING = {
     "recipient not kept": 1,
 }
 
+NO_SETTING = "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"
+KEPT_BY = {
+    "actor.scopes not kept": NO_SETTING,
+    "decided by spend.exceeded": "no rule decided that, so no rules can again",
+    "payload not kept": NO_SETTING,
+    "recipient not kept": "receipts.payload: fields keeps it, where the action has one",
+}
+
 
 def test_the_policy_that_wrote_a_ledger_reproduces_what_was_kept(afm, played, tmp_path):
     ran = afm("replay", tmp_path / "fence.db", "--policy", played, "--json")
@@ -78,7 +86,7 @@ def test_the_policy_that_wrote_a_ledger_reproduces_what_was_kept(afm, played, tm
     assert (ran.code, told["total"], told["reproduced"], told["changed"], told["undecidable"]) == (0, 9, 5, 0, 4)
     assert told["missing"] == MISSING
     assert afm("replay", f"sqlite:///{tmp_path}/fence.db", "--policy", played).out.splitlines() == [
-        *(f"undecidable: {count}, {why}" for why, count in sorted(MISSING.items())),
+        *(f"undecidable: {count}, {why}; {KEPT_BY[why]}" for why, count in sorted(MISSING.items())),
         "9 total, 5 reproduced, 0 changed, 0 newly allowed, 0 blocked, 4 undecidable",
     ]
 
@@ -176,3 +184,31 @@ def test_whom_the_operator_froze_is_not_newly_allowed(afm, tmp_path):
     play(stopped)
     told = afm("replay", tmp_path / "other" / "fence.db", "--policy", policy, "--json").json
     assert (told["newly_allowed"], "decided by actor.frozen" in told["missing"]) == (3, False)
+
+
+def test_nothing_decided_is_no_success(afm, played, tmp_path):
+    """A gate that compared nothing must not pass."""
+    ledger = tmp_path / "fence.db"
+    blind = written(
+        tmp_path, text=POLICY.replace("deny: [", "deny: [{id: n, capability: '**', when: {payload.n: 9}}, ")
+    )
+    none = "nothing was compared: none of 9 decisions could be decided again; exit 1\n"
+    for arguments in (("replay", ledger, "--policy", blind), ("diff", blind, blind, "--receipts", ledger)):
+        ran = afm(*arguments)
+        assert (ran.code, ran.err) == (1, none)
+        assert f"undecidable: 7, payload not kept; {NO_SETTING}" in ran.out
+    (tmp_path / "new").mkdir()
+    policy = written(tmp_path / "new", text=POLICY)
+    assert afm("freeze", "local:a", "--policy", policy).code == 0
+    ran = afm("replay", tmp_path / "new" / "fence.db", "--policy", policy, "--json")
+    assert (ran.code, ran.json["total"], ran.err) == (1, 0, "nothing was compared: there is no decision; exit 1\n")
+
+
+@pytest.mark.parametrize("command", ["replay", "diff"])
+def test_what_is_no_ledger_is_told_what_is(afm, played, tmp_path, command):
+    cases = tmp_path / "cases.yaml"
+    cases.write_text("- {event: {capability: pay.out}, expect: allow}\n")
+    named = (cases, "--policy", played) if command == "replay" else (played, played, "--receipts", cases)
+    ran = afm(command, *named)
+    assert (ran.code, f"{cases}: this is no ledger: name a ledger, its URL or its SQLite file" in ran.err) == (2, True)
+    assert ".jsonl" in ran.err
