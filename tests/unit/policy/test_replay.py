@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from afmiddleware.policy.replay import reads, record_of, record_of_case, replay
+import pytest
+
+from afmiddleware.policy.replay import advice, reads, record_of, record_of_case, replay
 from afmiddleware.policy.suite import Case
 from tests.unit.policy.test_language import at, event, policy, rule
 
@@ -64,6 +66,19 @@ def test_what_was_not_kept_is_undecidable() -> None:
     assert replay(policy([rule()], frozen=["key:*"]), [hidden]).undecidable == {"actor.id not kept": 1}
     opened = replay(policy([rule()], risk={"high": "deny"}), [record])
     assert (opened.undecidable, opened.changed, opened.newly_allowed, opened.blocked) == ({"risk not kept": 1}, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("recipient not kept", "receipts.payload: fields keeps it, where the action has one"),
+        ("actor.id not kept", "kept unless receipts.redact names actor, or it was redacted"),
+        ("actor.scopes not kept", "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"),
+        ("decided by request.ambiguous", "no rule decided that, so no rules can again"),
+    ],
+)
+def test_what_would_have_kept_it_is_said(missing: str, said: str) -> None:
+    assert advice(missing) == said
 
 
 def test_a_traced_event_is_decided_at_its_own_time_or_at_that_of_the_run() -> None:
