@@ -32,7 +32,7 @@ for module in pkgutil.walk_packages(afmiddleware.__path__, "afmiddleware."):
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
             signed = "afmiddleware.identity.signature"
-            of = {{"psycopg": "postgres", "redis": "redis", "http_sf": signed, "http_message_signatures": signed}}.get(error.name)
+            of = {{"psycopg": "postgres", "redis": "redis", "hiredis": "redis", "http_sf": signed, "http_message_signatures": signed}}.get(error.name)
             if of is None or of not in module.name:
                 raise
 print(*sorted(set({FRAMEWORKS[:3]!r}) & set(sys.modules)))
