@@ -14,7 +14,6 @@ import yaml
 from pydantic import BaseModel
 
 from afmiddleware.config.conditions import OPERATORS, PAYLOAD_OPERATORS
-from afmiddleware.config.ledger_url import check_ledger, parse_postgres, parse_redis
 from afmiddleware.config.load import limits_of, load
 from afmiddleware.config.policy_schema import observing
 from afmiddleware.config.schema import Config
@@ -259,29 +258,11 @@ def test_a_rule_that_does_not_observe_observes_nobody():
     assert [one.observe for one in rules] == [0, 10_000]
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("1500ms", 1.5), ("1ms", 0.001), ("2s", 2.0)])
-def test_how_long_redis_may_take(text, seconds):
-    assert parse_redis(f"redis://h/0?timeout={text}").timeout == seconds
-
-
-@pytest.mark.parametrize("url", ["postgresql://h/d\x7f", "postgresql://h/d\u202e"])
-def test_a_url_of_what_cannot_be_printed_is_none(url):
-    with pytest.raises(ValueError, match="'postgresql' is not the beginning of a ledger"):
-        check_ledger(url)
-
-
 @pytest.mark.parametrize(
     ("mode", "share"), [("enforce", 0), ("observe", 10_000), ("observe 25%", 2_500), ("observe 0.01%", 1)]
 )
 def test_how_many_callers_a_mode_only_observes(mode, share):
     assert observing(mode) == share
-
-
-def test_what_is_not_ours_of_a_ledgers_url_goes_to_libpq():
-    found = parse_postgres("postgresql://u:p%20w@h:5433/d?sslmode=verify-full&pool=2&schema=s&timeout=3s")
-    assert found.conninfo == "postgresql://u:p%20w@h:5433/d?sslmode=verify-full"
-    assert (found.name, found.schema, found.pool, found.timeout) == ("postgresql://h:5433/d", "s", 2, 3)
-    assert parse_postgres("postgresql://h").conninfo == "postgresql://h/"
 
 
 def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
@@ -296,34 +277,6 @@ def test_the_secret_of_a_client_is_what_stands_between_the_blanks():
         with pytest.raises(ConfigError, match="does not hold a secret") as told:
             load(f"{START}identity: {{introspection: {client}}}\n", env={"S": wrong})
         assert "\x07" not in str(told.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("redis://h/0?prefix=", "'' is not a prefix"),
-        ("redis://h/0?timeout=", "''"),
-        ("redis://h/0?prefix=a&prefix=b", "stands twice"),
-        ("redis://h/0?x", "this is not a Redis URL"),
-    ],
-)
-def test_a_url_of_redis_with_nothing_behind_a_name_is_none(url, said):
-    with pytest.raises(ValueError, match=said):
-        parse_redis(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("postgresql://h/d?pool=", "'' is not a number of connections"),
-        ("postgresql://h/d?schema=", "'' is not a schema"),
-        ("postgresql://h/d?pool=1&pool=2", "pool stands twice"),
-        ("postgresql://h/d?x", "this is not a PostgreSQL URL"),
-    ],
-)
-def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url, said):
-    with pytest.raises(ValueError, match=said):
-        parse_postgres(url)
 
 
 def test_a_method_whose_name_makes_no_capability_may_have_any():
