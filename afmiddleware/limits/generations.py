@@ -83,6 +83,4 @@ def _raised(generation: Generation, policy: str, now: int) -> Generation:
 
 def _without(generation: Generation, before: str) -> Generation:
     known = generation.superseded
-    if before in ("", generation.digest) or before in known:
-        return generation
-    return replace(generation, superseded=(*known, before)[-KEPT:])
+    return generation if before in known else replace(generation, superseded=(*known, before)[-KEPT:])

@@ -135,7 +135,7 @@ def test_every_process_that_takes_it_up_says_so_and_it_counts_once(ledger: Ledge
     assert decides(ledger, "aa", "d1")
     for _ in range(3):
         reload(ledger, "aa", "bb")
-    assert generation(ledger).number == 2
+    assert (generation(ledger).number, generation(ledger).superseded) == (2, ("aa",))
     assert len(bodies(ledger, "policy")) == 1
 
 
@@ -150,6 +150,7 @@ def test_who_is_behind_by_two_files_brings_back_none_of_them(ledger: Ledger):
     assert generation(ledger).number == 3
     # A file that nobody had is newer, wherever it comes up first.
     reload(ledger, "aa", "dd")
+    assert generation(ledger).digest == "dd"
     assert decides(ledger, "dd", "e1")
 
 
@@ -212,6 +213,12 @@ def test_what_is_active_already_can_be_pinned(ledger: Ledger):
     assert activate(ledger, "bb").booked
     assert generation(ledger).number == 2
     assert [decides(ledger, one, f"d-{one}") for one in ("aa", "bb")] == [False, True]
+
+
+def test_the_first_policy_of_all_may_be_pinned(ledger: Ledger):
+    assert activate(ledger, "aa").booked
+    assert (generation(ledger).number, generation(ledger).pinned) == (1, True)
+    assert [decides(ledger, one, f"d-{one}") for one in ("aa", "bb")] == [True, False]
 
 
 def test_a_release_lets_other_policies_start(ledger: Ledger):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +152,12 @@ def test_a_file_that_is_behind_decides_nothing_until_it_is_the_new_one(hosts: Ho
     assert hosts.two.standing.healthy
 
 
-def test_a_wrong_file_decides_nothing_either(hosts: Hosts):
+def test_a_wrong_file_decides_nothing_either(hosts: Hosts, caplog: pytest.LogCaptureFixture):
     hosts.change(policy("shop.pay"), on_both=False)
     hosts.files[1].write_text(policy() + "rulez: []\n", "utf-8")
     assert acts(hosts.two) == "policy.unavailable"
     assert "rulez" in hosts.two.standing.problems[0]
+    assert "two.yaml is wrong now: nothing is decided here" in caplog.text
     hosts.files[1].unlink()
     hosts.clock.advance(1)
     assert acts(hosts.two) == "policy.unavailable"
@@ -204,6 +207,17 @@ def test_what_only_observes_passes_and_is_flagged(tmp_path: Path):
     hosts.clock.advance(1)
     # From observing to enforcing, at the next action.
     assert acts(hosts.two) == "policy.denied"
+    hosts.close()
+
+
+@pytest.mark.anyio
+async def test_what_only_observes_passes_in_async_code(tmp_path: Path):
+    hosts = Hosts(tmp_path, policy(mode="observe"))
+    hosts.change(policy("shop.pay"), on_both=False)
+    for _ in range(2):
+        async with hosts.two.action(action()) as running:
+            assert running.verdict.authorized
+    assert [one["flags"] for one in hosts.bodies("intent")[2:]] == [[SUPERSEDED]] * 2
     hosts.close()
 
 
@@ -312,6 +326,19 @@ def test_a_child_that_is_forked_off_reads_for_itself(hosts: Hosts):
     if not child:
         os._exit(0 if acts(hosts.two) == "policy.denied" else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_waits_for_no_reading_of_its_parent(hosts: Hosts):
+    made = Fence(load(policy()), ledger=hosts.ledger, clock=hosts.clock)
+    assert acts(made) == "policy.allowed"
+    hosts.change(policy("shop.pay"))
+    made._renewal._reading = Future()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if acts(made) == "policy.unavailable" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    made.close()
 
 
 def test_what_may_be_used_once_is_still_the_first_when_its_request_is_decided_again():
