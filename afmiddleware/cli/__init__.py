@@ -23,6 +23,7 @@ from afmiddleware.cli.operate import (
     reconcile_command,
     unfreeze_command,
 )
+from afmiddleware.cli.policy import policy_group
 from afmiddleware.cli.receipts import receipts_group
 from afmiddleware.cli.token import token_group
 from afmiddleware.errors import AFError, ConfigError
@@ -56,6 +57,7 @@ cli.add_command(freeze_command)
 cli.add_command(unfreeze_command)
 cli.add_command(breaker_group)
 cli.add_command(reconcile_command)
+cli.add_command(policy_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_spends, weigh
+from afmiddleware.limits.generations import stale
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
@@ -102,6 +103,8 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
+                if item.policy and (late := stale(item, self.rows)) is not None:
+                    return late
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
                 return conclude(self, item)
