@@ -40,8 +40,6 @@ BY_RULES: Final = frozenset(
 """The reason codes that only rules give."""
 
 _NEVER_KEPT: Final = frozenset({"actor.scopes", "actor.roles", "actor.tenant", "actor.depth", "risk"})
-
-
 _FIELDS: Final = frozenset({"recipient", "resource", "category", "network"})
 
 
