@@ -235,6 +235,9 @@ def cases_in(path: Path, fence: Fence, *, needs: bool = True) -> list[Case]:
         raise ConfigError([f"{where}: this is not YAML: {error.problem or error.context}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
+    except (ValueError, OverflowError, RecursionError):
+        said = "a number or an escape in it is too large, or its lists and maps are nested too deep; correct it"
+        raise ConfigError([f"{path}: this is not YAML: {said}"]) from None
     return _read(path, document, _lines_of(node), fence, needs=needs)
 
 
