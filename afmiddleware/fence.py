@@ -38,6 +38,7 @@ from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.readiness import Readiness
 from afmiddleware.reload import Standing, candidate
 from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
@@ -114,6 +115,7 @@ class Fence:
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
+        self.readiness = Readiness(self.ledger)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
@@ -162,6 +164,7 @@ class Fence:
                 _log.info("policy %s with the bindings declared in code", plan.digest[:16])
                 self.standing = replace(self.standing, digest=plan.digest)
             self.plan, self._listing = plan, merged
+            self.readiness.unfit = False
 
     def reload(self) -> bool:
         """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
@@ -188,6 +191,7 @@ class Fence:
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
+            self.readiness.unfit = False
             since = self.clock() if changed else self.standing.since
             self.standing = Standing(digest=found.plan.digest, since=since)
             if changed:
@@ -367,6 +371,18 @@ class Fence:
     async def arelease(self, reservation: str, *, by: str = "") -> Closed:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    def ready(self) -> bool:
+        """Whether this process can admit anything now, for a health check; why not is in the log.
+
+        It asks the ledger, and the Redis that shares rates, for a commit that changes nothing, about once a second
+        however many ask. Blocks no longer than a commit may take.
+        """
+        return self.readiness.ask()
+
+    async def aready(self) -> bool:
+        """`ready` in async code."""
+        return await self.readiness.aask()
 
     def sign(self, message: bytes) -> bytes:
         """Authenticate what is handed out to callers and comes back, with a key of the ledger's."""

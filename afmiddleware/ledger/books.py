@@ -40,6 +40,7 @@ from afmiddleware.model.entry import (
     NewEpoch,
     Once,
     Order,
+    Ping,
     Record,
     Settle,
 )
@@ -120,6 +121,8 @@ class Books:
                 return once(self, item)
             if isinstance(item, KeyUse):
                 return note_use(self, item)
+            if isinstance(item, Ping):
+                return Closed(booked=False, state="ready")
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -352,7 +355,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
-        if isinstance(item, Once):
+        if isinstance(item, Once | Ping):
             continue
         if isinstance(item, KeyUse):
             rows.add(use_row(item.key_id))

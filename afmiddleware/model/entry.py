@@ -174,6 +174,10 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Whether a commit can be made now. It is made like any other, and changes nothing."""
+
+
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
@@ -234,5 +238,5 @@ class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open: tuple[str, ...] = ()
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch | Ping
 """What a ledger commits."""
