@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -19,15 +19,14 @@ from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, key_prefix, mint_limits
 from afmiddleware.block import ActionContext
-from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.former import replayed
 from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
-from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.log import ReceiptLog, records_in
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
@@ -36,15 +35,14 @@ from afmiddleware.offers import challenges, protected_resource
 from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
-from afmiddleware.policy.replay import Replay, replay
-from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.policy_file import PolicyFile
 from afmiddleware.reload import Standing, candidate
 from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
 from afmiddleware.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
     from afmiddleware.errors import StalePolicyError
@@ -55,6 +53,7 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
+    from afmiddleware.policy.replay import Replay
     from afmiddleware.receipts.checkpoint import Signer
 
 _log = logging.getLogger("afmiddleware")
@@ -109,6 +108,7 @@ class Fence:
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._renewal = Renewal(self)
+        self._text = file.kept(config, base, plan.file) if file is not None else None
         self._listing: Listing | None = None
         self._face(config)
         asks = introspector(config.identity, base, config.source)
@@ -186,6 +186,8 @@ class Fence:
             self.mint_limits = mint_limits(found.config.identity)
             self.keys = Keys(self.ledger, self.clock, prefix=key_prefix(found.config.identity))
             self._resolver.use(found.keys)
+            if changed and self.file is not None:
+                self._text = self.file.kept(found.config, found.base, found.plan.file)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
             since = self.clock() if changed else self.standing.since
@@ -240,15 +242,12 @@ class Fence:
         return replace(told, verdict=found.verdict, limits=limits)
 
     def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
-        """Decide every receipt of this fence's ledger once more, under its own policy or that of a candidate file.
+        """Decide every receipt of this fence's ledger once more: each under the policy that decided it, or a candidate.
 
-        Charges nothing, records nothing. Raises `ConfigError` for a candidate that is wrong.
+        Without the `candidate` file a receipt is undecidable whose policy was not kept. Charges nothing, records
+        nothing. Raises `ConfigError` for a candidate that is wrong.
         """
-        policy = self.plan.policy
-        if candidate is not None:
-            config, base = read_policy(candidate, {})
-            policy = assemble(config.model_copy(update={"identity": Identity()}), base)[0].policy
-        return replay(policy, records_in(self.ledger.receipts(Filter())))
+        return replayed(self, candidate)
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -297,8 +296,9 @@ class Fence:
         plan, told = self.plan, self._told
         mode = "observe" if plan.observe else "enforce"
         cause, before = ("start", "") if told is None else ("reload", told.file)
-        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before))
-        self._told = plan
+        text = self._text if self._text is not None and self._text.file == plan.file else None
+        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before, text=text))
+        self._told, self._text = plan, None
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""
@@ -321,30 +321,24 @@ class Fence:
         item = conclusion(admission, outcome)
         if item is None:
             return
-        try:
+        with _noted(admission):
             self.ledger.post(item)
-        except (LedgerUnavailableError, ReceiptError) as error:
-            _unrecorded(admission, error)
 
     async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded, without blocking the event loop."""
         item = conclusion(admission, outcome)
         if item is None:
             return
-        try:
+        with _noted(admission):
             await self.ledger.acommit(item)
-        except (LedgerUnavailableError, ReceiptError) as error:
-            _unrecorded(admission, error)
 
     def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded."""
         item = conclusion(admission, outcome)
         if item is None:
             return
-        try:
+        with _noted(admission):
             self.ledger.commit(item)
-        except (LedgerUnavailableError, ReceiptError) as error:
-            _unrecorded(admission, error)
 
     def settle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
         """Say that an admitted action was performed, from anywhere: a worker, a payment provider's webhook, a command.
@@ -381,8 +375,12 @@ class Fence:
         self.ledger.close()
 
 
-def _unrecorded(admission: Admission, error: Exception) -> None:
-    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+@contextmanager
+def _noted(admission: Admission) -> Iterator[None]:
+    try:
+        yield
+    except (LedgerUnavailableError, ReceiptError) as error:
+        _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:
