@@ -40,8 +40,10 @@ _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
         ("identity", "introspection", "client_secret"): client_secret,
     },
 )
-_URLS: Final[frozenset[Path]] = frozenset({("ledger",), ("rates",)})
+_URLS: Final = ("ledger", "rates")
 """URLs that may hold a password: such a one is read whole from the environment."""
+_MAY_NAME: Final[frozenset[Path]] = frozenset({*_SECRETS, *((name,) for name in _URLS), ("metadata",)})
+"""Where `${NAME}` may stand."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -110,8 +112,8 @@ def _complete(tree: Tree, env: Mapping[str, str] | None) -> dict[str, Any]:
     tree.problems.extend(_misplaced(value, (), tree))
     for path in _SECRETS:
         _read_secret(value, path, tree, env)
-    for path in _URLS:
-        _read_url(value, path, tree, env)
+    for name in _URLS:
+        _read_url(value, name, tree, env)
     return value
 
 
@@ -147,7 +149,7 @@ def _refuse_ours(value: dict[str, Any], path: Path, tree: Tree, names: tuple[str
 
 def _misplaced(value: Any, path: Path, tree: Tree) -> Iterator[Problem]:
     """`${NAME}` belongs where a secret does, and nowhere else."""
-    if path in _SECRETS or path in _URLS or path[:1] == ("metadata",):
+    if path in _MAY_NAME:
         return
     if isinstance(value, dict):
         for key, one in value.items():
@@ -192,16 +194,15 @@ def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str
     tree.broken.add(path)
 
 
-def _read_url(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, str] | None) -> None:
-    holder, name = _at(value, path[:-1]), path[-1]
-    found = holder.get(name) if isinstance(holder, dict) else None
+def _read_url(value: dict[str, Any], name: str, tree: Tree, env: Mapping[str, str] | None) -> None:
+    path, found = (name,), value.get(name)
     if not isinstance(found, str) or path in tree.broken:
         return
     match = _VARIABLE.fullmatch(found)
     if match is not None and env is None:
-        del holder[name]
+        del value[name]
     elif match is not None and env is not None and match.group(1) in env:
-        holder[name] = env[match.group(1)]
+        value[name] = env[match.group(1)]
     elif match is not None:
         _note(tree, path, f"the environment variable {cut(match.group(1))} is not set; set it")
         tree.broken.add(path)

@@ -97,7 +97,7 @@ def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Itera
                     yield where, fault
 
 
-def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int], *, override: bool) -> str:
+def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int], *, override: bool) -> str | None:
     per = limit.get("per", "actor")
     if "actor" not in (per if isinstance(per, list) else [per]):
         return "this limit is not counted by the actor, so it has no cap for one; use a limit per: actor"
@@ -118,7 +118,7 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
             if fault:
                 return fault
             if isinstance(limit.get("spend"), dict):
-                return ""  # What a claim says is not known here, and the narrower counts.
+                return None  # What a claim says is not known here, and the narrower counts.
             money, bound = Money.parse(cap, exponents), Money.parse(str(limit.get("spend")), exponents)
             if money.currency != bound.currency:
                 return f"the limit is in {bound.currency}; write the same currency"
@@ -126,9 +126,6 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
     except (GrammarError, MoneyError) as error:
         return str(error)
     except ValueError:
-        return ""  # The limit's own number is none, which is said where it stands.
-    return (
-        "the cap is wider than the limit itself; write override: true beside limits, or less"
-        if wider and not override
-        else ""
-    )
+        return None  # The limit's own number is none, which is said where it stands.
+    too_wide = "the cap is wider than the limit itself; write override: true beside limits, or less"
+    return too_wide if wider and not override else None

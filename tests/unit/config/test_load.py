@@ -295,8 +295,9 @@ def test_a_paced_rate_becomes_a_value():
         "p/p600-60",
     )
     assert (none.cap, none.quota, none.cell) == (0, 0, "q/p0-3600")
-    once = limits_of(load(START + "limits: [{name: o, rate: 1/day, style: pacing}]\n"))[0]
+    once = limits_of(load(START + "limits: [{name: o, rate: 1/day, style: pacing, counts: admitted}]\n"))[0]
     assert (once.cap, once.quota) == (1, 1)
+    assert [one.admitted for one in (paced, none, once)] == [False, False, True]
 
 
 def test_a_session_may_be_counted_beside_others():
@@ -378,3 +379,12 @@ def test_a_claim_is_in_major_units_unless_it_says_minor():
     text = "identity: {jwt: {issuers: [{issuer: 'https://a.b', audience: a, algorithms: [ES256], discovery: oidc}]}}\n"
     text += "limits: [{name: a, spend: {from: claim.max}, window: day}, {name: b, spend: {from: claim.max, unit: minor}, window: day}]\n"
     assert [(one.claim, one.minor) for one in limits_of(load(START + text))] == [("max", False), ("max", True)]
+
+
+def test_a_url_with_a_password_is_read_whole_from_the_environment():
+    env = {"LEDGER": "postgresql://me:hush@h/d", "RATES": "redis://:hush@h"}
+    read = load(START + "ledger: ${LEDGER}\nrates: ${RATES}\nmetadata: {a: ['${LEDGER}']}\n", env=env)
+    assert (read.ledger, read.rates) == (env["LEDGER"], env["RATES"])
+    assert read.metadata == {"a": ["${LEDGER}"]}
+    with pytest.raises(ConfigError, match="the environment variable LEDGER is not set; set it"):
+        load(START + "ledger: ${LEDGER}\n")
