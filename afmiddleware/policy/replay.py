@@ -225,7 +225,7 @@ def record_of(body: Mapping[str, Any], disclosed: Mapping[str, tuple[bytes, str 
         now=body["ts"],
         verdict=verdict,
         unknown=frozenset(unknown),
-        policy=body["policy"],
+        policy=str(body.get("policy", "")),
     )
 
 
