@@ -221,6 +221,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     )
     return Plan(
         digest=digest,
+        file=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         share=0 if config.mode == "observe" else observing(config.mode),

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -37,7 +38,9 @@ from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.readiness import Readiness
 from afmiddleware.reload import Standing, candidate
+from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
 from afmiddleware.watch import Watcher
 
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.errors import StalePolicyError
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.lookups.jwks import KeySources
@@ -105,11 +109,13 @@ class Fence:
         self._changing = threading.Lock()
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
+        self._renewal = Renewal(self)
         self._listing: Listing | None = None
         self._face(config)
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
+        self.readiness = Readiness(self.ledger)
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
@@ -158,11 +164,12 @@ class Fence:
                 _log.info("policy %s with the bindings declared in code", plan.digest[:16])
                 self.standing = replace(self.standing, digest=plan.digest)
             self.plan, self._listing = plan, merged
+            self.readiness.unfit = False
 
     def reload(self) -> bool:
         """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
 
-        Requests that are under way end under the policy they began with, and counters go on where a limit keeps its
+        What was admitted ends under the policy that admitted it, and counters go on where a limit keeps its
         name, window and currency. Raises `ConfigError` with every problem for a file that is wrong, does not fit the
         application, or changes what a running process keeps (its ledger, the keys of its receipts): the last good
         policy then stays in force, whole, and `standing` says so.
@@ -175,7 +182,7 @@ class Fence:
                     _log.critical("policy %s stays in force, the new one is wrong: %s", self.plan.digest[:16], error)
                 self.standing = replace(self.standing, problems=tuple(error.problems), failed_at=self.clock())
                 raise
-            changed = found.plan.digest != self.plan.digest
+            before, changed = self.plan, found.plan.digest != self.plan.digest
             self.tried = None
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self._face(found.config)
@@ -184,15 +191,22 @@ class Fence:
             self._resolver.use(found.keys)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
+            self.readiness.unfit = False
             since = self.clock() if changed else self.standing.since
             self.standing = Standing(digest=found.plan.digest, since=since)
             if changed:
                 _log.warning("policy %s is in force from here on, mode %s", found.plan.digest[:16], found.config.mode)
+            if changed and (self._told is not None or self._listing is not None):
+                # Without waiting for a request: what it had is superseded for the other processes too.
+                self._told = self._told or before
+                with suppress(LedgerUnavailableError):
+                    self._tell()
             return changed
 
     def forked(self) -> None:
         """Forget what a thread of the parent process was about, in a process that was forked off."""
         self._changing = threading.Lock()
+        self._renewal = Renewal(self)
 
     @property
     def listing(self) -> Listing | None:
@@ -249,16 +263,32 @@ class Fence:
         return ActionContext(self, event)
 
     def commit(self, entry: Entry) -> Held:
-        """Make an entry's commit and wait for it."""
+        """Make an entry's commit and wait for it. Raises `StalePolicyError`, after which `renew` is asked."""
         if self._told is not self.plan and not entry.dry:
             self._tell()
+        if self._renewal.behind:
+            return self._renewal.commit(self.ledger, entry)
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
-        """Make an entry's commit and wait for it without blocking the event loop."""
+        """`commit` without blocking the event loop."""
         if self._told is not self.plan and not entry.dry:
             self._tell()
+        if self._renewal.behind:
+            return await self._renewal.acommit(self.ledger, entry)
         return cast("Held", await self.ledger.acommit(entry))
+
+    def renew(self, error: StalePolicyError) -> bool:
+        """Read the policy again, since another process has put another in force; whether to decide again.
+
+        Once for all who ask, and not again within a second. Where the file here still says what is superseded, only
+        what observes is to be decided again, and passes with the flag `policy:superseded`.
+        """
+        return self._renewal.renew(error)
+
+    async def arenew(self, error: StalePolicyError) -> bool:
+        """`renew` without blocking the event loop."""
+        return await self._renewal.arenew(error)
 
     def post(self, item: Entry | Conclusion) -> None:
         """Hand an item to the ledger without waiting."""
@@ -270,7 +300,8 @@ class Fence:
         """Have the ledger record that another policy decides, before the first decision that it makes here."""
         plan, told = self.plan, self._told
         mode = "observe" if plan.observe else "enforce"
-        self.ledger.post(InForce(plan.digest, mode, "start" if told is None else "reload"))
+        cause, before = ("start", "") if told is None else ("reload", told.file)
+        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before))
         self._told = plan
 
     def resolve(self, need: Need) -> Any:
@@ -340,6 +371,18 @@ class Fence:
     async def arelease(self, reservation: str, *, by: str = "") -> Closed:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
+
+    def ready(self) -> bool:
+        """Whether this process can admit anything now, for a health check; why not is in the log.
+
+        It asks the ledger, and the Redis that shares rates, for a commit that changes nothing, about once a second
+        however many ask. Blocks no longer than a commit may take.
+        """
+        return self.readiness.ask()
+
+    async def aready(self) -> bool:
+        """`ready` in async code."""
+        return await self.readiness.aask()
 
     def sign(self, message: bytes) -> bytes:
         """Authenticate what is handed out to callers and comes back, with a key of the ledger's."""

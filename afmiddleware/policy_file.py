@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.load import load
 from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError
+from afmiddleware.lookups.lists import digest_of, read_lists
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +40,10 @@ class PolicyFile(msgspec.Struct, frozen=True):
         """The policy, and the folder its files are relative to. Raises `ConfigError` with every problem."""
         return read_policy(self.path, self.env)
 
+    def digest(self, config: Config, base: Path) -> str:
+        """The digest of the text as it is now, with that of the lists that `config` names. Raises `ConfigError`."""
+        return digest_of(hashlib.sha256(_read(self.place)[0].encode("utf-8")).hexdigest(), read_lists(config, base))
+
     def marks(self, config: Config, base: Path) -> Marks:
         """The present state of the file and of those that `config` names.
 
@@ -50,19 +56,7 @@ class PolicyFile(msgspec.Struct, frozen=True):
 def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
     """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
     place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
-    try:
-        # Resolved first: where a link is switched, the policy and the files beside it come from one side of it.
-        real = place.resolve()
-        text = real.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        msg = f"{place}: the policy file is not UTF-8"
-        raise ConfigError([msg]) from None
-    except FileNotFoundError:
-        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
-        raise ConfigError([msg]) from None
-    except OSError as error:
-        msg = f"{place}: the policy file cannot be read: {error.strerror}"
-        raise ConfigError([msg]) from None
+    text, real = _read(place)
     config = load(text, str(place), env)
     changes = {name: env[key] for name, key in (("mode", "AFM_MODE"), ("ledger", "AFM_LEDGER")) if env.get(key)}
     checks: dict[str, Callable[[str], object]] = {"mode": observing, "ledger": check_ledger}
@@ -73,6 +67,23 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
             msg = f"AFM_{name.upper()}: {error}"
             raise ConfigError([msg]) from None
     return config.model_copy(update=changes), real.parent
+
+
+def _read(place: Path) -> tuple[str, Path]:
+    """The text of a policy file, and where it really is. Raises `ConfigError`."""
+    try:
+        # Resolved first: where a link is switched, the policy and the files beside it come from one side of it.
+        real = place.resolve()
+        return real.read_bytes().decode("utf-8"), real
+    except UnicodeDecodeError:
+        msg = f"{place}: the policy file is not UTF-8"
+        raise ConfigError([msg]) from None
+    except FileNotFoundError:
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        raise ConfigError([msg]) from None
+    except OSError as error:
+        msg = f"{place}: the policy file cannot be read: {error.strerror}"
+        raise ConfigError([msg]) from None
 
 
 def _named(config: Config, base: Path) -> Iterator[Path]:

@@ -43,6 +43,7 @@ def main() -> None:
     six = commands.add_parser("ledger", help="commits a second on every ledger, and what many actors cost")
     six.add_argument("--seconds", type=float, default=6.0, help="for each ledger")
     six.add_argument("--actors", type=int, default=100_000)
+    six.add_argument("--stored", type=int, default=1_000_000, help="receipts in the full SQLite ledger (4 minutes)")
     chosen = parser.parse_args()
     if chosen.command == "overhead":
         whole = not (chosen.wsgi or chosen.django)
@@ -57,7 +58,7 @@ def main() -> None:
     elif chosen.command == "receipts":
         receipts(chosen.size, chosen.rounds)
     elif chosen.command == "ledger":
-        ledger(chosen.seconds, chosen.actors)
+        ledger(chosen.seconds, chosen.actors, chosen.stored)
     elif chosen.command == "identity":
         identity(chosen.rounds, chosen.requests)
     elif chosen.command == "policy":

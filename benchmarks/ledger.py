@@ -21,7 +21,7 @@ from rich.table import Table
 
 from afmiddleware.config.ledger_url import parse_postgres
 from afmiddleware.errors import AFError
-from afmiddleware.fence import system_clock, undo
+from afmiddleware.fence import new_id, system_clock, undo
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
@@ -39,6 +39,7 @@ from afmiddleware.model import (
     Window,
 )
 from afmiddleware.receipts.keys import ReceiptKeys
+from benchmarks.ledger_full import beside_stored
 from benchmarks.ledger_stores import PROCESSES, four_processes, redis_admit
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ _SPENDS = (
 
 def entry_of(actor: str) -> Entry:
     """An action of one actor under six limits, one of them the same for all."""
-    name = secrets.token_hex(16)
+    name = new_id(system_clock())
 
     def key(limit: Limit) -> str:
         return "global" if limit.per == "global" else f"actor:{actor}"
@@ -171,7 +172,7 @@ def _with_many_actors(actors: int, requests: int) -> float:
     return median(ratios)
 
 
-def ledger(seconds: float, actors: int) -> None:
+def ledger(seconds: float, actors: int, stored: int) -> None:
     """Print every row of the performance budget that is about a ledger: as a ratio, with its target."""
     console = Console()
     rates = Table("ledger", "one in flight /s", f"{IN_FLIGHT} in flight /s")
@@ -201,6 +202,9 @@ def ledger(seconds: float, actors: int) -> None:
     _row(table, f"bytes per idle actor, of {actors}", idle, at_most=450)
     _row(table, "bytes per active actor", active, at_most=700)
     _row(table, f"a commit beside {actors} actors / in an empty ledger", _with_many_actors(actors, 2000), at_most=1.2)
+    alone, together = beside_stored(entry_of, stored, actors, IN_FLIGHT, console)
+    _row(table, f"SQLite, {stored} receipts of {actors} actors / an empty ledger", alone, at_most=1.2)
+    _row(table, f"the same, {IN_FLIGHT} in flight", together, at_most=1.2)
     console.print(rates)
     console.print(table)
 

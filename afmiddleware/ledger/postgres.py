@@ -23,7 +23,7 @@ from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.limits.rows import PLAIN_END, Hold, Row, unpack_hold, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -136,6 +136,12 @@ class PostgresReader:
         found = self._all("SELECT key, data FROM {}.counter WHERE key = ANY(%s)", [sorted(names)])
         return {names[key]: unpack_row(data) for key, data in found}
 
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """The rows that say more than counters do."""
+        query: LiteralString = "SELECT key, data FROM {}.counter WHERE substring(data FROM octet_length(data)) <> %s"
+        found = self._all(query, [PLAIN_END])
+        return ((_plain(key), unpack_row(data)) for key, data in found)
+
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""
         found = self._all("SELECT id, data FROM {}.hold WHERE state = %s ORDER BY created, id", [state])
@@ -188,6 +194,11 @@ class PostgresReader:
 
     def _none(self) -> ReceiptError:
         return ReceiptError(f"there is no ledger in the schema {self._url.schema} of {self._url.name}")
+
+
+def _plain(stored: bytes) -> str:
+    """A key as it was before it was stored, empty for one that is stored as a digest."""
+    return "" if stored[:1] == b"\0" else stored.decode("utf-8", "surrogatepass")
 
 
 def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:

@@ -113,7 +113,10 @@ class Body:
         read until then is put back too. Raises `ClientGoneError` when the body is shorter than it says.
         """
         if self.judged is not None:
-            return self.judged.getvalue()
+            body = self.judged.getvalue()
+            if len(body) > cap:
+                raise too_large(cap)
+            return body
         environ = self.environ
         length = environ.get("CONTENT_LENGTH")
         if length:

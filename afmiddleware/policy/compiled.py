@@ -62,21 +62,24 @@ class PolicySource(Protocol):
     def assets(self) -> Mapping[str, int]: ...
 
 
-Ruled = tuple[Rule, Verdict, Rule]
-"""A rule with the verdict it gives on one capability, and the first rule that asks the same of an action.
-
-That one is asked in its place: what many rules have in common stays in the processor's caches, so that ten thousand
-rules cost what ten do.
-"""
+Ruled = tuple[Rule, Verdict]
+"""A rule with the verdict it gives on one capability."""
 
 
 class Matching(msgspec.Struct, frozen=True):
-    """All that can be said about one capability before an event is seen."""
+    """All that can be said about one capability before an event is seen.
 
-    denies: tuple[Ruled, ...]
+    `guards` and `offers` stand for `denies` and `allows`, place by place: the first rule of the file that asks the same
+    of an action. Those are asked, and capabilities of which the same is asked share one tuple: what many rules have in
+    common stays in the processor's caches, so that ten thousand rules cost what ten do.
+    """
+
+    denied: Verdict | None
+    guards: tuple[Rule, ...]
+    offers: tuple[Rule, ...]
     approvals: tuple[Ruled, ...]
     allows: tuple[Ruled, ...]
-    denied: Verdict | None
+    denies: tuple[Ruled, ...]
     unmatched: Verdict
     reads_payload: bool
 
@@ -114,6 +117,7 @@ class Policy:
             kind: PatternIndex((rule.pattern, (rule, firsts.setdefault(_asked(rule), rule))) for rule in rules)
             for kind, rules in self.rules.items()
         }
+        self._shared: dict[tuple[int, ...], tuple[Rule, ...]] = {}
         self._plans: dict[str, Matching] = {}
         self._room = max(_REMEMBERED, 2 * sum(map(len, self.rules.values())))
 
@@ -135,18 +139,17 @@ class Policy:
         stricter = self.risk.get(event.risk) if event.risk is not None else None
         if stricter is not None and stricter.kind == "deny":
             return denied(stricter, capability)
-        if plan.denies:
-            refusal, flags = _guarded(plan.denies, event, now)
+        if plan.guards:
+            refusal, flags = _guarded(plan, event, now)
             if refusal is not None:
                 return _flagged(refusal, flags)
-        for ruled in plan.allows:
-            asks = ruled[2]
+        for place, asks in enumerate(plan.offers):
             if actor.tier >= asks.tier and asks.scopes <= actor.scopes and asks.roles <= actor.roles:
                 try:
                     if (asks.holds is None or asks.holds(event, now)) and (
                         not asks.priced or amount_failure(asks, event) is None
                     ):
-                        verdict = ruled[1]
+                        verdict = plan.allows[place][1]
                         if stricter is None and not plan.approvals and not flags:
                             return verdict
                         return _approved(verdict, plan.approvals, stricter, event, now, flags)
@@ -174,27 +177,35 @@ class Policy:
         return self._plans.get(capability) or self._plan(capability)
 
     def _plan(self, capability: str) -> Matching:
+        found = {kind: self._indexes[kind].find(capability) for kind in KINDS}
+        guards, offers = (self._share(tuple(first for _, first in found[kind])) for kind in ("deny", "allow"))
         denies, approvals, allows = (
-            tuple((rule, give(rule, capability), first) for rule, first in self._indexes[kind].find(capability))
-            for kind, give in (("deny", denied), ("require_approval", unapproved), ("allow", allowed))
+            tuple((rule, give(rule, capability)) for rule, _ in found[kind])
+            for kind, give in zip(KINDS, (denied, unapproved, allowed), strict=True)
         )
         plan = Matching(
-            denies=denies,
+            denied=next((verdict for rule, verdict in denies if rule.holds is None and not rule.observe), None),
+            guards=guards,
+            offers=offers,
             approvals=approvals,
             allows=allows,
-            denied=next((verdict for rule, verdict, _ in denies if rule.holds is None and not rule.observe), None),
+            denies=denies,
             unmatched=Verdict(
                 authorized=False,
                 code=codes.POLICY_UNMATCHED,
                 reason=f"No rule allows {capability}.",
                 capability=capability,
             ),
-            reads_payload=any(rule.reads_payload for rule, _, _ in (*denies, *approvals, *allows)),
+            reads_payload=any(rule.reads_payload for rule, _ in (*denies, *approvals, *allows)),
         )
         if len(self._plans) >= self._room:
-            self._plans = {}
+            self._plans, self._shared = {}, {}
         self._plans[capability] = plan
         return plan
+
+    def _share(self, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        """The one tuple of these rules, which this policy keeps alive."""
+        return self._shared.setdefault(tuple(map(id, rules)), rules)
 
 
 def compile_policy(config: PolicySource) -> Policy:
@@ -244,18 +255,18 @@ def frozen(capability: str) -> Verdict:
     return Verdict(authorized=False, code=codes.ACTOR_FROZEN, reason=reason, capability=capability)
 
 
-def _guarded(rules: tuple[Ruled, ...], event: ActionEvent, now: int) -> tuple[Verdict | None, tuple[str, ...]]:
+def _guarded(plan: Matching, event: ActionEvent, now: int) -> tuple[Verdict | None, tuple[str, ...]]:
     """The refusal of the first rule that holds, else of the first that cannot be judged; and what only observes."""
     doubt: Verdict | None = None
     flags: list[str] = []
-    for ruled in rules:
-        holds = ruled[2].holds
+    for place, asked in enumerate(plan.guards):
+        holds = asked.holds
         try:
             if holds is not None and not holds(event, now):
                 continue
-            rule, refusal, certain = ruled[0], ruled[1], True
+            (rule, refusal), certain = plan.denies[place], True
         except UnjudgedError as error:
-            rule = ruled[0]
+            rule = plan.denies[place][0]
             refusal, certain = unjudged(rule, event.capability, error.code, error.reason), False
         if rule.observe and only_observed(rule, event.actor):
             flags.append(f"observed:{rule.id}")
@@ -285,7 +296,7 @@ def _approved(  # noqa: PLR0913 (all that a verdict is made of)
         told.append(f"risk:{event.risk}")
         if stricter.kind == "require_approval":
             asked, needed = unapproved(stricter, event.capability), [stricter.approval]
-    for rule, refusal, _ in approvals:
+    for rule, refusal in approvals:
         observed = rule.observe and only_observed(rule, event.actor)
         try:
             if rule.holds is not None and not rule.holds(event, now):
@@ -309,7 +320,7 @@ def _flagged(verdict: Verdict, flags: tuple[str, ...]) -> Verdict:
 
 def _identity_refusal(plan: Matching, capability: str, actor: Actor) -> Verdict | None:
     nearest: Failure | None = None
-    for rule, _, _ in plan.allows:
+    for rule, _ in plan.allows:
         failure = identity_failure(rule, capability, actor)
         if failure is None:
             return None
@@ -324,7 +335,7 @@ def _refusal(plan: Matching, event: ActionEvent, now: int) -> Verdict:
     if early is not None:
         return early
     nearest = Failure(0, plan.unmatched)
-    for rule, _, _ in plan.allows:
+    for rule, _ in plan.allows:
         failure = refusal_of(rule, event, now)
         if failure is not None and failure.rank > nearest.rank:
             nearest = failure

@@ -96,13 +96,13 @@ def explain(
     `hidden` tells the fields (`payload.card.number`) whose values are not shown; by default all of the payload is.
     """
     plan = policy.matching(event.capability)
-    told = [_told(policy, rule, event, now, hidden) for rule, _, _ in (*plan.denies, *plan.approvals)]
+    told = [_told(policy, rule, event, now, hidden) for rule, _ in (*plan.denies, *plan.approvals)]
     level = policy.risk.get(event.risk) if event.risk is not None else None
     if level is not None:
         told.append(
             Told(kind=level.kind, id=level.id, line=level.line, capability="**", outcome="applies"),
         )
-    told += [_told(policy, rule, event, now, hidden) for rule, _, _ in plan.allows]
+    told += [_told(policy, rule, event, now, hidden) for rule, _ in plan.allows]
     return Explanation(verdict=policy.decide(event, now), rules=tuple(told))
 
 

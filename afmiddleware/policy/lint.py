@@ -255,7 +255,7 @@ def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
             yield Finding(route.line, ROUTE_CLOSED, text)
         if getattr(route, "amount", None) is None or plan.denied is not None:
             continue
-        for rule, _, _ in plan.allows:
+        for rule, _ in plan.allows:
             if _for_anybody(rule):
                 text = (
                     f"{_named(rule)} lets anybody use {route.route}, which moves money; add identity: token or verified"

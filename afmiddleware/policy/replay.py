@@ -156,7 +156,7 @@ def reads(policy: Policy, capability: str) -> frozenset[str]:
     found = {"risk"} if policy.risk else set[str]()
     if policy.frozen is not None:
         found.add("actor.id")
-    for rule, _, _ in (*plan.denies, *plan.approvals, *plan.allows):
+    for rule, _ in (*plan.denies, *plan.approvals, *plan.allows):
         if rule.observe:
             found.add("actor.id")
         found.update(field for fields in rule.when for field in fields)
