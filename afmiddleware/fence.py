@@ -74,7 +74,8 @@ def new_id(now: int) -> str:
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
+    `receipts` is the log of what was decided, `keys` are the API keys; `ready()` and `await aready()` tell health
+    checks whether anything can be admitted now. `signer` signs the log in place of the policy's
     `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
     of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
     `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
@@ -115,7 +116,8 @@ class Fence:
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
-        self.readiness = Readiness(self.ledger)
+        self.readiness = Readiness(self)
+        self.ready, self.aready = self.readiness.ask, self.readiness.aask
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
@@ -322,31 +324,26 @@ class Fence:
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
-        item = conclusion(admission, outcome)
-        if item is None:
-            return
-        try:
-            self.ledger.post(item)
-        except (LedgerUnavailableError, ReceiptError) as error:
-            _unrecorded(admission, error)
+        self._conclude(admission, outcome, self.ledger.post)
 
     async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded, without blocking the event loop."""
         item = conclusion(admission, outcome)
-        if item is None:
-            return
         try:
-            await self.ledger.acommit(item)
+            if item is not None:
+                await self.ledger.acommit(item)
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
 
     def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded."""
+        self._conclude(admission, outcome, self.ledger.commit)
+
+    def _conclude(self, admission: Admission, outcome: Outcome, give: Callable[[Conclusion], object]) -> None:
         item = conclusion(admission, outcome)
-        if item is None:
-            return
         try:
-            self.ledger.commit(item)
+            if item is not None:
+                give(item)
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
 
@@ -371,18 +368,6 @@ class Fence:
     async def arelease(self, reservation: str, *, by: str = "") -> Closed:
         """`release` in async code."""
         return cast("Closed", await self.ledger.acommit(Settle(reservation, Settlement.RELEASE, "", by)))
-
-    def ready(self) -> bool:
-        """Whether this process can admit anything now, for a health check; why not is in the log.
-
-        It asks the ledger, and the Redis that shares rates, for a commit that changes nothing, about once a second
-        however many ask. Blocks no longer than a commit may take.
-        """
-        return self.readiness.ask()
-
-    async def aready(self) -> bool:
-        """`ready` in async code."""
-        return await self.readiness.aask()
 
     def sign(self, message: bytes) -> bytes:
         """Authenticate what is handed out to callers and comes back, with a key of the ledger's."""

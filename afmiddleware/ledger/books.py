@@ -104,7 +104,7 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
-                if item.policy and (late := stale(item, self.rows)) is not None:
+                if (late := stale(item, self.rows)) is not None:
                     return late
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
@@ -122,7 +122,7 @@ class Books:
             if isinstance(item, KeyUse):
                 return note_use(self, item)
             if isinstance(item, Ping):
-                return Closed(booked=False, state="ready")
+                return stale(item, self.rows) or Closed(booked=False, state="ready")
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error

@@ -23,7 +23,7 @@ from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import PLAIN_END, Hold, Row, unpack_hold, unpack_row
+from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -137,10 +137,15 @@ class PostgresReader:
         return {names[key]: unpack_row(data) for key, data in found}
 
     def marked(self) -> Iterator[tuple[str, Row]]:
-        """The rows that say more than counters do."""
-        query: LiteralString = "SELECT key, data FROM {}.counter WHERE substring(data FROM octet_length(data)) <> %s"
-        found = self._all(query, [PLAIN_END])
-        return ((_plain(key), unpack_row(data)) for key, data in found)
+        """The rows that say more than counters do, looked for a page at a time."""
+        query: LiteralString = "SELECT key, data FROM {}.counter WHERE key > %b ORDER BY key LIMIT %s"
+        after, page = b"", [(b"", b"")]
+        while page:
+            page = self._all(query, [after, PAGE])
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield _plain(key), row
 
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""

@@ -19,7 +19,7 @@ from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import PLAIN_END, Hold, Row, unpack_hold, unpack_row
+from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -133,11 +133,16 @@ class SqliteReader:
             return {key: unpack_row(data) for key, data in found}
 
     def marked(self) -> Iterator[tuple[str, Row]]:
-        """The rows that say more than counters do."""
-        with self._read() as connection:
-            query = "SELECT key, data FROM counter WHERE substr(data, -1) <> ?"
-            found = connection.execute(query, (PLAIN_END,)).fetchall()
-        return ((key, unpack_row(data)) for key, data in found)
+        """The rows that say more than counters do, looked for a page at a time."""
+        after, page = "", [("", b"")]
+        while page:
+            with self._read() as connection:
+                query = f"SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 (a number)
+                page = connection.execute(query, (after,)).fetchall()
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield key, row
 
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""

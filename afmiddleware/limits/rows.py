@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from afmiddleware.limits.cells import Cell, expired
@@ -124,9 +122,6 @@ class Hold(msgspec.Struct, array_like=True):
     refund: Refunding | None = None
     referenced: bool = False
 
-
-PLAIN_END: Final = b"\xc0"
-"""How a packed row ends that has no `more`: nothing that `more` holds for an open breaker or a freeze ends so."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _row = msgspec.msgpack.Decoder(Row).decode

@@ -175,7 +175,13 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
-    """Whether a commit can be made now. It is made like any other, and changes nothing."""
+    """Whether a commit can be made now. It is made like any other, and changes nothing.
+
+    With a `policy`, the digest of the file and lists that would decide, `StalePolicyError` is the answer as to an
+    `Entry`.
+    """
+
+    policy: str = ""
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

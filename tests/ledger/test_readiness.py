@@ -8,16 +8,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from afmiddleware.fence import Fence
 from afmiddleware.ledger.base import Filter
 from afmiddleware.model import Closed
-from afmiddleware.model.entry import Ping
+from afmiddleware.model.entry import InForce, Ping
 from afmiddleware.pep.wsgi import FenceMiddleware as WsgiMiddleware
-from afmiddleware.readiness import Readiness
 from tests.conformance.wsgi import call
 from tests.ledger.redis_process import RedisProcess
 from tests.unit.pep.test_endpoints import PREFIX, Service
@@ -51,15 +50,19 @@ class Ticking:
 
 
 class Counting:
-    """A ledger that counts what it is asked."""
+    """The ledger of a fence that counts what it is asked."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, fence: Fence) -> None:
         self.items: list[Item] = []
+        self._ledger = fence.ledger
+        fence.ledger = cast("Ledger", self)
 
     def commit(self, item: Item) -> Any:
         self.items.append(item)
-        return self.ledger.commit(item)
+        return self._ledger.commit(item)
+
+    def close(self) -> None:
+        self._ledger.close()
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def made(folder: Path, more: str = "") -> Fence:
     (folder / "fence.yaml").write_text(POLICY + more)
     fence = Fence.from_file(folder / "fence.yaml", env={})
     # No test waits a second.
-    fence.readiness = Readiness(fence.ledger, Ticking())
+    fence.readiness.steady = Ticking()
     return fence
 
 
@@ -140,14 +143,28 @@ def test_rates_that_cannot_be_reached_are_not_ready(tmp_path: Path) -> None:
 
 
 def test_many_that_ask_do_not_keep_the_ledger_busy(fence: Fence) -> None:
-    counting: Any = Counting(fence.ledger)
-    clock = Ticking(0.0)
-    readiness = Readiness(counting, clock)
-    assert all(readiness.ask() for _ in range(50))
-    assert counting.items == [Ping()]
+    counting, clock = Counting(fence), Ticking(0.0)
+    fence.readiness.steady = clock
+    assert all(fence.ready() for _ in range(50))
+    assert counting.items == [Ping(fence.plan.file)]
     clock.at += 1.0
-    assert all(readiness.ask() for _ in range(50))
-    assert counting.items == [Ping()] * 2
+    assert all(fence.ready() for _ in range(50))
+    assert len(counting.items) == 2
+
+
+def test_a_superseded_policy_is_read_again_and_else_not_ready(fence: Fence, tmp_path: Path) -> None:
+    assert fence.ready()
+    (tmp_path / "other.yaml").write_text(POLICY + "metadata: {new: yes}\n")
+    with closing(Fence.from_file(tmp_path / "other.yaml", env={})) as other:
+        fence.ledger.commit(InForce(other.plan.digest, "enforce", "activate", file=other.plan.file))
+        assert other.ready()
+    assert not fence.ready()
+    assert not asyncio.run(fence.aready())
+    (tmp_path / "fence.yaml").write_text((tmp_path / "other.yaml").read_text())
+    fence.readiness.steady = Ticking()
+    while not fence.ready():
+        pass
+    assert fence.config.metadata == {"new": "yes"}
 
 
 @pytest.fixture(params=["memory", "sqlite:///fence.db"])
