@@ -309,3 +309,19 @@ def test_a_share_never_holds_strangers() -> None:
     strangers = [Actor(id=f"address:2001:db8:{n:x}::/64", tier=Tier.ANONYMOUS) for n in range(50)]
     assert {half.decide(event(actor=one), 0).code for one in strangers} == {DENIED}
     assert half.decide(event(actor=Actor(id="key:a", tier=Tier.TOKEN)), 0).code == ALLOWED
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["currency", "resource", "recipient", "network", "category", "environment", "method", "route", "actor.tenant"],
+)
+def test_what_an_action_has_not_is_absent_and_not_empty(field: str) -> None:
+    bare = event(actor=Actor(id="key:a"))
+    for operators, code in (
+        ({"ne": "x"}, UNMATCHED),
+        ({"not_in": ["x"]}, UNMATCHED),
+        ({"eq": ""}, UNMATCHED),
+        ({"exists": "true"}, UNMATCHED),
+        ({"exists": "false"}, ALLOWED),
+    ):
+        assert policy([rule(when={field: operators})]).decide(bare, 0).code == code
