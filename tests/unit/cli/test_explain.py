@@ -119,6 +119,35 @@ def test_simulate_is_short_and_charges_nothing(afm, policy):
     ]
 
 
+def test_what_receipts_withhold_is_not_shown(afm, tmp_path):
+    text = """version: 1
+service: shop
+ledger: memory
+receipts: {redact: [payload.email, payload.people.*.name, recipient, actor]}
+rules:
+  allow:
+    - capability: shop.buy
+      when: {payload.email: {contains: "@"}, payload.people: {contains: ann}, payload.token: x, payload.card: {exists: true},
+             payload.card.number: {exists: true}, payload.size: "7", recipient: bob, actor.id: "key:a", payload.fax: {exists: false}}
+"""
+    payload = (
+        '{"email": "a@example.com", "people": [{"name": "ann"}], "token": "x", "size": 7, '
+        '"card": {"number": "4242424242424242"}}'
+    )
+    asked = ("--capability", "shop.buy", "--actor", "key:a", "--recipient", "bob", "--payload", payload)
+    ran = afm("explain", *asked, "--policy", written(tmp_path, text=text))
+    assert ran.code == 0
+    seen = dict(re.findall(r"yes (\S+) .* seen (\S+)", ran.out))
+    assert seen.pop("payload.size") == "7"
+    assert seen.pop("payload.fax") == "(absent)"
+    assert set(seen.values()) == {"(redacted)"}
+    assert sorted(seen) == [
+        "actor.id", "payload.card", "payload.card.number", "payload.email", "payload.people", "payload.token", "recipient",
+    ]  # fmt: skip
+    for value in ("example.com", "4242", "seen ann", "seen bob"):
+        assert value not in ran.out
+
+
 def test_live_counts_from_the_ledger(afm, tmp_path):
     text = POLICY.replace("jwks_file: not-here.json", "jwks: {keys: [{kty: EC, crv: P-256, kid: k, x: 8w, y: 8w}]}")
     text = "\n".join(line for line in text.splitlines() if not line.startswith("identity")) + "\n"
