@@ -82,6 +82,20 @@ def test_what_is_refused_says_which_demand_failed(afm, policy):
     assert "NO  demands identity verified, the action has token" in ran.out
 
 
+def test_what_is_refused_tells_its_limits_all_the_same(afm, policy):
+    """An approval would not help where the money does not fit."""
+    denied = ("--recipient", "evil")
+    for options, used in (((), "25.01 USD"), (denied, "25.01 USD")):
+        ran = afm("explain", *GOOD, "--amount", used, *options, "--policy", policy, "--json")
+        assert ran.json["verdict"]["code"] == ("policy.denied" if options else "amount.over_action_cap")
+        told = {one["name"]: (one["asked"], one["fits"]) for one in ran.json["limits"]}
+        assert told == {"burst": ("1", True), "daily": ("25.01 USD", False), "at-once": ("1", True)}
+    asked = afm("simulate", *GOOD, "--amount", "16 USD", "--policy", policy)
+    assert asked.out.startswith("REFUSED approval.required")
+    assert "daily: 0.00 USD of 25.00 USD used, 16.00 USD asked" in asked.out
+    assert "at-once: 0 of 2 used, 1 asked" in asked.out
+
+
 def test_what_cannot_be_judged_says_why(afm, policy):
     ran = afm("explain", *GOOD, "--amount", "5 EUR", "--policy", policy, "--json")
     assert ran.code == 1
