@@ -39,6 +39,7 @@ from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy.replay import Replay, replay
 from afmiddleware.policy_file import PolicyFile, read_policy
 from afmiddleware.readiness import Readiness
+from afmiddleware.receipts.redact import Redaction
 from afmiddleware.reload import Standing, candidate
 from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
@@ -237,10 +238,11 @@ class Fence:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
 
         `now`, in microseconds since the epoch, is for the rules alone: the limits are those of this moment. Charges
-        nothing, records nothing. Values of the payload are shown.
+        nothing, records nothing. What receipts withhold (`receipts.redact`, secrets) is not shown.
         """
         at = self.clock() if now is None else now
-        told = explain(self.plan.policy, event, at, lambda _field: False)
+        hides = (self.plan.redaction or Redaction(())).hides(event.payload)
+        told = explain(self.plan.policy, event, at, hides)
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
         limits = stands(found.balances, event, found.verdict.limit)
         return replace(told, verdict=found.verdict, limits=limits)
