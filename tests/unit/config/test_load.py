@@ -400,3 +400,19 @@ def test_roles_and_scopes_are_looked_up_in_lists_that_are_compared_as_they_are()
     assert (
         len(load(f"{START}{lists}rules: {{deny: [{{capability: a.b, when: {when}}}]}}\n").rules.deny[0].when or ()) == 3
     )
+
+
+def test_without_secrets_a_policy_reads_that_names_some() -> None:
+    """What is kept of a policy is its text: it decides once more where nobody has its secrets."""
+    text = (
+        "version: 1\nservice: s\nledger: ${LEDGER}\nrates: ${RATES}\n"
+        "receipts: {mac_key: '${MAC}', signing_key: '${KEY}'}\n"
+        "identity: {introspection: {issuer: 'https://a.example', endpoint: 'https://a.example/i', audience: x,"
+        " client_id: c, client_secret: '${CLIENT}'}}\n"
+    )
+    with pytest.raises(ConfigError, match="LEDGER is not set"):
+        load(text)
+    found = load(text, secrets=False)
+    assert found.digest == load(text, env={}, secrets=False).digest
+    assert "${" not in found.ledger
+    assert found.rates is None
