@@ -189,7 +189,7 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
     """Rules that refuse under a condition, which is false for what is not there."""
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
         fields = {field for one in rule.when for field in one}
-        covered = [route for route in routes if matches(rule.pattern, route.capability or "")]
+        covered = [route for route in routes if matches(rule.pattern, str(route.capability))]
         for field in sorted(fields & set(_MAPPED)):
             lacking = [
                 route.route
@@ -237,7 +237,7 @@ def _proves(field: str, operators: Any) -> bool:
     """Whether a condition only holds for what a credential says."""
     if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
         return False
-    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+    return not {"ne", "not_in", "lt", "lte"}.issuperset(operators)
 
 
 def _for_anybody(rule: Rule) -> bool:
@@ -247,7 +247,7 @@ def _for_anybody(rule: Rule) -> bool:
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
-        plan = policy.matching(route.capability or "")
+        plan = policy.matching(str(route.capability))
         if not plan.allows:
             text = (
                 f"{route.route} is never allowed, since no rule allows {route.capability}; add one, or remove the route"
@@ -270,7 +270,7 @@ def _asks_tier(rule: Rule) -> bool:
 def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for limit in limits:
         pattern = limit.capability or "**"
-        covered = [route for route in routes if matches(pattern, route.capability or "")]
+        covered = [route for route in routes if matches(pattern, str(route.capability))]
         if routes and not covered:
             text = f"the limit {limit.name} counts nothing, since no route has a capability under {pattern}; correct it"
             yield Finding(limit.line, NEVER_BINDS, text)
@@ -289,9 +289,12 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
 
 
 def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
-    """What a session may spend is a part of what its caller may: a caller can have several."""
+    """What a session may spend is a part of what its caller may: a caller can have several.
+
+    A limit that is not counted by the session is one for the caller itself.
+    """
     for limit in limits:
-        if not limit.currency or "session" not in limit.per.split("+"):
+        if not limit.currency:
             continue
         pattern = limit.capability or "**"
         others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]
