@@ -36,6 +36,7 @@ SESSION_ALONE: Final = "limit.session_alone"
 STOPS_NOBODY: Final = "actor.only_observed"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
+IN_MEMORY: Final = "ledger.in_memory"
 
 IDS: Final = (
     UNREACHABLE,
@@ -54,9 +55,14 @@ IDS: Final = (
     STOPS_NOBODY,
     UNUSED_RISK,
     UNUSED_NAME,
+    IN_MEMORY,
 )
 """The ids of all findings, which never change their meaning."""
 
+_FORGETS: Final = (
+    "ledger: memory counts in one process alone and forgets limits, keys and receipts when that ends; a server with "
+    "several workers does not start with it. Write ledger: sqlite:///fence.db, or keep it for tests and demonstrations"
+)
 _SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
@@ -98,10 +104,12 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     mode: str = "enforce",
     actors: Mapping[str, ActorSource] = MappingProxyType({}),
     unmarked: str = "",
+    in_memory: bool = False,
 ) -> list[Finding]:
     """Look through a policy, in the order of the file.
 
-    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at.
+    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at;
+    `in_memory` says that its ledger ends with the process.
     """
     mapped = [route for route in routes if route.capability and "{" not in route.capability]
     found: list[Finding] = [
@@ -116,6 +124,7 @@ def lint(  # noqa: PLR0913 (a part of the file each)
         *_currencies(policy, mapped, limits, currency),
         *_observed(mode, actors),
         *_unused(policy, routes),
+        *([Finding(0, IN_MEMORY, _FORGETS)] if in_memory else ()),
     ]
     return sorted(set(found))
 
