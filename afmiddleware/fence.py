@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -36,13 +36,15 @@ from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
 from afmiddleware.policy_file import PolicyFile
+from afmiddleware.readiness import Readiness
+from afmiddleware.receipts.redact import Redaction
 from afmiddleware.reload import Standing, candidate
 from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
 from afmiddleware.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
     from afmiddleware.errors import StalePolicyError
@@ -72,7 +74,8 @@ def new_id(now: int) -> str:
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
+    `receipts` is the log of what was decided, `keys` are the API keys; `ready()` and `await aready()` tell health
+    checks whether anything can be admitted now. `signer` signs the log in place of the policy's
     `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
     of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
     `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
@@ -114,6 +117,8 @@ class Fence:
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
+        self.readiness = Readiness(self)
+        self.ready, self.aready = self.readiness.ask, self.readiness.aask
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
@@ -162,6 +167,7 @@ class Fence:
                 _log.info("policy %s with the bindings declared in code", plan.digest[:16])
                 self.standing = replace(self.standing, digest=plan.digest)
             self.plan, self._listing = plan, merged
+            self.readiness.unfit = False
 
     def reload(self) -> bool:
         """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
@@ -190,6 +196,7 @@ class Fence:
                 self._text = self.file.kept(found.config, found.base, found.plan.file)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
+            self.readiness.unfit = False
             since = self.clock() if changed else self.standing.since
             self.standing = Standing(digest=found.plan.digest, since=since)
             if changed:
@@ -233,13 +240,12 @@ class Fence:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
 
         `now`, in microseconds since the epoch, is for the rules alone: the limits are those of this moment. Charges
-        nothing, records nothing. Values of the payload are shown.
+        nothing, records nothing. What receipts withhold (`receipts.redact`, secrets) is not shown.
         """
         at = self.clock() if now is None else now
-        told = explain(self.plan.policy, event, at, lambda _field: False)
+        told = explain(self.plan.policy, event, at, (self.plan.redaction or Redaction(())).hides(event.payload))
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
-        limits = stands(found.balances, event, found.verdict.limit)
-        return replace(told, verdict=found.verdict, limits=limits)
+        return replace(told, verdict=found.verdict, limits=stands(found.balances, event, found.verdict.limit))
 
     def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
         """Decide every receipt of this fence's ledger once more: each under the policy that decided it, or a candidate.
@@ -318,27 +324,28 @@ class Fence:
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
-        item = conclusion(admission, outcome)
-        if item is None:
-            return
-        with _noted(admission):
-            self.ledger.post(item)
+        self._conclude(admission, outcome, self.ledger.post)
 
     async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded, without blocking the event loop."""
         item = conclusion(admission, outcome)
-        if item is None:
-            return
-        with _noted(admission):
-            await self.ledger.acommit(item)
+        try:
+            if item is not None:
+                await self.ledger.acommit(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded."""
+        self._conclude(admission, outcome, self.ledger.commit)
+
+    def _conclude(self, admission: Admission, outcome: Outcome, give: Callable[[Conclusion], object]) -> None:
         item = conclusion(admission, outcome)
-        if item is None:
-            return
-        with _noted(admission):
-            self.ledger.commit(item)
+        try:
+            if item is not None:
+                give(item)
+        except (LedgerUnavailableError, ReceiptError) as error:
+            _unrecorded(admission, error)
 
     def settle(self, reservation: str, amount: str = "", *, by: str = "") -> Closed:
         """Say that an admitted action was performed, from anywhere: a worker, a payment provider's webhook, a command.
@@ -375,12 +382,8 @@ class Fence:
         self.ledger.close()
 
 
-@contextmanager
-def _noted(admission: Admission) -> Iterator[None]:
-    try:
-        yield
-    except (LedgerUnavailableError, ReceiptError) as error:
-        _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
+def _unrecorded(admission: Admission, error: Exception) -> None:
+    _log.error("the outcome of %s was not recorded, its reservation stays held: %s", admission.id, error)
 
 
 def _close_if_alive(fence: weakref.ref[Fence]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afmiddleware.cli.breaker import breaker_group
 from afmiddleware.cli.cases import diff_command, replay_command, test_command
 from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.common import Group
@@ -16,7 +17,6 @@ from afmiddleware.cli.imports import import_group
 from afmiddleware.cli.init import init_command
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.operate import (
-    breaker_group,
     budget_command,
     freeze_command,
     limits_group,

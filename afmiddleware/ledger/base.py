@@ -69,6 +69,13 @@ class Reader(Protocol):
         """Copies of the counters of `keys`; a key without any is missing."""
         ...
 
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """Copies of the rows that say more than counters do: breakers that are open, caps, what is frozen or runs.
+
+        Each comes with its key, which is empty where it was too long for an index.
+        """
+        ...
+
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, by decision id."""
         ...

@@ -40,6 +40,7 @@ from afmiddleware.model.entry import (
     NewEpoch,
     Once,
     Order,
+    Ping,
     Record,
     Settle,
 )
@@ -104,7 +105,7 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
-                if item.policy and (late := stale(item, self.rows)) is not None:
+                if (late := stale(item, self.rows)) is not None:
                     return late
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
@@ -121,6 +122,8 @@ class Books:
                 return once(self, item)
             if isinstance(item, KeyUse):
                 return note_use(self, item)
+            if isinstance(item, Ping):
+                return stale(item, self.rows) or Closed(booked=False, state="ready")
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -353,7 +356,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
-        if isinstance(item, Once):
+        if isinstance(item, Once | Ping):
             continue
         if isinstance(item, KeyUse):
             rows.add(use_row(item.key_id))

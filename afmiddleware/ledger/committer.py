@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Ping, Record, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ class Committer:
 
     `open_writer` is called in the thread, so that a connection never crosses threads or forks. `undo` makes the
     conclusion of an admission whose caller has stopped waiting: its handler never runs. `gate` is asked before an
-    entry is taken, and raises when none may be.
+    entry or a ping is taken, and raises when none may be.
     """
 
     def __init__(  # noqa: PLR0913 (what a committer is made of)
@@ -151,13 +151,13 @@ class Committer:
         if self._pid != os.getpid():
             # After a fork there is no thread, and locks are in whatever state the parent's threads left them.
             self._reset()
-        if self._gate is not None and isinstance(ticket.item, Entry):
+        if self._gate is not None and isinstance(ticket.item, Entry | Ping):
             self._gate()
         with self._wake:
             if self._closing:
                 msg = "the ledger is closed"
                 raise LedgerUnavailableError(msg)
-            if len(self._waiting) >= self._max_waiting and isinstance(ticket.item, Entry):
+            if len(self._waiting) >= self._max_waiting and isinstance(ticket.item, Entry | Ping):
                 msg = f"{len(self._waiting)} commits are waiting already"
                 raise LedgerUnavailableError(msg)
             self._waiting.append(ticket)

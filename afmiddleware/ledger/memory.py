@@ -168,6 +168,12 @@ class MemoryLedger:
             rows = self._whole().rows
             return {key: unpack_row(pack(rows[key])) for key in keys if key in rows}
 
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """Copies of the rows that say more than counters do."""
+        with self._lock:
+            found = self._whole().rows.items()
+            return iter([(key, unpack_row(pack(row))) for key, row in found if row.more is not None])
+
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state."""
         with self._lock:

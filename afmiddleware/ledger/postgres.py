@@ -138,6 +138,17 @@ class PostgresReader:
         found = self._all("SELECT key, data FROM {}.counter WHERE key = ANY(%s)", [sorted(names)])
         return {names[key]: unpack_row(data) for key, data in found}
 
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """The rows that say more than counters do, looked for a page at a time."""
+        query: LiteralString = "SELECT key, data FROM {}.counter WHERE key > %b ORDER BY key LIMIT %s"
+        after, page = b"", [(b"", b"")]
+        while page:
+            page = self._all(query, [after, PAGE])
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield _plain(key), row
+
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""
         found = self._all("SELECT id, data FROM {}.hold WHERE state = %s ORDER BY created, id", [state])
@@ -204,6 +215,11 @@ class PostgresReader:
 
     def _none(self) -> ReceiptError:
         return ReceiptError(f"there is no ledger in the schema {self._url.schema} of {self._url.name}")
+
+
+def _plain(stored: bytes) -> str:
+    """A key as it was before it was stored, empty for one that is stored as a digest."""
+    return "" if stored[:1] == b"\0" else stored.decode("utf-8", "surrogatepass")
 
 
 def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:

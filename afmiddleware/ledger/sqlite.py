@@ -135,6 +135,18 @@ class SqliteReader:
             found = connection.execute(f"SELECT key, data FROM counter WHERE key IN ({marks})", keys)  # noqa: S608
             return {key: unpack_row(data) for key, data in found}
 
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """The rows that say more than counters do, looked for a page at a time."""
+        after, page = "", [("", b"")]
+        while page:
+            with self._read() as connection:
+                query = f"SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 (a number)
+                page = connection.execute(query, (after,)).fetchall()
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield key, row
+
     def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
         """Reservations in a state, oldest first."""
         with self._read() as connection:

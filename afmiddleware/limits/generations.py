@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from afmiddleware.errors import StalePolicyError
 from afmiddleware.limits.rows import Generation
 from afmiddleware.limits.stops import CONTROL
+from afmiddleware.model.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from afmiddleware.limits.rows import Row
-    from afmiddleware.model.entry import Entry
+    from afmiddleware.model.entry import Ping
 
 KEPT: Final = 32
 """How many superseded digests are remembered."""
@@ -37,12 +38,13 @@ def superseded(generation: Generation | None, policy: str) -> bool:
     return generation.pinned or policy in generation.superseded
 
 
-def stale(entry: Entry, rows: Mapping[str, Row]) -> StalePolicyError | None:
-    """Why nothing is decided about an entry; `None` where its policy decides."""
+def stale(entry: Entry | Ping, rows: Mapping[str, Row]) -> StalePolicyError | None:
+    """Why nothing is decided about an entry; `None` where its policy decides, or none is named."""
     found = generation_in(rows)
-    if found is None or found.digest == entry.policy or not superseded(found, entry.policy):
+    if not entry.policy or found is None or found.digest == entry.policy or not superseded(found, entry.policy):
         return None
-    return StalePolicyError(entry.policy, found.number, found.digest, pinned=found.pinned, observe=entry.observe)
+    observe = isinstance(entry, Entry) and entry.observe
+    return StalePolicyError(entry.policy, found.number, found.digest, pinned=found.pinned, observe=observe)
 
 
 def started(generation: Generation | None, policy: str, now: int) -> Generation:

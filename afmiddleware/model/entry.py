@@ -176,6 +176,16 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Whether a commit can be made now. It is made like any other, and changes nothing.
+
+    With a `policy`, the digest of the file and lists that would decide, `StalePolicyError` is the answer as to an
+    `Entry`.
+    """
+
+    policy: str = ""
+
+
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
@@ -236,5 +246,5 @@ class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open: tuple[str, ...] = ()
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch | Ping
 """What a ledger commits."""

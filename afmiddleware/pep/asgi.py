@@ -11,12 +11,14 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.current import enter, leave
 from afmiddleware.drivers import arun
 from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError, StalePolicyError
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
+from afmiddleware.ledger.workers import one_process_only
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_endpoints import served
@@ -269,6 +271,9 @@ class FenceMiddleware:
         await self.app(scope, replay, outward)
 
     def _start(self, scope: Scope) -> Router:
+        if self.fence.config.ledger in MEMORY:
+            # It may have been made before the server has forked.
+            one_process_only()
         router = self._router = self.make_router(scope)
         self._watched = router.watched
         return router

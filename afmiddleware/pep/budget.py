@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.identity.address import address_key
-from afmiddleware.limits.budget import own_key, own_standings
+from afmiddleware.limits.budget import own_key, standings
 from afmiddleware.limits.charge import window_text
 from afmiddleware.limits.claimed import with_claim
 from afmiddleware.model.limit import Unit
@@ -36,7 +36,7 @@ def budget_of(fence: Fence, actor: Actor, peer: str) -> bytes:
     row = f"actor:{actor.id}"
     rows = fence.ledger.rows(sorted({key for key, _ in mine} | {row}))
     more = rows[row].more if row in rows else None
-    told = [_told(one) for one in own_standings(mine, actor.id, rows, fence.clock())]
+    told = [_told(one) for one in standings(mine, actor.id, rows, fence.clock())]
     return json.dumps({"actor": actor.id, "frozen": bool(more is not None and more.frozen), "limits": told}).encode()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.errors import ClientGoneError, MappingError
-from afmiddleware.ledger.open import several_workers
+from afmiddleware.ledger.workers import several_workers
 from afmiddleware.mapping.body import too_large
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 from afmiddleware.model.http import HttpFacts

@@ -40,6 +40,7 @@ _log = logging.getLogger("afmiddleware")
 def unusable(fence: Fence, facts: HttpFacts, error: ConfigError) -> Refused:
     """Nothing runs, because the policy and the application do not fit each other."""
     _log.critical("the application cannot be fenced, so nothing runs: %s", error)
+    fence.readiness.unfit = True
     said = "The policy does not fit the application."
     return unrecorded(fence, facts, POLICY_UNAVAILABLE, said, retry_after=60)
 

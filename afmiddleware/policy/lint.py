@@ -36,6 +36,7 @@ SESSION_ALONE: Final = "limit.session_alone"
 STOPS_NOBODY: Final = "actor.only_observed"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
+IN_MEMORY: Final = "ledger.in_memory"
 
 IDS: Final = (
     UNREACHABLE,
@@ -54,9 +55,14 @@ IDS: Final = (
     STOPS_NOBODY,
     UNUSED_RISK,
     UNUSED_NAME,
+    IN_MEMORY,
 )
 """The ids of all findings, which never change their meaning."""
 
+_FORGETS: Final = (
+    "ledger: memory counts in one process alone and forgets limits, keys and receipts when that ends; a server with "
+    "several workers does not start with it. Write ledger: sqlite:///fence.db, or keep it for tests and demonstrations"
+)
 _SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
@@ -98,10 +104,12 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     mode: str = "enforce",
     actors: Mapping[str, ActorSource] = MappingProxyType({}),
     unmarked: str = "",
+    in_memory: bool = False,
 ) -> list[Finding]:
     """Look through a policy, in the order of the file.
 
-    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at.
+    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at;
+    `in_memory` says that its ledger ends with the process.
     """
     mapped = [route for route in routes if route.capability and "{" not in route.capability]
     found: list[Finding] = [
@@ -116,6 +124,7 @@ def lint(  # noqa: PLR0913 (a part of the file each)
         *_currencies(policy, mapped, limits, currency),
         *_observed(mode, actors),
         *_unused(policy, routes),
+        *([Finding(0, IN_MEMORY, _FORGETS)] if in_memory else ()),
     ]
     return sorted(set(found))
 
@@ -189,7 +198,7 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
     """Rules that refuse under a condition, which is false for what is not there."""
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
         fields = {field for one in rule.when for field in one}
-        covered = [route for route in routes if matches(rule.pattern, route.capability or "")]
+        covered = [route for route in routes if matches(rule.pattern, str(route.capability))]
         for field in sorted(fields & set(_MAPPED)):
             lacking = [
                 route.route
@@ -237,7 +246,7 @@ def _proves(field: str, operators: Any) -> bool:
     """Whether a condition only holds for what a credential says."""
     if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
         return False
-    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+    return not {"ne", "not_in", "lt", "lte"}.issuperset(operators)
 
 
 def _for_anybody(rule: Rule) -> bool:
@@ -247,7 +256,7 @@ def _for_anybody(rule: Rule) -> bool:
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
-        plan = policy.matching(route.capability or "")
+        plan = policy.matching(str(route.capability))
         if not plan.allows:
             text = (
                 f"{route.route} is never allowed, since no rule allows {route.capability}; add one, or remove the route"
@@ -270,7 +279,7 @@ def _asks_tier(rule: Rule) -> bool:
 def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for limit in limits:
         pattern = limit.capability or "**"
-        covered = [route for route in routes if matches(pattern, route.capability or "")]
+        covered = [route for route in routes if matches(pattern, str(route.capability))]
         if routes and not covered:
             text = f"the limit {limit.name} counts nothing, since no route has a capability under {pattern}; correct it"
             yield Finding(limit.line, NEVER_BINDS, text)
@@ -289,9 +298,12 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
 
 
 def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
-    """What a session may spend is a part of what its caller may: a caller can have several."""
+    """What a session may spend is a part of what its caller may: a caller can have several.
+
+    A limit that is not counted by the session is one for the caller itself.
+    """
     for limit in limits:
-        if not limit.currency or "session" not in limit.per.split("+"):
+        if not limit.currency:
             continue
         pattern = limit.capability or "**"
         others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]

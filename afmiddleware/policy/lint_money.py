@@ -65,7 +65,7 @@ def _paid(pattern: str, routes: Sequence[RouteSource], currency: str, usual: set
     found: set[str] = set()
     covered = False
     for route in routes:
-        if getattr(route, "amount", None) is not None and matches(pattern, route.capability or ""):
+        if getattr(route, "amount", None) is not None and matches(pattern, str(route.capability)):
             covered = True
             one = _of_route(route, currency)
             if one is None:

@@ -136,7 +136,19 @@ def compare(
     return sorted(found, key=weight)
 
 
+_SAME: Final = ("", "")
+_ORDER: Final = (
+    ("deny", "allow"),
+    ("require_approval", "allow"),
+    ("deny", "require_approval"),
+    _SAME,
+    ("require_approval", "deny"),
+    ("allow", "require_approval"),
+    ("allow", "deny"),
+)
+
+
 def weight(change: Change) -> int:
-    """The order of changes: what opens most comes first."""
-    order = {"deny": 0, "require_approval": 1, "allow": 2}
-    return order[word_of(change.old)] - order[word_of(change.new)]
+    """The order of changes: what is newly allowed comes first, then what else opens, and what closes most last."""
+    words = word_of(change.old), word_of(change.new)
+    return _ORDER.index(words if words in _ORDER else _SAME)

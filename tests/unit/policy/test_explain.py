@@ -11,6 +11,7 @@ from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 from afmiddleware.model.limit import Balance, Limit, Unit, Window
+from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy
 from afmiddleware.policy.conditions import Names, compile_when
@@ -114,3 +115,22 @@ def test_what_costs_nothing_asks_nothing_of_a_budget() -> None:
     assert (stand.asked, stand.used, stand.fits) == ("0.00 USD", "5.00 USD", True)
     [stand] = stands([Balance(budget, 500, 0)], event("0.01 USD"))
     assert (stand.asked, stand.fits) == ("0.01 USD", False)
+
+
+def test_an_explanation_of_what_is_not_there_says_so() -> None:
+    demanding = policy([rule(scopes=["pay"], roles=["clerk"], currency=["USD"])])
+    found = explain(demanding, event("6 EUR", actor=Actor(id="key:a", tier=Tier.TOKEN)), 0)
+    assert [(one.name, one.seen, one.met) for one in found.rules[0].demands] == [
+        ("scopes", "(absent)", False),
+        ("roles", "(absent)", False),
+        ("currency", "6.00 EUR", False),
+    ]
+    without = explain(demanding, event(), 0).rules[0].demands[-1]
+    assert (without.name, without.seen, without.met) == ("currency", "(absent)", False)
+
+
+def test_money_with_other_digits_is_in_another_currency() -> None:
+    capped = policy([rule(max_amount="5 USD")])
+    for digits, code in ((0, "currency.mismatch"), (2, "policy.allowed"), (3, "currency.mismatch")):
+        paid = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), amount=Money(4, "USD", digits))
+        assert capped.decide(paid, 0).code == code

@@ -13,7 +13,7 @@ from afmiddleware.grammar.capability import matches
 from afmiddleware.policy.lint import IDS
 from afmiddleware.policy.patterns import covers, meets
 
-START = "version: 1\nservice: s\nledger: memory\n"
+START = "version: 1\nservice: s\nledger: sqlite:///fence.db\n"
 ROUTES = """routes:
   - {route: POST /pay, capability: pay.out, amount: {from: body.amount}, recipient: {from: body.to}}
   - {route: GET /look, capability: shop.look}
@@ -26,8 +26,8 @@ limits: [{name: day, spend: 5 USD, window: day}, {name: hour, spend: 1 USD, wind
 """
 
 
-def found(text: str, tmp_path) -> list[tuple[str, int]]:
-    config = load(START + text)
+def found(text: str, tmp_path, start: str = START) -> list[tuple[str, int]]:
+    config = load(start + text)
     plan, _ = assemble(config, tmp_path)
     return [(one.id, one.line) for one in doubts_of(config, plan, config.routes)]
 
@@ -292,3 +292,9 @@ def test_what_covers(wide, narrow):
 def test_what_does_not_meet(one, other):
     assert not meets(one, other)
     assert not meets(other, one)
+
+
+@pytest.mark.parametrize("url", ["memory", "memory:"])
+def test_a_ledger_in_memory_is_told(tmp_path, url):
+    assert found(GOOD, tmp_path, START.replace("sqlite:///fence.db", url)) == [("ledger.in_memory", 0)]
+    assert found(GOOD, tmp_path) == []
