@@ -147,10 +147,12 @@ def _at(policy: Policy, record: Record) -> Verdict:
     return policy.decide(record.event, record.now)
 
 
-def _missing(policy: Policy, record: Record) -> str:
-    """What keeps a record from being decided again, empty when nothing does."""
-    if record.lacks or record.whole:
+def _missing(policy: Policy, record: Record) -> str | None:
+    """What keeps a record from being decided again, `None` when nothing does."""
+    if record.lacks:
         return record.lacks
+    if record.whole:
+        return None
     # A rule that allows stands beside the refusal of one whom the operator froze at run time, which no policy says.
     frozen = record.verdict.code == codes.ACTOR_FROZEN and record.verdict.rule
     if frozen or record.verdict.code not in BY_RULES:
@@ -160,7 +162,7 @@ def _missing(policy: Policy, record: Record) -> str:
         field for field in needed if field in record.unknown or field in _NEVER_KEPT or field.startswith("payload.")
     )
     if not lacking:
-        return ""
+        return None
     return f"{'payload' if lacking[0].startswith('payload.') else lacking[0]} not kept"
 
 

@@ -87,7 +87,7 @@ def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *
     return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
 
 
-def _fault(entry: Any, *, needs: bool) -> str:
+def _fault(entry: Any, *, needs: bool) -> str | None:
     if not isinstance(entry, Mapping) or set(entry) - {"name", "event", "expect"}:
         return "a case is a map of name, event and expect"
     expect = entry.get("expect", {})
@@ -95,7 +95,7 @@ def _fault(entry: Any, *, needs: bool) -> str:
         return f"expect is a map of some of {', '.join(EXPECTED)}"
     if expect.get("verdict", "deny") not in VERDICTS:
         return f"the verdict is one of {', '.join(VERDICTS)}, not {quoted(str(expect['verdict']))}"
-    return ""
+    return None
 
 
 def run_cases(cases: Sequence[Case], decide: Callable[[ActionEvent, int], Verdict], now: int) -> list[Result]:
