@@ -117,7 +117,8 @@ def assemble(
     keys = _collect(problems, lambda: key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
+    digests = {name: one.digest for name, one in lists.items()}
+    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, digests), sign)
     return _with_agents(plan, config, keys), keys
 
 

@@ -19,15 +19,14 @@ from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, key_prefix, mint_limits
 from afmiddleware.block import ActionContext
-from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.former import replayed
 from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
-from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.log import ReceiptLog, records_in
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
@@ -36,9 +35,9 @@ from afmiddleware.offers import challenges, protected_resource
 from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
-from afmiddleware.policy.replay import Replay, replay
-from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.policy_file import PolicyFile
 from afmiddleware.readiness import Readiness
+from afmiddleware.receipts.redact import Redaction
 from afmiddleware.reload import Standing, candidate
 from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
+    from afmiddleware.policy.replay import Replay
     from afmiddleware.receipts.checkpoint import Signer
 
 _log = logging.getLogger("afmiddleware")
@@ -111,6 +111,7 @@ class Fence:
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
         self._renewal = Renewal(self)
+        self._text = file.kept(config, base, plan.file) if file is not None else None
         self._listing: Listing | None = None
         self._face(config)
         asks = introspector(config.identity, base, config.source)
@@ -191,6 +192,8 @@ class Fence:
             self.mint_limits = mint_limits(found.config.identity)
             self.keys = Keys(self.ledger, self.clock, prefix=key_prefix(found.config.identity))
             self._resolver.use(found.keys)
+            if changed and self.file is not None:
+                self._text = self.file.kept(found.config, found.base, found.plan.file)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
             self.readiness.unfit = False
@@ -237,24 +240,20 @@ class Fence:
         """What would happen to `event`, and everything that leads to it: rules, conditions, demands and limits.
 
         `now`, in microseconds since the epoch, is for the rules alone: the limits are those of this moment. Charges
-        nothing, records nothing. Values of the payload are shown.
+        nothing, records nothing. What receipts withhold (`receipts.redact`, secrets) is not shown.
         """
         at = self.clock() if now is None else now
-        told = explain(self.plan.policy, event, at, lambda _field: False)
+        told = explain(self.plan.policy, event, at, (self.plan.redaction or Redaction(())).hides(event.payload))
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
-        limits = stands(found.balances, event, found.verdict.limit)
-        return replace(told, verdict=found.verdict, limits=limits)
+        return replace(told, verdict=found.verdict, limits=stands(found.balances, event, found.verdict.limit))
 
     def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
-        """Decide every receipt of this fence's ledger once more, under its own policy or that of a candidate file.
+        """Decide every receipt of this fence's ledger once more: each under the policy that decided it, or a candidate.
 
-        Charges nothing, records nothing. Raises `ConfigError` for a candidate that is wrong.
+        Without the `candidate` file a receipt is undecidable whose policy was not kept. Charges nothing, records
+        nothing. Raises `ConfigError` for a candidate that is wrong.
         """
-        policy = self.plan.policy
-        if candidate is not None:
-            config, base = read_policy(candidate, {})
-            policy = assemble(config.model_copy(update={"identity": Identity()}), base)[0].policy
-        return replay(policy, records_in(self.ledger.receipts(Filter())))
+        return replayed(self, candidate)
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -303,8 +302,9 @@ class Fence:
         plan, told = self.plan, self._told
         mode = "observe" if plan.observe else "enforce"
         cause, before = ("start", "") if told is None else ("reload", told.file)
-        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before))
-        self._told = plan
+        text = self._text if self._text is not None and self._text.file == plan.file else None
+        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before, text=text))
+        self._told, self._text = plan, None
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""

@@ -107,7 +107,7 @@ def admit_event(
     asked = Asked(id=decision, actor=event.actor, capability=event.capability, now=now)
     plan = plan.facing(event.actor)
     lane = plan.lanes.of(plan, "", event.capability, event.actor)
-    verdict, spends = _decide(plan, lane, asked, event, None)
+    verdict, spends = _decide(plan, lane, asked, event, None, tell=dry)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, dry=dry))
 
 
@@ -165,16 +165,21 @@ def _judge(  # noqa: PLR0913 (what is known of a request)
     return (yield from _settle_on(plan, lane, asked, event, verdict, spends, target=target, body=body, binding=binding))
 
 
-def _decide(
+def _decide(  # noqa: PLR0913 (what an action is decided by)
     plan: Plan,
     lane: Lane,
     asked: Asked,
     event: ActionEvent,
     verdict: Verdict | None,
+    *,
+    tell: bool = False,
 ) -> tuple[Verdict, tuple[Charge, ...]]:
-    """The policy's verdict (unless there is one already) and what the action would be charged."""
+    """The policy's verdict (unless there is one already) and what the action would be charged.
+
+    What is refused is charged nothing; `tell` says what it would be, for whoever asks why.
+    """
     verdict = verdict or plan.policy.decide(event, asked.now)
-    if not verdict.authorized and not plan.observe:
+    if not verdict.authorized and not plan.observe and not tell:
         return verdict, ()
     try:
         return verdict, lane.spends(event, asked.address)

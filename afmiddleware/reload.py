@@ -80,7 +80,7 @@ def candidate(fence: Fence) -> Candidate:
 
 def unchanged(fence: Fence) -> bool:
     """Whether the files of a fence's policy still say what is in force, by their digests. Raises `ConfigError`."""
-    return fence.file is not None and fence.plan.file == fence.file.digest(fence.config, fence.base)
+    return fence.file is not None and fence.plan.file == fence.file.text(fence.config, fence.base).file
 
 
 def _kept(now: Config, then: Config) -> Iterator[str]:

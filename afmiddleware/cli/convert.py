@@ -9,16 +9,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from afmiddleware.cli.foreign import GuardPolicy, fits
 from afmiddleware.errors import ConfigError
 from afmiddleware.policy.patterns import covers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SECTIONS = {"deny": "deny", "block": "deny", "require_approval": "require_approval", "allow": "allow", "warn": "allow"}
-_COMPARED = {"gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte"}
 _HTTP = re.compile(r"(GET|POST|PUT|PATCH|DELETE|OPTIONS|HEAD) (/\S*)")
-_PRESET = {"require_approval": "require_approval", "deny": "deny", "block": "deny", "warn": "warn"}
 
 
 class Sheet:
@@ -38,8 +36,11 @@ class Sheet:
 
     def add(self, section: str, entry: Mapping[str, Any], note: str = "") -> None:
         if note:
-            self.rules[section].append(f"    # {note}")
+            self.remark(section, note)
         self.rules[section].append(f"    - {flow_map(entry)}")
+
+    def remark(self, section: str, note: str) -> None:
+        self.rules[section].append(f"    # {on_one_line(note)}")
 
     def text(self, origin: str) -> str:
         lines = [f"# Converted from {origin}. Read the comments: they mark where this is stricter.", *self.head]
@@ -65,15 +66,15 @@ def from_actionfence(document: Any) -> str:
     There the longest name decides alone; here every deny wins and any allow is enough, so what a narrower name demands
     beyond a wider one becomes denials.
     """
-    actions = document.get("actions") if isinstance(document, dict) else None
-    if not isinstance(actions, dict) or not actions or not all(isinstance(rule, dict) for rule in actions.values()):
-        raise ConfigError(["this is no guard policy of ActionFence: it has no map of actions"])
-    default = document.get("default_rule", "deny")
-    if default not in {"allow", "deny"}:
-        raise ConfigError([f"default_rule is {default!r}; it is allow or deny"])
+    fits(document, GuardPolicy, "guard policy of ActionFence")
+    actions, default = document["actions"], document.get("default_rule", "deny")
     spends = document.get("spend_limits", {})
+    if "currency" not in spends and {"session_max", "daily_max", "window"} & set(spends):
+        raise ConfigError(["this is no guard policy of ActionFence: its spend_limits need a currency"])
     sheet = Sheet(str(document.get("service", "service")), spends.get("currency", "USD"))
     names = {name: _capability(name, sheet) for name in actions}
+    if sheet.routes and any("max_spend" in actions[name] for name in actions if _HTTP.fullmatch(name)):
+        sheet.routes.insert(0, "  # code took the amounts there: map them, such as amount: {from: body.amount}")
     if len(set(names.values())) < len(names):
         raise ConfigError(["two names of actions become the same capability; rename one of them"])
     wide = ["**"] if default == "allow" else []
@@ -82,7 +83,12 @@ def from_actionfence(document: Any) -> str:
         _action(sheet, names[name], rule, spends.get("currency", "USD"), wide, names, actions)
     if default == "allow":
         sheet.add("allow", {"capability": "**"}, "default_rule was allow")
-    _actionfence_limits(sheet, document, spends)
+    _actionfence_limits(sheet, document, spends, names)
+    if document.get("regulations"):
+        sheet.head.append(f"metadata: {flow_map({'regulations': document['regulations']})}")
+    pinned = [name for name, rule in actions.items() if "schema_hash" in rule]
+    if pinned:
+        sheet.head.append(f"# not converted: the schemas that were pinned of {on_one_line(', '.join(pinned))}")
     return sheet.text("a guard policy of ActionFence")
 
 
@@ -122,7 +128,13 @@ def _action(  # noqa: PLR0913 (one action among all)
         if cap:
             sheet.add("deny", {"capability": capability, "when": {"amount": {"gt": cap}}}, "a wider rule allows it too")
     if rule.get("requires_human_approval") is True:
-        sheet.add("require_approval", {"capability": capability})
+        freed = [
+            name
+            for name, one in names.items()
+            if one != capability and covers(capability, one) and not actions[name].get("requires_human_approval")
+        ]
+        note = f"stricter: {', '.join(freed)} needed none there; here it does" if freed else ""
+        sheet.add("require_approval", {"capability": capability}, note)
 
 
 def _capability(name: str, sheet: Sheet) -> str:
@@ -132,22 +144,38 @@ def _capability(name: str, sheet: Sheet) -> str:
         word = re.sub(r"[^a-z0-9_]+", "_", name.removesuffix("*").lower())
         return word + "*" if prefix else word.strip("_") or "_"
     method, path = http.group(1), re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", r"{\1}", http.group(2))
-    word = re.sub(r"[^a-z0-9]+", "_", path.lower()).strip("_") or "root"
-    capability = f"{method.lower()}.{word}"
-    if "*" in path:
+    word = re.sub(r"[^a-z0-9]+", "_", path.removesuffix("*").lower()).lstrip("_")
+    if path.endswith("*"):
+        # What stood before the star ends where it ended: /a/* is not /about.
         return f"{method.lower()}.{word}*"
+    capability = f"{method.lower()}.{word.rstrip('_') or 'root'}"
     sheet.routes.append(f"  - {flow_map({'route': f'{method} {path}', 'capability': capability})}")
     return capability
 
 
-def _actionfence_limits(sheet: Sheet, document: Mapping[str, Any], spends: Mapping[str, Any]) -> None:
+def _actionfence_limits(
+    sheet: Sheet, document: Mapping[str, Any], spends: Mapping[str, Any], names: Mapping[str, str]
+) -> None:
     rates, currency = document.get("rate_limits", {}), spends.get("currency", "USD")
-    for key, name, period in (
-        ("requests_per_minute", "requests", "minute"),
-        ("transactions_per_day", "transactions", "day"),
-    ):
-        if rates.get(key):
-            sheet.limits.append(f"  - {flow_map({'name': name, 'rate': f'{rates[key]}/{period}'})}")
+    if rates.get("requests_per_minute"):
+        sheet.limits.append(f"  - {{name: requests, rate: {rates['requests_per_minute']}/minute}}")
+    if rates.get("transactions_per_day"):
+        _transactions(sheet, document["actions"], rates["transactions_per_day"], names)
+    _spends(sheet, document, spends, currency)
+
+
+def _transactions(sheet: Sheet, actions: Mapping[str, Any], most: int, names: Mapping[str, str]) -> None:
+    """There only what has an amount or needs an approval is a transaction."""
+    counted = [name for name, rule in actions.items() if "max_spend" in rule or rule.get("requires_human_approval")]
+    entry = {"name": "transactions", "rate": f"{most}/day", "counts": "admitted"}
+    if len(counted) == 1:
+        entry["capability"] = names[counted[0]]
+    else:
+        sheet.limits.append("  # stricter: counted what has an amount or needs an approval; add a capability to say so")
+    sheet.limits.append(f"  - {flow_map(entry)}")
+
+
+def _spends(sheet: Sheet, document: Mapping[str, Any], spends: Mapping[str, Any], currency: str) -> None:
     if "session_max" in spends:
         sheet.limits.append("  # stricter: a session ends with its credential's session, not after idle minutes")
         entry = {
@@ -174,69 +202,9 @@ def _actionfence_limits(sheet: Sheet, document: Mapping[str, Any], spends: Mappi
         sheet.limits.append(f"  - {flow_map(entry)}")
 
 
-def from_capfence(document: Any, currency: str = "USD") -> str:
-    """Convert a policy.yaml of CapFence, whose `extends` are merged already. Raises `ConfigError`.
-
-    A condition that cannot be said makes a denial or an approval unconditional, and leaves an allow rule out.
-    """
-    if not isinstance(document, dict):
-        raise ConfigError(["this is no policy of CapFence: it is not a map"])
-    sheet = Sheet(str(document.get("policy_name", "service")), currency)
-    entries = [
-        (section, one) for section in ("deny", "require_approval", "allow") for one in document.get(section) or ()
-    ]
-    entries += [(_SECTIONS.get(str(one.get("action")), "deny"), one) for one in document.get("rules") or ()]
-    for section, one in entries:
-        _capfence_rule(sheet, section, {"capability": one} if isinstance(one, str) else dict(one), currency)
-    for level, told in (document.get("risk_levels") or {}).items():
-        action = str(told.get("action") if isinstance(told, dict) else told)
-        if action in _PRESET:
-            sheet.risk[str(level)] = _PRESET[action]
-    return sheet.text("a policy of CapFence")
-
-
-def _capfence_rule(sheet: Sheet, section: str, told: dict[str, Any], currency: str) -> None:
-    told = {key: value for key, value in told.items() if key not in {"id", "description", "action", "threshold"}}
-    name = str(told.pop("capability", "*"))
-    parts = name.split(".")
-    # There a name of fewer than three parts stands for all that begins so.
-    full = 3
-    capability = "**" if set(name) <= {"*", "."} else name if len(parts) >= full else f"{name}.**"
-    when: dict[str, dict[str, Any]] = {}
-    lost = [key for key, value in told.items() if not _capfence_condition(when, key, value, currency)]
-    entry: dict[str, Any] = {"capability": capability} | ({"when": when} if when else {})
-    if not lost:
-        sheet.add(section, entry)
-    elif section == "allow":
-        sheet.rules[section].append(
-            f"    # stricter: left out, for {', '.join(lost)} names no field of the payload: {flow_map(entry)}"
-        )
-    else:
-        note = f"stricter: without {', '.join(lost)}, which names no field of the payload; write payload.<path>"
-        sheet.add(section, {"capability": capability} | ({"when": when} if when else {}), note)
-
-
-def _capfence_condition(when: dict[str, dict[str, Any]], key: str, value: Any, currency: str) -> bool:
-    """Add a condition; false when our language cannot say it."""
-    subject, _, operator = key.rpartition("_")
-    plain = isinstance(value, (str, int)) and not isinstance(value, bool) and "*" not in str(value)
-    if subject == "amount" and operator in _COMPARED and plain:
-        when.setdefault("amount", {})[operator] = f"{value} {currency}"
-    elif subject == "caller_depth" and operator in _COMPARED and plain:
-        when.setdefault("actor.depth", {})[operator] = str(value)
-    elif key == "environment" and isinstance(value, list):
-        when["environment"] = {"in": [str(one) for one in value]}
-    elif key in {"environment", "tenant", "user_role", "risk_level"} and plain:
-        field, word = {
-            "environment": ("environment", "eq"),
-            "tenant": ("actor.tenant", "eq"),
-            "user_role": ("actor.roles", "contains"),
-            "risk_level": ("risk", "eq"),
-        }[key]
-        when[field] = {word: str(value)}
-    else:
-        return False
-    return True
+def on_one_line(text: str) -> str:
+    """What may stand in a comment."""
+    return " ".join(text.split())
 
 
 def flow_map(entry: Mapping[str, Any]) -> str:

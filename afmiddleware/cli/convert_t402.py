@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.cli.convert import Sheet, flow_map
+from afmiddleware.cli.foreign import Policy402, fits
 from afmiddleware.errors import ConfigError, GrammarError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.currencies import ISO_4217
@@ -72,9 +73,10 @@ def from_t402(document: Any, capability: str = "payments.**") -> str:
         sheet.add("allow", entry | ({"when": when} if when else {}))
     else:
         what = ", ".join(name for name, wanted in when.items() if wanted is None)
-        sheet.rules["allow"].append(f"    # nothing is allowed: a list of {what} was required, and is empty")
-    for rule in _map(document, "rules").get("custom") or ():
-        sheet.rules["deny"].append(f"    # custom rules were never enforced; say this in a rule: {str(rule)[:200]!r}")
+        sheet.remark("allow", f"nothing is allowed: a list of {what} was required, and is empty")
+    custom = _map(document, "rules").get("custom") or ()
+    for rule in custom if isinstance(custom, list) else (custom,):
+        sheet.remark("deny", f"custom rules were never enforced; say this in a rule: {str(rule)[:200]!r}")
     sheet.head += money.assets() + [line for name, lines in sections.items() if lines for line in (f"{name}:", *lines)]
     return sheet.text("a policy of t402")
 
@@ -115,6 +117,7 @@ def _flat(document: Any) -> dict[str, Any]:
             told[f"{name}Rules"] = rules[name]
     if "approval" in document:
         told["approvalConfig"] = document["approval"]
+    fits(told, Policy402, "policy of t402")
     return told
 
 

@@ -9,7 +9,8 @@ import click
 import yaml
 
 from afmiddleware.cli.common import Group
-from afmiddleware.cli.convert import from_actionfence, from_capfence
+from afmiddleware.cli.convert import from_actionfence
+from afmiddleware.cli.convert_capfence import SECTIONS, from_capfence
 from afmiddleware.cli.convert_t402 import from_t402
 from afmiddleware.config.load import load
 from afmiddleware.errors import ConfigError
@@ -33,9 +34,20 @@ def actionfence_command(source: Path) -> None:
 @import_group.command("capfence")
 @click.argument("source", type=_FILE)
 @click.option("--currency", default="USD", show_default=True, help="The currency of its amounts, which name none.")
-def capfence_command(source: Path, currency: str) -> None:
-    """Convert a policy.yaml of CapFence, with what it extends."""
-    _print(from_capfence(_merged(source), currency))
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    metavar="[CAPABILITY=]PATH",
+    help="Where its conditions on text look in the payload; with a final ? for what may be left out.",
+)
+def capfence_command(source: Path, currency: str, texts: tuple[str, ...]) -> None:
+    """Convert a policy.yaml of CapFence, with what it extends.
+
+    There a condition on text looks through a whole payload. Here it looks in one field, such as --text command, or
+    --text shell.exec=command --text file.read=path; without it, what it would refuse is refused always.
+    """
+    _print(from_capfence(_merged(source), currency, texts))
 
 
 @import_group.command("t402")
@@ -89,7 +101,7 @@ def _merged(source: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     parents = document.pop("extends", None) or []
     for parent in [parents] if isinstance(parents, str) else parents:
         above = _merged(source.parent / str(parent), (*seen, source.resolve()))
-        for section in ("deny", "require_approval", "allow", "rules"):
+        for section in (*SECTIONS, "rules"):
             document[section] = [*(document.get(section) or ()), *(above.get(section) or ())]
         document["risk_levels"] = {**(above.get("risk_levels") or {}), **(document.get("risk_levels") or {})}
     return document

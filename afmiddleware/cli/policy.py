@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -18,12 +19,14 @@ from afmiddleware.ledger.orders import RELEASE
 from afmiddleware.limits.generations import generation_in, superseded
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, InForce, Order
+from afmiddleware.policy_file import PolicyFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from afmiddleware.config.schema import Config
 
+_DIGEST = re.compile("[0-9a-f]{8,64}")
 _REASON = click.option("--reason", default="", help="Why, for the record.")
 
 
@@ -85,7 +88,8 @@ def policy_activate(reason: str, policy: str, *, as_json: bool) -> None:
     config, base = policy_at(policy)
     digest = _digest(config, base)
     mode = "observe" if config.mode == "observe" else "enforce"
-    item = InForce(digest, mode, "activate", who(), reason, digest)
+    text = PolicyFile(policy, {}).kept(config, base, digest)
+    item = InForce(digest, mode, "activate", who(), reason, digest, text=text)
     _do(config, base, item, as_json=as_json, said=f"{policy} ({digest[:16]}) is the only policy that may decide")
 
 
@@ -98,6 +102,32 @@ def policy_release(reason: str, policy: str, *, as_json: bool) -> None:
     config, base = policy_at(policy)
     item = Order(what=RELEASE, key=CONTROL, by=who(), reason=reason)
     _do(config, base, item, as_json=as_json, said="other policies may be put in force again")
+
+
+@policy_group.command("show")
+@click.argument("digest")
+@policy_option
+@json_option
+def policy_show(digest: str, policy: str, *, as_json: bool) -> None:
+    """Print the text of a policy that was put in force, by its DIGEST or the beginning of that, as receipts name it.
+
+    Lists that have a file of their own follow, each under a comment with its name. Exit 1 when it was not kept.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise click.BadParameter("write 8 to 64 hexadecimal digits, as status and receipts show", param_hint="DIGEST")
+    config, base = policy_at(policy)
+    with closing(open_for_reading(config, base)) as ledger:
+        ledger.head()
+        found = ledger.policy(digest)
+    if found is None:
+        click.echo(f"no policy that begins with {digest} was kept, or several were", err=True)
+    elif as_json:
+        echo_json({"policy": found.file, "text": found.text, "lists": found.lists})
+    else:
+        click.echo(found.text, nl=False)
+        for name, content in sorted(found.lists.items()):
+            click.echo(f"# the file of the list {name}\n{content}", nl=False)
+    sys.exit(1 if found is None else 0)
 
 
 def _do(config: Config, base: Path, item: InForce | Order, *, as_json: bool, said: str) -> None:

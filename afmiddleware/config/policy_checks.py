@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from afmiddleware.model.money import Money
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MAX_DIGITS: Final = 8
+_AT_ONCE: Final = re.compile(r"[0-9]{1,7}", re.ASCII)
 
 Fault = tuple[tuple[str | int, ...], str]
 """Where in the file, and what is wrong there."""
@@ -110,7 +111,7 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
                 return f"the limit counts {limit['rate']}; write the same period"
             wider = asked > most
         elif "concurrent" in limit:
-            if not (cap.isascii() and cap.isdecimal() and len(cap) < _MAX_DIGITS):
+            if _AT_ONCE.fullmatch(cap) is None:
                 return f"{quoted(cap)} is not a number of requests at once; write digits"
             wider = int(cap) > int(str(limit["concurrent"]))
         else:

@@ -75,7 +75,7 @@ class _Frame(msgspec.Struct):
 
 def read_tree(text: str) -> Tree:
     """Read YAML (or JSON, which is YAML). Faults are in `problems`; nothing is raised for any text."""
-    tree = Tree(None, {}, {(): (1, 1)}, [], set())
+    tree = Tree(None, {}, {}, [], set())
     fault = _unreadable(text)
     if fault is not None:
         tree.problems.append(fault)
@@ -84,16 +84,16 @@ def read_tree(text: str) -> Tree:
     try:
         _Reader(tree).read(_events(text))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        mark: Any = error.problem_mark
+        place = mark.line + 1, mark.column + 1
         # A text that breaks off leaves an empty value behind, which is not what is wrong.
         tree.problems = [one for one in tree.problems if (one.line, one.column) != place]
-        _stop(tree, place, f"this is not YAML: {_said(error, text)}")
+        _stop(tree, place, f"this is not YAML: {_said(error, mark, text)}")
     except yaml.reader.ReaderError as error:
         code = f"U+{ord(text[error.position]):04X}"
         _stop(tree, _place_of(text, error.position), f"the character {code} may not stand here; remove it")
     else:
-        if () in tree.broken and not isinstance(tree.value, dict):
+        if () in tree.broken:
             tree.unread = True
         elif not tree.unread and not isinstance(tree.value, dict):
             empty = tree.value is None
@@ -144,16 +144,15 @@ def _stop(tree: Tree, place: Place, text: str) -> None:
     tree.unread = True
 
 
-def _said(error: yaml.MarkedYAMLError, text: str) -> str:
-    problem = error.problem or "it cannot be read"
-    mark = error.problem_mark
+def _said(error: yaml.MarkedYAMLError, mark: Any, text: str) -> str:
+    problem = str(error.problem)
     if "'\\t'" in problem:
         return "a tab cannot stand here; indent with spaces"
     if problem.startswith("mapping values"):
-        if mark is not None and _MEMORY.match(text.splitlines()[mark.line]):
+        if _MEMORY.match(text.splitlines()[mark.line]):
             return "the colon after memory has no quotes around it; write ledger: memory"
         return "a text holds a colon at its end or before a space; put it in quotes"
-    if problem.startswith("expected ',' or '}'") and mark is not None and _BRACE.match(text, mark.index):
+    if problem.startswith("expected ',' or '}'") and _BRACE.match(text, mark.index):
         return "a name in braces stands in a text without quotes; put the text in quotes"
     if error.context == "while scanning an alias" and "']'" in problem:
         return "a [*] stands in a text without quotes; put the text in quotes"

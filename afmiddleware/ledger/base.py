@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -89,6 +90,10 @@ class Reader(Protocol):
 
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back, also those that have ended since."""
+        ...
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of the one policy whose digest begins so; `None` where none or several do, or it was not kept."""
         ...
 
     def close(self) -> None:

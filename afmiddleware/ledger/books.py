@@ -88,6 +88,7 @@ class Books:
         self.changed_holds: set[str] = set()
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
+        self.texts: dict[str, bytes] = {}
         self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None

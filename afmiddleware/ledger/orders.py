@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from afmiddleware.ledger.kept import rows_of
 from afmiddleware.limits.breaker import reset
 from afmiddleware.limits.cells import NEVER, Cell
 from afmiddleware.limits.generations import activated, started, superseded, taken_up
@@ -106,6 +107,7 @@ def put_in_force(books: Books, item: InForce) -> Closed:
     The first policy of a log is only remembered: every decision names the one that made it. What is superseded, and
     stays so, decides nothing, so nothing is recorded of it.
     """
+    books.texts |= rows_of(item)
     row = books.rows.setdefault(CONTROL, Row({}))
     more = row.more = row.more or More()
     old, before, file = more.policy, more.generation, item.file or item.policy

@@ -16,6 +16,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.durable import Durable
+from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -166,6 +168,20 @@ class PostgresReader:
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back."""
         return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of a policy that decided; a ledger of an older version has none."""
+
+        def read(by: str) -> list[tuple[str, bytes]]:
+            query: LiteralString = "SELECT digest, data FROM {}.policy WHERE left(digest, %s) = %s LIMIT 2"
+            return [(str(digest), bytes(data)) for digest, data in self._all(query, [len(by), by])]
+
+        try:
+            return text_of(read, beginning)
+        except LedgerUnavailableError as error:
+            if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                return None
+            raise
 
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""

@@ -14,6 +14,7 @@ import msgspec
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.durable import Durable
+from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
+_TEXTS: Final = "SELECT digest, data FROM policy WHERE substr(digest, 1, ?) = ? LIMIT 2"
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
@@ -167,6 +170,16 @@ class SqliteReader:
         """Every token that was taken back."""
         with self._read() as connection:
             return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of a policy that decided; a ledger of an older version has none."""
+
+        def read(by: str) -> list[tuple[str, bytes]]:
+            return connection.execute(_TEXTS, (len(by), by)).fetchall()
+
+        with self._read() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'policy'").fetchone()
+            return text_of(read, beginning) if there is not None else None
 
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""

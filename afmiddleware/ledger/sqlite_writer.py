@@ -271,6 +271,8 @@ class SqliteWriter:
                 connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
         if books.renewed:
             connection.execute(_LEASE, (books.holder, books.renewed))
+        if books.texts:
+            connection.executemany("INSERT INTO policy VALUES (?, ?) ON CONFLICT DO NOTHING", books.texts.items())
         if not books.written:
             return
         connection.executemany(_RECEIPT, books.columns())

@@ -10,6 +10,7 @@ from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.limit import NO_BALANCES, Balances, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
+from afmiddleware.model.policy_text import PolicyText
 from afmiddleware.model.receipt import Draft, ReceiptRef
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
@@ -125,7 +126,7 @@ class InForce(msgspec.Struct, frozen=True, gc=False):
     `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`,
     `activate`), `by` on whose word, and `reason` theirs. `file` is the digest of its file and lists alone, empty where
     that is its digest, and `before` that of the one that this process had until now. With `activate` it is the only
-    one from here on.
+    one from here on. Its `text` is kept with it.
     """
 
     policy: str
@@ -135,6 +136,7 @@ class InForce(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     file: str = ""
     before: str = ""
+    text: PolicyText | None = None
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):

@@ -85,15 +85,20 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Stand, ...] = ()
 
 
+def _of_payload(field: str) -> bool:
+    return field.startswith("payload.")
+
+
 def explain(
     policy: Policy,
     event: ActionEvent,
     now: int,
-    hidden: Callable[[str], bool] = bool,
+    hidden: Callable[[str], bool] = _of_payload,
 ) -> Explanation:
     """Explain what the rules say of an event at `now`, in microseconds since the epoch.
 
-    `hidden` tells the fields (`payload.card.number`) whose values are not shown; by default all of the payload is.
+    `hidden` tells the fields (`payload.card.number`, `recipient`) whose values are not shown; by default all of the
+    payload is.
     """
     plan = policy.matching(event.capability)
     told = [_told(policy, rule, event, now, hidden) for rule, _ in (*plan.denies, *plan.approvals)]
@@ -155,7 +160,7 @@ def _condition(  # noqa: PLR0913 (one test of one rule)
     except UnjudgedError as error:
         holds, why = None, error.reason
     value = moment(now) if field == "time" else seen(field, event)
-    shown = HIDDEN if value is not MISSING and field.startswith("payload.") and hidden(field) else _text(value)
+    shown = HIDDEN if value is not MISSING and hidden(field) else _text(value)
     return Condition(field=field, operator=operator, wanted=_text(wanted), seen=shown, holds=holds, why=why)
 
 

@@ -87,7 +87,7 @@ def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *
     return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
 
 
-def _fault(entry: Any, *, needs: bool) -> str:
+def _fault(entry: Any, *, needs: bool) -> str | None:
     if not isinstance(entry, Mapping) or set(entry) - {"name", "event", "expect"}:
         return "a case is a map of name, event and expect"
     expect = entry.get("expect", {})
@@ -95,7 +95,7 @@ def _fault(entry: Any, *, needs: bool) -> str:
         return f"expect is a map of some of {', '.join(EXPECTED)}"
     if expect.get("verdict", "deny") not in VERDICTS:
         return f"the verdict is one of {', '.join(VERDICTS)}, not {quoted(str(expect['verdict']))}"
-    return ""
+    return None
 
 
 def run_cases(cases: Sequence[Case], decide: Callable[[ActionEvent, int], Verdict], now: int) -> list[Result]:
@@ -136,7 +136,19 @@ def compare(
     return sorted(found, key=weight)
 
 
+_SAME: Final = ("", "")
+_ORDER: Final = (
+    ("deny", "allow"),
+    ("require_approval", "allow"),
+    ("deny", "require_approval"),
+    _SAME,
+    ("require_approval", "deny"),
+    ("allow", "require_approval"),
+    ("allow", "deny"),
+)
+
+
 def weight(change: Change) -> int:
-    """The order of changes: what opens most comes first."""
-    order = {"deny": 0, "require_approval": 1, "allow": 2}
-    return order[word_of(change.old)] - order[word_of(change.new)]
+    """The order of changes: what is newly allowed comes first, then what else opens, and what closes most last."""
+    words = word_of(change.old), word_of(change.new)
+    return _ORDER.index(words if words in _ORDER else _SAME)

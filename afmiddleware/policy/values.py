@@ -151,11 +151,8 @@ def _contains(value: object, word: str) -> bool:
     """Whether a text holds `word`, or any text inside a list or an object does."""
     if _is_text(value):
         return word in str(value)
-    if isinstance(value, Mapping):
-        return any(_contains(member, word) for member in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_contains(member, word) for member in value)
-    return False
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return any(_contains(member, word) for member in inner)
 
 
 def _under(word: str) -> Judge:

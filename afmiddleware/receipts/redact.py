@@ -15,7 +15,7 @@ import msgspec
 from afmiddleware.model.receipt import PRIVATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 WITHHELD: Final = "withheld"
 TAKEN: Final = "(withheld)"
@@ -50,6 +50,18 @@ class Redaction:
         taken: dict[str, Any] = {}
         kept: dict[str, Any] = self._kept(dict(payload), (), taken)
         return kept, taken
+
+    def hides(self, payload: Mapping[str, Any]) -> Callable[[str], bool]:
+        """Which fields of a condition (`payload.card.number`, `recipient`) hold anything that is not to be shown."""
+        taken = self.split(payload)[1]
+
+        def hidden(field: str) -> bool:
+            name, _, path = field.partition(".")
+            if name != "payload" or name in self.members:
+                return name in self.members
+            return any(f"{one}.".startswith(f"{path}.") or f"{path}.".startswith(f"{one}.") for one in taken)
+
+        return hidden
 
     def _kept(self, value: Any, path: tuple[str, ...], taken: dict[str, Any]) -> Any:
         if path and (any(_fits(one, path) for one in self._paths) or _secret(path[-1], value)):

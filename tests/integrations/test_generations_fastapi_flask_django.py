@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from django.core.handlers.asgi import ASGIHandler
@@ -30,7 +31,7 @@ from afmiddleware.pep.asgi import FenceMiddleware as AsgiFence
 from afmiddleware.pep.wsgi import FenceMiddleware as WsgiFence
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.keys import ReceiptKeys
-from afmiddleware.testing import FrozenClock
+from afmiddleware.testing import DpopKey, FrozenClock, mint_es256_issuer
 from afmiddleware_fastapi import install
 from afmiddleware_flask import AgentFence
 from tests.integrations.django.project import project
@@ -57,6 +58,9 @@ def policy(
 BODY = json.dumps({"amount": "5.00", "total": "50.00", "note": "x" * 20}).encode()
 
 
+Ask = Callable[..., httpx.Response]
+
+
 class Site:
     """A fence in an application under test, and another one that is quicker to see a change."""
 
@@ -70,7 +74,7 @@ class Site:
             Fence.from_file(file, env={}, ledger=self.ledger, clock=self.clock) for file in self.files
         )
         self.got: list[bytes] = []
-        self.ask: Callable[[bytes], httpx.Response] = lambda _body: httpx.Response(500)
+        self.ask: Ask = lambda _body, **_headers: httpx.Response(500)
 
     def change(self, text: str, *, here: bool = True) -> None:
         for file in self.files if here else self.files[1:]:
@@ -81,26 +85,24 @@ class Site:
         return [strict_parse(one.receipt.body) for one in self.ledger.receipts(Filter(kind=kind))]
 
 
-def over_asgi(app: Any) -> Callable[[bytes], httpx.Response]:
-    import anyio
-
-    async def ask(body: bytes) -> httpx.Response:
+def over_asgi(app: Any) -> Ask:
+    async def ask(body: bytes, more: dict[str, str]) -> httpx.Response:
         async def pieces() -> Any:
             yield body[:7]
             yield body[7:]
 
-        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **more}
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api.example.com") as client:
             return await client.post("/pay", content=pieces(), headers=headers)
 
-    return lambda body: anyio.run(ask, body)
+    return lambda body, **more: anyio.run(ask, body, more)
 
 
-def over_wsgi(app: Any) -> Callable[[bytes], httpx.Response]:
-    def ask(body: bytes) -> httpx.Response:
+def over_wsgi(app: Any) -> Ask:
+    def ask(body: bytes, **more: str) -> httpx.Response:
         with httpx.Client(transport=httpx.WSGITransport(app), base_url="http://api.example.com") as client:
-            return client.post("/pay", content=body, headers={"content-type": "application/json"})
+            return client.post("/pay", content=body, headers={"content-type": "application/json", **more})
 
     return ask
 
@@ -297,3 +299,38 @@ def test_from_observing_to_enforcing_at_the_next_request(stack: Any, tmp_path: P
         site.change(policy(cap=200, most=4, mode="observe"))
         assert site.ask(BODY).status_code == 200
         assert site.got == [BODY]
+
+
+ISSUER = mint_es256_issuer(clock=FrozenClock())
+KNOWN = """
+identity:
+  public_origins: ["https://api.example.com"]
+  jwt: {issuers: [{issuer: "https://as.example.com", audience: "https://api.example.com", algorithms: [ES256], jwks_file: j.json}]}
+"""
+
+
+def test_a_proof_that_may_be_used_once_is_good_for_the_request_that_is_decided_again(stack: Any, tmp_path: Path):
+    (tmp_path / "j.json").write_text(json.dumps(ISSUER.jwks), "utf-8")
+    with running(stack, tmp_path, policy(cap=200) + KNOWN) as site:
+        key = DpopKey.make(site.clock)
+        token = ISSUER.mint(cnf={"jkt": key.thumbprint})
+        proof = key.proof("POST", "https://api.example.com/pay", token)
+        site.change(policy("total", cap=200) + KNOWN)
+        first = site.ask(BODY, authorization=f"DPoP {token}", dpop=proof)
+        assert first.status_code == 200, first.text
+        assert site.bodies("intent")[-1]["amount"] == "5000"
+        again = site.ask(BODY, authorization=f"DPoP {token}", dpop=proof)
+        assert (again.status_code, again.json()["code"]) == (401, "identity.proof")
+
+
+def test_a_dry_run_is_told_what_the_new_policy_says(stack: Any, tmp_path: Path):
+    (tmp_path / "j.json").write_text(json.dumps(ISSUER.jwks), "utf-8")
+    with running(stack, tmp_path, policy(cap=200) + KNOWN) as site:
+        asks = {"authorization": f"Bearer {ISSUER.mint()}", "agent-dry-run": "?1"}
+        site.change(policy(cap=200, most=4) + KNOWN)
+        assert site.ask(BODY, **asks).json()["code"] == "amount.over_action_cap"
+        site.change(policy(cap=200, most=3) + KNOWN, here=False)
+        # What is asked for would be answered so.
+        told = site.ask(BODY, **asks)
+        assert (told.status_code, told.json()["code"]) == (503, "policy.unavailable")
+        assert site.got == []

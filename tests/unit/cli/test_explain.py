@@ -82,6 +82,20 @@ def test_what_is_refused_says_which_demand_failed(afm, policy):
     assert "NO  demands identity verified, the action has token" in ran.out
 
 
+def test_what_is_refused_tells_its_limits_all_the_same(afm, policy):
+    """An approval would not help where the money does not fit."""
+    denied = ("--recipient", "evil")
+    for options, used in (((), "25.01 USD"), (denied, "25.01 USD")):
+        ran = afm("explain", *GOOD, "--amount", used, *options, "--policy", policy, "--json")
+        assert ran.json["verdict"]["code"] == ("policy.denied" if options else "amount.over_action_cap")
+        told = {one["name"]: (one["asked"], one["fits"]) for one in ran.json["limits"]}
+        assert told == {"burst": ("1", True), "daily": ("25.01 USD", False), "at-once": ("1", True)}
+    asked = afm("simulate", *GOOD, "--amount", "16 USD", "--policy", policy)
+    assert asked.out.startswith("REFUSED approval.required")
+    assert "daily: 0.00 USD of 25.00 USD used, 16.00 USD asked" in asked.out
+    assert "at-once: 0 of 2 used, 1 asked" in asked.out
+
+
 def test_what_cannot_be_judged_says_why(afm, policy):
     ran = afm("explain", *GOOD, "--amount", "5 EUR", "--policy", policy, "--json")
     assert ran.code == 1
@@ -117,6 +131,35 @@ def test_simulate_is_short_and_charges_nothing(afm, policy):
     assert afm("simulate", *GOOD, "--amount", "15 USD", "--policy", policy, "--json").json["verdict"]["approvals"] == [
         "finance"
     ]
+
+
+def test_what_receipts_withhold_is_not_shown(afm, tmp_path):
+    text = """version: 1
+service: shop
+ledger: memory
+receipts: {redact: [payload.email, payload.people.*.name, recipient, actor]}
+rules:
+  allow:
+    - capability: shop.buy
+      when: {payload.email: {contains: "@"}, payload.people: {contains: ann}, payload.token: x, payload.card: {exists: true},
+             payload.card.number: {exists: true}, payload.size: "7", recipient: bob, actor.id: "key:a", payload.fax: {exists: false}}
+"""
+    payload = (
+        '{"email": "a@example.com", "people": [{"name": "ann"}], "token": "x", "size": 7, '
+        '"card": {"number": "4242424242424242"}}'
+    )
+    asked = ("--capability", "shop.buy", "--actor", "key:a", "--recipient", "bob", "--payload", payload)
+    ran = afm("explain", *asked, "--policy", written(tmp_path, text=text))
+    assert ran.code == 0
+    seen = dict(re.findall(r"yes (\S+) .* seen (\S+)", ran.out))
+    assert seen.pop("payload.size") == "7"
+    assert seen.pop("payload.fax") == "(absent)"
+    assert set(seen.values()) == {"(redacted)"}
+    assert sorted(seen) == [
+        "actor.id", "payload.card", "payload.card.number", "payload.email", "payload.people", "payload.token", "recipient",
+    ]  # fmt: skip
+    for value in ("example.com", "4242", "seen ann", "seen bob"):
+        assert value not in ran.out
 
 
 def test_live_counts_from_the_ledger(afm, tmp_path):

@@ -148,7 +148,17 @@ def test_everything_may_need_an_approval() -> None:
         ({"limits": {"daily": usdt("-5")}}, "no whole number of minor units"),
         ({"limits": {"daily": usdt("5"), "hourly": usdt("5", decimals=18)}}, "USDT is written with"),
         ({"limits": {"daily": usdt("5", symbol="USD")}}, "USD has 2 decimals, not 6"),
-        ({"limits": 5}, "limits is no map"),
+        ({"limits": 5}, "at limits: expected `object"),
+        ({"limits": {"daily": 5}}, "at limits.daily"),
+        ({"limits": {"dayly": usdt("5")}}, "unknown field `dayly`"),
+        ({"merchantRules": {"whiteList": ["a"]}}, "unknown field `whiteList`"),
+        ({"merchantRules": {"whitelist": "a"}}, "at merchantRules.whitelist"),
+        (
+            {"timeRules": {"allowedWindows": [{"days": [9], "startHour": 1, "endHour": 2}]}},
+            "at timeRules.allowedWindows",
+        ),
+        ({"enabled": "no"}, "at enabled"),
+        ({"approvalConfig": {"thresholds": [{"approvers": []}]}}, "missing required field `amount`"),
         ({"timeRules": {"blockedPeriods": [{"start": "soon"}]}}, "a blocked period has a start and an end"),
     ],
 )

@@ -107,13 +107,83 @@ def test_actionfence_defaults_and_limits(guard):
 
 @pytest.mark.parametrize(
     ("document", "said"),
-    [({"actions": {}}, "no map of actions"), ([], "no map of actions"), (GUARD | {"default_rule": "maybe"}, "allow or deny"),
-     (GUARD | {"actions": {"a b": {}, "a_b": {}}}, "same capability")],
-)  # fmt: skip
+    [
+        ([], "expected `object`, got `array`"),
+        ({"service": "s", "version": "1"}, "missing required field `actions`"),
+        (GUARD | {"actions": {}}, "at actions"),
+        (GUARD | {"service": ""}, "at service"),
+        ({"version": "1", "actions": GUARD["actions"]}, "missing required field `service`"),
+        (GUARD | {"default_rule": "maybe"}, "at default_rule: invalid enum value 'maybe'"),
+        (GUARD | {"default_rules": "deny"}, "unknown field `default_rules`"),
+        (GUARD | {"actions": {"a b": {"allowed": True}, "a_b": {"allowed": True}}}, "same capability"),
+        (GUARD | {"actions": {"a": {"allowed": True, "max_spendd": 5}}}, "unknown field `max_spendd`"),
+        (GUARD | {"actions": {"a": {"allowed": "yes"}}}, "expected `bool`, got `str`"),
+        (GUARD | {"actions": {"a": {}}}, "missing required field `allowed`"),
+        (GUARD | {"spend_limits": {"session_max": -1, "currency": "USD"}}, "at spend_limits.session_max"),
+        (GUARD | {"spend_limits": {"session_max": 5}}, "spend_limits need a currency"),
+    ],
+)
 def test_what_is_no_guard_policy(afm, tmp_path, document, said):
     (tmp_path / "guard.json").write_text(json.dumps(document))
     ran = afm("import", "actionfence", tmp_path / "guard.json")
     assert (ran.code, ran.out, said in ran.err) == (2, "", True)
+
+
+EXAMPLE = {
+    "service": "flights", "version": "1.0", "default_rule": "deny",
+    "actions": {
+        "GET /flights": {"allowed": True, "identity": "any"},
+        "POST /bookings": {"allowed": True, "identity": "verified", "max_spend": 1000, "currency": "USD",
+                           "requires_human_approval": True, "schema_hash": "sha256:00"},
+        "GET /bookings/:id": {"allowed": True, "identity": "token"},
+        "DELETE /bookings/:id": {"allowed": False},
+        "GET /a/*": {"allowed": True},
+    },
+    "rate_limits": {"requests_per_minute": 60, "transactions_per_day": 10},
+    "regulations": ["EU_AI_Act_Art50"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"capability": "get.flights", "actor": "address:x"}, "policy.allowed"),
+        ({"capability": "get.bookings_id", "actor": "address:x"}, "identity.required"),
+        ({"capability": "get.bookings_id"}, "policy.allowed"),
+        ({"capability": "post.bookings", "actor": VERIFIED, "amount": "1000 USD"}, "approval.required"),
+        ({"capability": "post.bookings", "actor": VERIFIED, "amount": "1000.01 USD"}, "amount.over_action_cap"),
+        ({"capability": "delete.bookings_id", "actor": VERIFIED}, "policy.denied"),
+        ({"capability": "get.a_b"}, "policy.allowed"),
+        ({"capability": "get.about"}, "policy.unmatched"),
+        ({"capability": "get.other"}, "policy.unmatched"),
+    ],
+)
+def test_actionfence_over_http(afm, tmp_path, event, code):
+    (tmp_path / "guard.json").write_text(json.dumps(EXAMPLE))
+    ran = afm("import", "actionfence", tmp_path / "guard.json")
+    assert decided(ran.out, event) == code
+    config = load(ran.out)
+    assert config.metadata == {"regulations": ["EU_AI_Act_Art50"]}
+    assert [(one.name, one.capability, one.counts) for one in config.limits] == [
+        ("requests", "", None),
+        ("transactions", "post.bookings", "admitted"),
+    ]
+    assert "# not converted: the schemas that were pinned of POST /bookings" in ran.out
+    assert "# code took the amounts there: map them" in ran.out
+
+
+def test_actionfence_says_where_an_approval_is_wider(guard):
+    actions = {"book_*": {"allowed": True, "requires_human_approval": True}, "book_seat": {"allowed": True}}
+    text = guard(actions=actions, rate_limits={"transactions_per_day": 3})
+    assert "# stricter: book_seat needed none there; here it does" in text
+    assert decided(text, {"capability": "book_seat"}) == "approval.required"
+    assert 'rate: 3/day, counts: admitted, capability: "book_*"' in text
+    both = guard(
+        actions={"a": {"allowed": True, "max_spend": 5}, "b": {"allowed": True, "max_spend": 5}},
+        rate_limits={"transactions_per_day": 3},
+    )
+    assert "# stricter: counted what has an amount or needs an approval; add a capability to say so" in both
+    assert load(both).limits[0].capability == ""
 
 
 CLERK = {"id": "c", "roles": ["clerk"]}

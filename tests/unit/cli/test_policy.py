@@ -117,3 +117,39 @@ def test_the_digest_covers_the_files_of_lists(afm, policy):
     assert afm("policy", "activate", "--policy", policy).code == 0
     policy.with_name("banned.txt").write_text("b\n", "utf-8")
     assert afm("policy", "status", "--policy", policy).code == 1
+
+
+def test_the_text_of_a_policy_is_shown(afm, policy, other):
+    acted(policy, "1 USD")
+    text = policy.read_text("utf-8")
+    digest = afm("policy", "status", "--policy", policy, "--json").json["policy"]
+    policy.write_text(text + "lists: {banned: {file: banned.txt}}\n", "utf-8")
+    policy.with_name("banned.txt").write_text("local:b\n", "utf-8")
+    assert afm("policy", "show", digest[:16], "--policy", policy).out == text
+    assert afm("policy", "show", digest, "--policy", policy, "--json").json == {
+        "policy": digest,
+        "text": text,
+        "lists": {},
+    }
+    assert afm("policy", "activate", "--policy", policy).code == 0
+    now = afm("policy", "status", "--policy", policy, "--json").json["policy"]
+    assert afm("policy", "show", now, "--policy", policy).out.endswith("# the file of the list banned\nlocal:b\n")
+    none = afm("policy", "show", "0" * 16, "--policy", policy)
+    assert (none.code, "was kept" in none.err) == (1, True)
+    assert afm("policy", "show", "fence", "--policy", policy).code == 2
+
+
+def test_a_ledger_is_replayed_by_the_policies_that_decided(afm, policy, tmp_path, monkeypatch):
+    acted(policy, "1 USD", "2 USD")
+    policy.write_text(policy.read_text("utf-8").replace("max_amount: 20 USD", "max_amount: 1 USD"), "utf-8")
+    acted(policy, "1 USD", "2 USD")
+    ledger = tmp_path / "fence.db"
+    monkeypatch.setenv("AFM_POLICY", str(policy))
+    own = afm("replay", ledger, "--json")
+    assert (own.code, own.json["total"], own.json["reproduced"]) == (0, 4, 4)
+    named = afm("replay", ledger, "--policy", policy, "--json")
+    assert (named.code, named.json["changed"], named.json["blocked"]) == (1, 1, 1)
+    monkeypatch.delenv("AFM_POLICY")
+    monkeypatch.chdir(tmp_path)
+    policy.rename(tmp_path / "other.yaml")
+    assert afm("replay", ledger, "--json").json["reproduced"] == 4

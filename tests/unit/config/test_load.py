@@ -223,7 +223,11 @@ def test_a_secret_comes_from_the_environment_and_is_never_shown(full):
 
 
 def test_what_is_not_supported_may_be_absent_in_words():
-    assert load(START + "rates: null\n").service == "s"
+    assert load(START + "rates: null\napprovals: null\nidentity: {order: ~}\n").service == "s"
+
+
+def test_a_key_in_quotes_is_a_name_like_others():
+    assert load(START + 'metadata: {"<<": a, "a b": c}\n').metadata == {"<<": "a", "a b": "c"}
 
 
 @pytest.mark.parametrize("ledger", ["memory", '"memory:"', "sqlite:///a.db", "sqlite:////var/a.db"])
@@ -388,3 +392,27 @@ def test_a_url_with_a_password_is_read_whole_from_the_environment():
     assert read.metadata == {"a": ["${LEDGER}"]}
     with pytest.raises(ConfigError, match="the environment variable LEDGER is not set; set it"):
         load(START + "ledger: ${LEDGER}\n")
+
+
+def test_roles_and_scopes_are_looked_up_in_lists_that_are_compared_as_they_are():
+    lists = "lists: {some: [Ops], more: {values: [Admin]}, own: {values: [x], normalize: lower}}\n"
+    when = "[{actor.roles: {in: $some}}, {actor.scopes: {not_in: $more}}, {recipient: {in: $own}}]"
+    assert (
+        len(load(f"{START}{lists}rules: {{deny: [{{capability: a.b, when: {when}}}]}}\n").rules.deny[0].when or ()) == 3
+    )
+
+
+def test_without_secrets_a_policy_reads_that_names_some() -> None:
+    """What is kept of a policy is its text: it decides once more where nobody has its secrets."""
+    text = (
+        "version: 1\nservice: s\nledger: ${LEDGER}\nrates: ${RATES}\n"
+        "receipts: {mac_key: '${MAC}', signing_key: '${KEY}'}\n"
+        "identity: {introspection: {issuer: 'https://a.example', endpoint: 'https://a.example/i', audience: x,"
+        " client_id: c, client_secret: '${CLIENT}'}}\n"
+    )
+    with pytest.raises(ConfigError, match="LEDGER is not set"):
+        load(text)
+    found = load(text, secrets=False)
+    assert found.digest == load(text, env={}, secrets=False).digest
+    assert "${" not in found.ledger
+    assert found.rates is None

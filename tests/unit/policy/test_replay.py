@@ -73,6 +73,10 @@ def test_what_was_not_kept_is_undecidable() -> None:
     [
         ("recipient not kept", "receipts.payload: fields keeps it, where the action has one"),
         ("actor.id not kept", "kept unless receipts.redact names actor, or it was redacted"),
+        (
+            "the policy that decided not kept",
+            "a ledger keeps the texts of files of up to 4 MiB; name a policy with --policy to decide by that",
+        ),
         ("actor.scopes not kept", "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"),
         ("decided by request.ambiguous", "no rule decided that, so no rules can again"),
     ],
