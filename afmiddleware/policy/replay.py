@@ -93,7 +93,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blocked(self) -> int:
         """How many were allowed and would not be."""
-        return sum(change.old.authorized and not change.new.authorized for change in self.changes)
+        return sum(change.old.authorized for change in self.changes)
 
 
 def replay(policy: Policy, records: Iterable[Record]) -> Replay:
@@ -210,8 +210,8 @@ def record_of(body: Mapping[str, Any], disclosed: Mapping[str, tuple[bytes, str 
         amount=amount,
         resource=private.get("resource"),
         recipient=private.get("recipient"),
-        category=body["category"] or None,
-        network=body["network"] or None,
+        category=body["category"],
+        network=body["network"],
         method=route.partition(" ")[0] if " " in route else "",
         route=route,
     )

@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently. `opens` when only the new one allows it."""
+    """A case that two policies decide differently, so that at most one allows it. `opens` when that is the new one."""
 
     name: str
     capability: str
@@ -48,7 +48,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def opens(self) -> bool:
-        return self.new.authorized and not self.old.authorized
+        return self.new.authorized
 
 
 def word_of(verdict: Verdict) -> str:

@@ -10,7 +10,6 @@ import operator as op
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from math import isfinite
 from typing import Any, Final, NoReturn
 
 from afmiddleware.errors import GrammarError
@@ -189,7 +188,7 @@ def _number(value: object) -> Decimal:
         return Decimal(value)
     if isinstance(value, Number):
         number = _literal_number(value)
-    elif isinstance(value, float) and isfinite(value):
+    elif isinstance(value, float):
         number = _literal_number(repr(value))
     elif isinstance(value, Decimal) and value.is_finite():
         return value
