@@ -17,7 +17,7 @@ from afmiddleware.model.actor import Actor
 from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.suite import Case, Change, weight, word_of
+from afmiddleware.policy.suite import Case, Change, change_of, weight, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -109,13 +109,7 @@ def replay(policy: Policy, records: Iterable[Record]) -> Replay:
         if verdict.code == told if told else word_of(verdict) == word_of(record.verdict):
             reproduced += 1
         else:
-            change = Change(
-                name=record.name,
-                capability=record.event.capability,
-                old=record.verdict,
-                new=verdict,
-            )
-            changes.append(change)
+            changes.append(change_of(record.name, record.event, record.verdict, verdict))
     changes.sort(key=weight)
     return Replay(total=total, reproduced=reproduced, changes=tuple(changes), undecidable=undecidable)
 

@@ -39,12 +39,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently. `opens` when only the new one allows it."""
+    """A case that two policies decide differently. `opens` when only the new one allows it.
+
+    `reads` says that it comes by a method that changes nothing, and costs nothing.
+    """
 
     name: str
     capability: str
     old: Verdict
     new: Verdict
+    reads: bool = False
 
     @property
     def opens(self) -> bool:
@@ -132,11 +136,17 @@ def compare(
         before, after = old(case.event, at), new(case.event, at)
         # Two codes of one word differ too: another reason is another decision.
         if before.code != after.code:
-            found.append(Change(name=case.name, capability=case.event.capability, old=before, new=after))
+            found.append(change_of(case.name, case.event, before, after))
     return sorted(found, key=weight)
 
 
-def weight(change: Change) -> int:
-    """The order of changes: what opens most comes first."""
+def change_of(name: str, event: ActionEvent, old: Verdict, new: Verdict) -> Change:
+    """What two policies decide of one event."""
+    reads = event.method in {"GET", "HEAD", "QUERY"} and event.amount is None
+    return Change(name=name, capability=event.capability, old=old, new=new, reads=reads)
+
+
+def weight(change: Change) -> tuple[bool, bool, int]:
+    """The order of changes: newly allowed ones first, of them those that do not just read; then what opens most."""
     order = {"deny": 0, "require_approval": 1, "allow": 2}
-    return order[word_of(change.old)] - order[word_of(change.new)]
+    return (not change.opens, change.opens and change.reads, order[word_of(change.old)] - order[word_of(change.new)])
