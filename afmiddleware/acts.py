@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from afmiddleware.callers import check_body
 from afmiddleware.effects import Call, Commit, Flow, ReadBody
 from afmiddleware.entries import entry_of, unrecorded
-from afmiddleware.errors import GrammarError, LedgerUnavailableError, MappingError, ReceiptError
+from afmiddleware.errors import LedgerUnavailableError, MappingError, ReceiptError
 from afmiddleware.grammar.capability import check_capability
 from afmiddleware.lanes import Lane
 from afmiddleware.limits.together import stand_down
@@ -27,6 +27,7 @@ from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE, POLICY_ALLOWED, REQUEST_AMBIGUOUS, REQUEST_BATCH_REFUSED
 from afmiddleware.model.entry import Held
 from afmiddleware.model.money import Money
+from afmiddleware.model.risk import check_risk
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.plan import Admission, Asked, DryRun, Pass, Plan, Refused, Reply, Told, unjudged
 
@@ -165,7 +166,9 @@ def _proven(made: Any, event: ActionEvent) -> ActionEvent:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING)
     try:
         check_capability(made.capability)
-    except GrammarError:
+        if made.risk is not None:
+            check_risk(made.risk)
+    except ValueError:
         raise MappingError(AMOUNT_UNRESOLVABLE, _NOTHING) from None
     known = {name: getattr(event, name) for name in ("actor", "environment", "method", "route")}
     texts = {name: _text(value, name) for name in _TEXTS if (value := getattr(made, name)) is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -216,19 +217,27 @@ def _told(verdict: Any) -> str:
 
 
 class _Exact(yaml.SafeLoader):
-    """Numbers stay the digits they are written with, as in a request's body, and times are texts."""
+    """What JSON would take for a number or a truth is one; all else is the text it is written as (`NO`, `10:00`)."""
 
 
-def _number(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Number:
-    return Number(node.value)
+_MOST_DIGITS = 4300
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
-def _as_written(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return str(node.value)
+def _as_written(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    text = str(node.value)
+    if text in {"true", "false"}:
+        return text == "true"
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return text
+    # The digits stay as they are written, as in a request's body.
+    whole = number.group(1) is None and number.group(2) is None and len(text) <= _MOST_DIGITS
+    return int(text) if whole else Number(text)
 
 
-_Exact.add_constructor("tag:yaml.org,2002:float", _number)
-_Exact.add_constructor("tag:yaml.org,2002:timestamp", _as_written)
+for _kind in ("bool", "int", "float", "timestamp"):
+    _Exact.add_constructor(f"tag:yaml.org,2002:{_kind}", _as_written)
 
 
 def cases_in(path: Path, fence: Fence, *, needs: bool = True) -> list[Case]:

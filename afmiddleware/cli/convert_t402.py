@@ -54,6 +54,12 @@ def from_t402(document: Any, capability: str = "payments.**") -> str:
     entry: dict[str, Any] = {"capability": capability}
     when: dict[str, Any] = {}
     sections: dict[str, list[str]] = {"lists": [], "schedules": []}
+    if document.get("parentId"):
+        # There a policy without its parent was dropped in silence.
+        sheet.remark(
+            "deny",
+            f"its parent {str(document['parentId'])[:80]!r} is not in here; convert it too, and keep the narrower",
+        )
     if told.get("enabled") is False:
         sheet.add("deny", {"capability": capability}, "the policy was not enabled")
     _times(sections["schedules"], when, _map(told, "timeRules"))

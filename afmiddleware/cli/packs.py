@@ -74,7 +74,7 @@ PACKS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = MappingProxyType(
                 "    # - {id: mcp-all, capability: mcp.*, identity: verified}      # REVIEW: opens every other tool",
             ),
             "limits": (
-                "    - {name: mcp-rate, rate: 120/minute, per: actor, capability: mcp.*}",
+                "    - {name: mcp-rate, rate: 30/minute, per: actor, capability: mcp.*}",
                 "    - {name: mcp-at-once, concurrent: 4, per: actor, capability: mcp.*}",
             ),
         },
@@ -83,7 +83,6 @@ PACKS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = MappingProxyType(
                 "    # pack readonly: nothing is changed over HTTP, whatever else is allowed",
                 "    - {id: readonly, capability: '**', when: {method: {not_in: [GET, HEAD, QUERY]}}}",
             ),
-            "limits": ("    - {name: readonly-rate, rate: 120/minute, per: actor}",),
         },
     },
 )

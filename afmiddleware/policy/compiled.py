@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from afmiddleware.errors import ConfigError
+from afmiddleware.errors import ConfigError, GrammarError
+from afmiddleware.grammar.capability import check_capability
 from afmiddleware.model import codes
+from afmiddleware.model.risk import RISKS
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.policy.actors import ActorSet
 from afmiddleware.policy.conditions import Names, UnjudgedError
@@ -136,9 +138,12 @@ class Policy:
         if plan.denied is not None:
             return plan.denied
         flags: tuple[str, ...] = ()
-        stricter = self.risk.get(event.risk) if event.risk is not None else None
-        if stricter is not None and stricter.kind == "deny":
-            return denied(stricter, capability)
+        stricter = None
+        if event.risk is not None:
+            stricter = self.risk.get(event.risk)
+            refusal = _refused_by_risk(stricter, event.risk, capability)
+            if refusal is not None:
+                return refusal
         if plan.guards:
             refusal, flags = _guarded(plan, event, now)
             if refusal is not None:
@@ -177,14 +182,16 @@ class Policy:
         return self._plans.get(capability) or self._plan(capability)
 
     def _plan(self, capability: str) -> Matching:
-        found = {kind: self._indexes[kind].find(capability) for kind in KINDS}
+        malformed = _malformed(capability)
+        found = {kind: () if malformed is not None else self._indexes[kind].find(capability) for kind in KINDS}
         guards, offers = (self._share(tuple(first for _, first in found[kind])) for kind in ("deny", "allow"))
         denies, approvals, allows = (
             tuple((rule, give(rule, capability)) for rule, _ in found[kind])
             for kind, give in zip(KINDS, (denied, unapproved, allowed), strict=True)
         )
         plan = Matching(
-            denied=next((verdict for rule, verdict in denies if rule.holds is None and not rule.observe), None),
+            denied=malformed
+            or next((verdict for rule, verdict in denies if rule.holds is None and not rule.observe), None),
             guards=guards,
             offers=offers,
             approvals=approvals,
@@ -247,6 +254,26 @@ def _asked(rule: Rule) -> Hashable:
     """What a rule asks of an action: two rules of which this is the same hold for the same actions."""
     demands = (rule.tier, rule.scopes, rule.roles, rule.currencies, rule.max_amount)
     return (rule.kind, rule.applies_to, msgspec.json.encode(rule.when), demands)
+
+
+def _malformed(capability: str) -> Verdict | None:
+    """The refusal of what is no well-formed capability, and so would be covered by no rule that denies it."""
+    try:
+        check_capability(capability)
+    except GrammarError:
+        return _unreadable(capability, "name that is no capability")
+    return None
+
+
+def _refused_by_risk(rule: Rule | None, level: str, capability: str) -> Verdict | None:
+    if level not in RISKS:
+        return _unreadable(capability, "risk that is no level")
+    return denied(rule, capability) if rule is not None and rule.kind == "deny" else None
+
+
+def _unreadable(capability: str, what: str) -> Verdict:
+    reason = f"The action has a {what}, so it cannot be judged."
+    return Verdict(authorized=False, code=codes.AMOUNT_UNRESOLVABLE, reason=reason, capability=capability)
 
 
 def frozen(capability: str) -> Verdict:

@@ -17,7 +17,7 @@ from afmiddleware.model.actor import Actor
 from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.model.verdict import Verdict
-from afmiddleware.policy.suite import Case, Change, weight, word_of
+from afmiddleware.policy.suite import Case, Change, change_of, weight, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -112,8 +112,10 @@ def replay_each(policies: Callable[[str], Policy | None], records: Iterable[Reco
     for record in records:
         total += 1
         policy = policies(record.policy)
-        missing = _missing(policy, record) if policy is not None else _NO_POLICY
-        if missing or policy is None:
+        if policy is None:
+            undecidable[_NO_POLICY] = undecidable.get(_NO_POLICY, 0) + 1
+            continue
+        if (missing := _missing(policy, record)) is not None:
             undecidable[missing] = undecidable.get(missing, 0) + 1
             continue
         verdict = policy.decide(record.event, record.now)
@@ -121,13 +123,7 @@ def replay_each(policies: Callable[[str], Policy | None], records: Iterable[Reco
         if verdict.code == told if told else word_of(verdict) == word_of(record.verdict):
             reproduced += 1
         else:
-            change = Change(
-                name=record.name,
-                capability=record.event.capability,
-                old=record.verdict,
-                new=verdict,
-            )
-            changes.append(change)
+            changes.append(change_of(record.name, record.event, record.verdict, verdict))
     changes.sort(key=weight)
     return Replay(total=total, reproduced=reproduced, changes=tuple(changes), undecidable=undecidable)
 

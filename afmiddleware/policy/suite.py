@@ -39,12 +39,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently, so that at most one allows it. `opens` when that is the new one."""
+    """A case that two policies decide differently. `opens` when only the new one allows it.
+
+    `reads` says that it comes by a method that changes nothing, and costs nothing.
+    """
 
     name: str
     capability: str
     old: Verdict
     new: Verdict
+    reads: bool = False
 
     @property
     def opens(self) -> bool:
@@ -132,8 +136,14 @@ def compare(
         before, after = old(case.event, at), new(case.event, at)
         # Two codes of one word differ too: another reason is another decision.
         if before.code != after.code:
-            found.append(Change(name=case.name, capability=case.event.capability, old=before, new=after))
+            found.append(change_of(case.name, case.event, before, after))
     return sorted(found, key=weight)
+
+
+def change_of(name: str, event: ActionEvent, old: Verdict, new: Verdict) -> Change:
+    """What two policies decide of one event."""
+    reads = event.method in {"GET", "HEAD", "QUERY"} and event.amount is None
+    return Change(name=name, capability=event.capability, old=old, new=new, reads=reads)
 
 
 _SAME: Final = ("", "")
@@ -148,7 +158,7 @@ _ORDER: Final = (
 )
 
 
-def weight(change: Change) -> int:
-    """The order of changes: what is newly allowed comes first, then what else opens, and what closes most last."""
+def weight(change: Change) -> tuple[bool, bool, int]:
+    """The order of changes: newly allowed ones first, then those that only read; what closes most last."""
     words = word_of(change.old), word_of(change.new)
-    return _ORDER.index(words if words in _ORDER else _SAME)
+    return (not change.opens, change.opens and change.reads, _ORDER.index(words if words in _ORDER else _SAME))

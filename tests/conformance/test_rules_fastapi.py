@@ -22,7 +22,7 @@ from afmiddleware.policy.cases import read_event
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.testing import FrozenClock
 from afmiddleware_fastapi import install
-from tests.conformance.test_rules import ROWS
+from tests.conformance.test_rules import NAMES, ROWS, made
 
 pytestmark = pytest.mark.anyio
 
@@ -70,3 +70,24 @@ async def test_a_row(policy: str, case: dict[str, Any]) -> None:
     assert told.get("rule", "") == expect.get("rule", told.get("rule", ""))
     if word != "allow":
         assert told["detail"] == expect.get("reason", told["detail"])
+
+
+@pytest.mark.parametrize(("policy", "case"), NAMES)
+async def test_a_row_that_is_no_event(policy: str, case: dict[str, Any]) -> None:
+    def what(_view: RequestView) -> list[ActionEvent]:
+        return [made(case["event"])]
+
+    def who(_view: RequestView) -> Actor:
+        return Actor(id="case:a", tier=Tier.VERIFIED, proof="bearer")
+
+    @capability("table.row", amount=what)
+    async def act(_request: Request) -> Response:
+        raise AssertionError
+
+    fence = Fence(load(policy), clock=FrozenClock(), authenticators=[who])
+    app = Starlette(routes=[Route("/act", act, methods=["POST"])])
+    install(app, fence=fence)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.example.com") as client:
+        answer = await client.post("/act")
+    fence.close()
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount.unresolvable")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -23,22 +24,22 @@ ABSENT = object()
 
 
 def decide(  # noqa: C901, PLR0912 (read from top to bottom)
-    rules: Any, lists: Any, schedules: Any, frozen: Any, event: Any, now: int
+    rules: Any, lists: Any, schedules: Any, frozen: Any, event: Any, now: int, asked: Counter[str]
 ) -> tuple[bool, str, str]:
-    """Whether the event is allowed, the reason code (`doubt` for what cannot be judged) and the rule that decided."""
+    """Whether the event is allowed, the reason code (`doubt` for what cannot be judged) and the rule that decided.
+
+    `asked` counts the operators that were asked of the event, with what was found.
+    """
     if event.actor.id in frozen:
         return False, "actor.frozen", ""
 
     def holds(rule: Any) -> bool | None:
-        return when(rule.when, lists, schedules, event, now)
+        return when(rule.when, lists, schedules, event, now, asked)
 
-    covering = {
-        kind: [rule for rule in getattr(rules, kind) if matches(rule.capability, event.capability)]
-        for kind in ("deny", "require_approval", "allow")
-    }
+    covering = {kind: covered(rules, kind, event) for kind in ("deny", "require_approval", "allow")}
     # A plain deny is certain before anything is read of the event, so it is named first.
     for rule in covering["deny"]:
-        if not rule.when and not rule.observe:
+        if not rule.when and not rule.observe and rule.applies_to == "all":
             return False, "policy.denied", rule.id
     risk = rules.risk.get(event.risk)
     if risk == "deny":
@@ -65,6 +66,58 @@ def decide(  # noqa: C901, PLR0912 (read from top to bottom)
     return True, "policy.allowed", satisfied[0].id
 
 
+def covered(rules: Any, kind: str, event: Any) -> list[Any]:
+    """The rules whose pattern covers the event, and that are for its actor."""
+    return [
+        rule
+        for rule in getattr(rules, kind)
+        if matches(rule.capability, event.capability) and applies(kind, rule.applies_to, event.actor)
+    ]
+
+
+def applies(kind: str, scope: str, actor: Any) -> bool:
+    """To hide what one is opens nothing: a refusal of agents is for all but people, what allows them is for the proven."""
+    if scope == "all":
+        return True
+    if kind == "allow":
+        return bool(actor.agent) if scope == "proven_agents" else not actor.signed_in
+    return not actor.signed_in or (scope == "agents" and bool(actor.marked))
+
+
+def reasons(rules: Any, lists: Any, schedules: Any, event: Any, now: int) -> tuple[set[str], bool]:
+    """The codes that may say why no rule allows an event, and whether a demand alone is why."""
+    codes: set[str] = set()
+    alone = False
+    for rule in rules.allow:
+        if not matches(rule.capability, event.capability):
+            continue
+        met = when(rule.when, lists, schedules, event, now, Counter())
+        lacking = unmet(rule, event)
+        codes |= lacking | ({"amount.unresolvable", "currency.mismatch"} if met is None else set())
+        alone = alone or (met is True and bool(lacking) and applies("allow", rule.applies_to, event.actor))
+    return codes, alone
+
+
+def unmet(rule: Any, event: Any) -> set[str]:
+    """The codes of the demands that are not met."""
+    actor, money = event.actor, event.amount
+    codes = set()
+    if (rule.identity and actor.tier < Tier.parse(rule.identity)) or not applies("allow", rule.applies_to, actor):
+        codes.add("identity.tier")
+    if not set(rule.scopes) <= set(actor.scopes) or not set(rule.roles) <= set(actor.roles):
+        codes.add("identity.scope")
+    if codes and actor.anonymous:
+        codes = {"identity.required"}
+    cap = Money.parse(rule.max_amount) if rule.max_amount else None
+    if money is None:
+        return codes | ({"amount.unresolvable"} if cap or rule.currency else set())
+    if (rule.currency and money.currency not in rule.currency) or (cap and money.currency != cap.currency):
+        codes.add("currency.mismatch")
+    elif cap and money.minor > cap.minor:
+        codes.add("amount.over_action_cap")
+    return codes
+
+
 def observed(rule: Any, event: Any) -> bool:
     drawn = hashlib.sha256(f"observe\0{rule.id}\0{event.actor.id}".encode()).digest()
     if event.actor.anonymous:
@@ -86,16 +139,16 @@ def demands(rule: Any, event: Any) -> bool:
     return money is not None and money.currency == cap.currency and money.minor <= cap.minor
 
 
-def when(alternatives: Any, lists: Any, schedules: Any, event: Any, now: int) -> bool | None:
+def when(alternatives: Any, lists: Any, schedules: Any, event: Any, now: int, asked: Counter[str]) -> bool | None:
     if not alternatives:
         return True
     found = []
     for fields in alternatives:
-        parts = [
-            test(field, operator, wanted, lists, schedules, event, now)
-            for field, operators in fields.items()
-            for operator, wanted in operators.items()
-        ]
+        parts = []
+        for field, operators in fields.items():
+            for operator, wanted in operators.items():
+                parts.append(test(field, operator, wanted, lists, schedules, event, now))
+                asked[f"{operator} {parts[-1]}"] += 1
         found.append(False if False in parts else None if None in parts else True)
     return True if True in found else None if None in found else False
 

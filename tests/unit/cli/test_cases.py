@@ -95,7 +95,7 @@ def test_diff_tells_what_is_newly_allowed_first(afm, tmp_path, cases):
         ("- {event: {capability: a.b}, expect: deny}\n- {event: ]}", ":2: this is not YAML: expected the node content, but found ']'"),
         ("- \x07", ": this is not YAML: unacceptable character"),
         ('- "\\U00110000"', ": this is not YAML: a number or an escape in it is too large"),
-        (f"- {'1' * 5000}", ": this is not YAML: a number or an escape in it is too large"),
+        (f"- {'1' * 5000}", ":1: case 1: a case is a map"),
         ("[" * 3000, ": this is not YAML: a number or an escape in it is too large, or its lists and maps are nested too deep"),
         ("- {name: x, event: {capability: a.b}}", ":1: x: expect is a map of some of"),
         ("- {name: x, evnt: {capability: a.b}}", ":1: x: a case is a map of name, event and expect"),
@@ -124,3 +124,20 @@ def test_a_file_that_is_not_there(afm, tmp_path):
     ran = afm("test", tmp_path / "none.yaml", "--policy", written(tmp_path, text=POLICY))
     assert ran.code == 2
     assert "cannot be read: No such file" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("written_as", "wanted"),
+    [
+        ("NO", "NO"), ("yes", "yes"), ("off", "off"), ("true", "true"), ("10:00", "10:00"), ("0x12", "0x12"), ("010", "010"),
+        ("1_000", "1_000"), ("2026-11-23", "2026-11-23"), ("7", "7"), ("7.50", "7.5"), ("1.5e+3", "1500"), (".nan", ".nan"),
+        ("9" * 5000, "9" * 5000),
+    ],
+)  # fmt: skip
+def test_what_a_case_says_is_what_it_means(afm, tmp_path, written_as, wanted):
+    rules = f'{{allow: [{{id: no, capability: pay.*, when: {{payload.n: "{wanted}"}}}}]}}'
+    policy = written(tmp_path, text=f"version: 1\nservice: s\nledger: memory\nrules: {rules}\n")
+    cases = tmp_path / "cases.yaml"
+    expect = "{verdict: allow, rule: no}" if len(wanted) < 5000 else "deny"  # more digits than any number has here
+    cases.write_text(f"- {{event: {{capability: pay.out, payload: {{n: {written_as}}}}}, expect: {expect}}}\n", "utf-8")
+    assert afm("test", cases, "--policy", policy).code == 0

@@ -108,6 +108,7 @@ def test_the_full_shape_is_read_too() -> None:
         "rules": {"merchant": WHOLE["merchantRules"], "custom": [{"id": "c", "expression": "amount > 5"}]},
         "approval": WHOLE["approvalConfig"],
     }
+    assert "its parent 'org:1' is not in here; convert it too" in from_t402(full | {"parentId": "org:1"})
     text = from_t402(full)
     assert decided(text) == "policy.allowed"
     assert decided(text, amount="50 USDT") == "approval.required"

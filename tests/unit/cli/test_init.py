@@ -41,6 +41,15 @@ def test_a_pack_decides_as_its_cases_say(pack: str, here: Path, capsys: pytest.C
     assert captured.out.endswith(f"{len(CASES[pack])} of {len(CASES[pack])} cases are as expected.\n")
 
 
+@pytest.mark.parametrize("pack", list(PACKS))
+def test_check_has_nothing_to_say_of_a_pack(pack: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init("--pack", pack) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "--strict"])
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
+
+
 def test_all_packs_stand_beside_each_other(here: Path) -> None:
     assert init(*(word for pack in PACKS for word in ("--pack", pack))) == 0
     assert len(load((here / "fence.yaml").read_text("utf-8")).rules.deny) == 8

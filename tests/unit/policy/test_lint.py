@@ -289,7 +289,8 @@ def test_a_finding_names_what_it_is_about(tmp_path):
 
 
 def test_every_id_has_a_case():
-    assert {name for _, told in CASES.values() for name, _ in told} == set(IDS)
+    # That of another ledger has a test of its own below.
+    assert {name for _, told in CASES.values() for name, _ in told} | {"ledger.in_memory"} == set(IDS)
 
 
 SEGMENT = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])
@@ -327,7 +328,7 @@ def test_what_does_not_meet(one, other):
     assert not meets(other, one)
 
 
-@pytest.mark.parametrize("url", ["memory", "memory:"])
+@pytest.mark.parametrize("url", ["memory", '"memory:"'])
 def test_a_ledger_in_memory_is_told(tmp_path, url):
     assert found(GOOD, tmp_path, START.replace("sqlite:///fence.db", url)) == [("ledger.in_memory", 0)]
     assert found(GOOD, tmp_path) == []

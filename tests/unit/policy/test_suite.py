@@ -9,6 +9,7 @@ import pytest
 
 from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
+from afmiddleware.model.money import Money
 from afmiddleware.model.verdict import Verdict
 from afmiddleware.policy.cases import CaseError
 from afmiddleware.policy.suite import Case, compare, read_cases, word_of
@@ -64,6 +65,36 @@ def test_what_is_no_depth_of_an_actor_is_refused(depth: object) -> None:
     event = {"capability": "a.b", "actor": {"id": "key:a", "depth": depth}}
     with pytest.raises(CaseError, match=r"actor\.depth is a whole number"):
         read_cases([{"event": event, "expect": "deny"}], ASSETS)
+
+
+def test_newly_allowed_side_effects_come_first() -> None:
+    """Before what is only read, and before what opens as much without being allowed."""
+    words: list[tuple[str, str, str | None, str, str]] = [
+        ("an approval", "POST", None, "deny", "require_approval"),
+        ("read", "GET", None, "deny", "allow"),
+        ("read for money", "GET", "5 USD", "deny", "allow"),
+        ("approved no more", "POST", None, "require_approval", "allow"),
+        ("anything", "", None, "deny", "allow"),
+        ("closed", "GET", None, "allow", "deny"),
+    ]
+    actor = Actor(id="a")
+    cases = [
+        Case(
+            name=name,
+            event=ActionEvent(
+                actor=actor, capability="a.b", method=method, amount=Money.parse(money) if money else None
+            ),
+        )
+        for name, method, money, _, _ in words
+    ]
+    old, new = (
+        iter([Verdict(authorized=word == "allow", code=CODES[word]) for word in column])
+        for column in ([row[3] for row in words], [row[4] for row in words])
+    )
+    found = compare(cases, lambda _event, _now: next(old), lambda _event, _now: next(new), 0)
+    names = [one.name for one in found]
+    assert names == ["read for money", "anything", "approved no more", "read", "an approval", "closed"]
+    assert [one.reads for one in found] == [False, False, False, True, False, True]
 
 
 def test_a_case_that_is_wrong_says_which_it_is() -> None:
