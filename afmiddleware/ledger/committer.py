@@ -235,11 +235,11 @@ class Committer:
             _log.exception("the ledger's writer failed")
             if len(batch) > 1:
                 # One of them it cannot write, and the others must not wait for that.
-                writer = self._apart(writer, batch)
-                return writer
-            self._fail(
-                batch, LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}"), again=False
-            )
+                return self._apart(writer, batch)
+            # The system may be short of something; whatever else it is would come back for ever.
+            passing = isinstance(error, OSError | MemoryError)
+            fault = LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}")
+            self._fail(batch, fault, again=passing)
         else:
             with self._wake:
                 for ticket, answer in zip(batch, answers, strict=True):
