@@ -233,7 +233,13 @@ class Committer:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 (the thread must outlive a fault in one batch; nothing of it was committed)
             _log.exception("the ledger's writer failed")
-            self._fail(batch, LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}"))
+            if len(batch) > 1:
+                # One of them it cannot write, and the others must not wait for that.
+                return self._apart(writer, batch)
+            # The system may be short of something; whatever else it is would come back for ever.
+            passing = isinstance(error, OSError | MemoryError)
+            fault = LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}")
+            self._fail(batch, fault, again=passing)
         else:
             with self._wake:
                 for ticket, answer in zip(batch, answers, strict=True):
@@ -246,6 +252,15 @@ class Committer:
             writer.close(ending=False)
         return None
 
+    def _apart(self, writer: Writer | None, batch: list[Ticket]) -> Writer | None:
+        """Write each of a batch by itself, after a fault that is one of theirs and not the store's."""
+        if writer is not None:
+            writer.close(ending=False)
+        writer = None
+        for ticket in batch:
+            writer = self._write(writer, [ticket])
+        return writer
+
     def _rest(self, writer: Writer) -> Writer | None:
         try:
             writer.rest()
@@ -255,24 +270,27 @@ class Committer:
             return None
         return writer
 
-    def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = ()) -> None:
+    def _fail(self, batch: list[Ticket], error: AFError, undone: Sequence[Ticket] = (), *, again: bool = True) -> None:
+        """Answer a batch that was not committed; `again` lets what nobody waits for be written later."""
         _log.error("the ledger did not commit: %s", error)
-        again = [
+        lasting = [
             ticket
             for ticket in batch
             if ticket.waiter is None and isinstance(ticket.item, Conclusion | Settle | Record | InForce)
         ]
-        again += undone
+        if not again and lasting:
+            _log.error("what cannot be written is given up; a reservation it was to settle stays held")
+        waiting = [*(lasting if again else ()), *undone]
         with self._wake:
             for ticket in batch:
                 ticket.answer = error
-            if again and self._closing:
-                _log.error("%d outcomes were not recorded; their reservations stay held", len(again))
-            elif again:
+            if waiting and self._closing:
+                _log.error("%d outcomes were not recorded; their reservations stay held", len(waiting))
+            elif waiting:
                 # An outcome must not be lost to a passing fault: it goes back to the head of the queue.
-                self._waiting.extendleft(reversed(again))
+                self._waiting.extendleft(reversed(waiting))
         _deliver(batch, [error] * len(batch))
-        if again:
+        if waiting:
             with self._wake:
                 self._wake.wait(_RETRY)
 

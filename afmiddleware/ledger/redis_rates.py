@@ -123,8 +123,7 @@ class Rates:
     def settle(self, known: str) -> str:
         """Connect if need be, and find out which epoch this is; `known` is the one counted in before, if any."""
         self._own()
-        if self._server.connected and self._epoch:
-            self._trusting(self._server.look_after)
+        if self._server.connected and self._epoch and self._still_trusted():
             return self._epoch
         if time.monotonic() < self._quiet_until:
             raise LedgerUnavailableError(f"the Redis {self.url.name} did not answer a moment ago")
@@ -167,11 +166,9 @@ class Rates:
         self._leased = self._leased or batch.leases
         return told.entries
 
-    def rest(self) -> None:
-        """Renew the lease of this process's slots."""
-        if self.standing or self._leased:
-            self.count(())
-            self._leased = bool(self.standing)
+    def rested(self) -> None:
+        """Remember that a batch was made with which nothing was asked, so that the lease is renewed if there is one."""
+        self._leased = self._leased and bool(self.standing)
 
     def around(self, inner: Writer, read: Callable[[list[str]], dict[str, Row]]) -> Writer:
         """A writer that counts here before `inner` commits."""
@@ -234,6 +231,16 @@ class Rates:
         self._quiet_until = time.monotonic() + RETRY
         self._trusting(self._server.connect)
         self._quiet_until = 0.0
+
+    def _still_trusted(self) -> bool:
+        """Whether the connected server is as it was, `False` when it has gone. Raises `EvictingError`."""
+        try:
+            self._trusting(self._server.look_after)
+        except EvictingError:
+            raise
+        except LedgerUnavailableError:
+            return False
+        return True
 
     def _trusting(self, look: Callable[[], None]) -> None:
         try:

@@ -62,10 +62,13 @@ class SharedWriter:
         return answers
 
     def rest(self) -> None:
-        """Keep up the lease of this process's slots, and let the inner writer do what is due."""
+        """Keep up the lease of this process's slots, and let the inner writer do what is due.
+
+        Counters that were lost are noticed too: a host that is new there cannot know of it, and counts until then.
+        """
         try:
-            self._settle()
-            self._rates.rest()
+            self._ask(())
+            self._rates.rested()
         except LedgerUnavailableError as error:
             _log.warning("the shared counters were not looked after: %s", error)
         self._inner.rest()

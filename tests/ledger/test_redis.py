@@ -154,6 +154,26 @@ def test_a_new_host_does_not_hide_what_was_lost(server: RedisProcess, hosts: Hos
     assert admit(new, "d3") == "unavailable 60"
 
 
+@pytest.mark.parametrize("how", ["started anew", "emptied"])
+def test_a_host_that_rests_tells_a_new_one_of_what_was_lost(server: RedisProcess, hosts: Hosts, how: str) -> None:
+    old, new = hosts.host("old"), hosts.host("new")
+    assert admit(old, "d1") == "policy.allowed"
+    if how == "emptied":
+        with server.client() as client:
+            client.flushall()
+    else:
+        server.kill()
+        server.start()
+    assert admit(new, "n") == "policy.allowed"
+    with old._committer._wake:
+        old._committer._rests = 0.01
+        old._committer._wake.notify()
+    told = ["policy.allowed"]
+    while told[-1] in ("policy.allowed", "rate.exceeded"):
+        told.append(admit(new, f"n{len(told)}", rate(1_000_000)))
+    assert told[-1] == "unavailable 60"
+
+
 def test_several_that_begin_at_once_are_open(hosts: Hosts) -> None:
     ledgers = [hosts.host(f"h{n}") for n in range(4)]
     codes: list[str] = []
