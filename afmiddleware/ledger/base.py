@@ -76,8 +76,8 @@ class Reader(Protocol):
         """
         ...
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, by decision id."""
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, by decision id; with an `owner` those of that actor."""
         ...
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:

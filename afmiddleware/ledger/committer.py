@@ -11,10 +11,12 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
@@ -97,6 +99,9 @@ class Committer:
         self._rests = rests
         self._gate = gate
         self._reset()
+        if hasattr(os, "register_at_fork"):
+            # Before any thread of the child: two that found out for themselves would undo each other's beginning.
+            os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -148,9 +153,6 @@ class Committer:
                 _log.error("the ledger did not finish writing in %d s", _DRAIN)
 
     def _put(self, ticket: Ticket) -> Ticket:
-        if self._pid != os.getpid():
-            # After a fork there is no thread, and locks are in whatever state the parent's threads left them.
-            self._reset()
         if self._gate is not None and isinstance(ticket.item, Entry | Ping):
             self._gate()
         with self._wake:
@@ -273,6 +275,13 @@ class Committer:
         if again:
             with self._wake:
                 self._wake.wait(_RETRY)
+
+
+def _forked(committer: weakref.ref[Committer]) -> None:
+    """After a fork there is no thread, and locks are in whatever state the parent's threads left them."""
+    alive = committer()
+    if alive is not None:
+        alive._reset()  # noqa: SLF001 (of this file)
 
 
 _RETRY: Final = 0.2

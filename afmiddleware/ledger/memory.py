@@ -174,10 +174,11 @@ class MemoryLedger:
             found = self._whole().rows.items()
             return iter([(key, unpack_row(pack(row))) for key, row in found if row.more is not None])
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state."""
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all."""
         with self._lock:
-            return iter([(name, hold) for name, hold in self._books.holds.items() if hold.state == state])
+            found = [(name, hold) for name, hold in self._books.holds.items() if hold.state == state]
+        return (one for one in found if owner in ("", one[1].owner))
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""

@@ -23,8 +23,8 @@ from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -149,10 +149,11 @@ class PostgresReader:
                 if row.more is not None:
                     yield _plain(key), row
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, oldest first."""
-        found = self._all("SELECT id, data FROM {}.hold WHERE state = %s ORDER BY created, id", [state])
-        return ((name, unpack_hold(data)) for name, data in found)
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all, oldest first."""
+        query: LiteralString = "SELECT id, data FROM {}.hold WHERE state = %s AND position(%b IN data) > 0"
+        found = self._all(query + " ORDER BY created, id", [state, owner.encode()])
+        return holds_of(owner, found)
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""

@@ -19,8 +19,8 @@ from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -147,13 +147,12 @@ class SqliteReader:
                 if row.more is not None:
                     yield key, row
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, oldest first."""
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all, oldest first."""
+        query = "SELECT id, data FROM hold WHERE state = ? AND instr(data, ?) ORDER BY created"
         with self._read() as connection:
-            found = connection.execute(
-                "SELECT id, data FROM hold WHERE state = ? ORDER BY created", (state,)
-            ).fetchall()
-        return ((name, unpack_hold(data)) for name, data in found)
+            found = connection.execute(query, (state, owner.encode())).fetchall()
+        return holds_of(owner, found)
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""

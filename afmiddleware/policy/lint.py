@@ -10,7 +10,7 @@ import msgspec
 from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
-from afmiddleware.policy.lint_money import other_currencies
+from afmiddleware.policy.lint_money import other_currencies, under
 from afmiddleware.policy.patterns import covers, meets
 from afmiddleware.policy.rules import Rule
 
@@ -100,7 +100,7 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     routes: Sequence[RouteSource],
     limits: Sequence[Limit],
     *,
-    currency: str = "",
+    currency: str,
     mode: str = "enforce",
     actors: Mapping[str, ActorSource] = MappingProxyType({}),
     unmarked: str = "",
@@ -161,8 +161,8 @@ def _conditions(policy: Policy) -> Iterator[Finding]:
             yield Finding(rule.line, NEVER, f"{_named(rule)} never holds: {reasons[0]}; correct it, or remove the rule")
 
 
-def _impossible(policy: Policy, fields: Any) -> str:
-    """Why no action meets all conditions, empty when some may."""
+def _impossible(policy: Policy, fields: Any) -> str | None:
+    """Why no action meets all conditions, `None` when some may."""
     for field, operators in fields.items():
         for operator in ("in", "eq"):
             wanted = operators.get(operator)
@@ -177,7 +177,7 @@ def _impossible(policy: Policy, fields: Any) -> str:
             return f"{field} is asked to be in what it may not be in"
         if operators.get("exists") == "false" and len(operators) > 1:
             return f"{field} is asked to be absent and to have a value"
-    return ""
+    return None
 
 
 def _set_of(policy: Policy, operators: Any, many: str, one: str) -> set[str] | None:
@@ -244,9 +244,8 @@ def _unmarked(policy: Policy, routes: Sequence[RouteSource], what: str) -> Itera
 
 def _proves(field: str, operators: Any) -> bool:
     """Whether a condition only holds for what a credential says."""
-    if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
-        return False
-    return not {"ne", "not_in", "lt", "lte"}.issuperset(operators)
+    absent = operators.get("exists") == "false" or {"ne", "not_in", "lt", "lte"}.issuperset(operators)
+    return field in _SAID_BY_CREDENTIALS and not absent
 
 
 def _for_anybody(rule: Rule) -> bool:
@@ -277,8 +276,8 @@ def _asks_tier(rule: Rule) -> bool:
 
 
 def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[Finding]:
-    for limit in limits:
-        pattern = limit.capability or "**"
+    for place, limit in enumerate(limits):
+        pattern = under(limit)
         covered = [route for route in routes if matches(pattern, str(route.capability))]
         if routes and not covered:
             text = f"the limit {limit.name} counts nothing, since no route has a capability under {pattern}; correct it"
@@ -290,8 +289,8 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
             alike = (limit.unit, limit.per, limit.window, limit.currency, limit.quota, limit.admitted) == (
                 other.unit, other.per, other.window, other.currency, other.quota, other.admitted,
             )  # fmt: skip
-            narrower = other.cap < limit.cap or (other.cap == limit.cap and other.line < limit.line)
-            if other is not limit and alike and narrower and covers(other.capability or "**", pattern):
+            narrower = other.cap < limit.cap or (other.cap == limit.cap and other in limits[:place])
+            if alike and narrower and covers(under(other), pattern):
                 text = f"the limit {limit.name} never refuses, since {other.name} is reached before it; remove one"
                 yield Finding(limit.line, NEVER_BINDS, text)
                 break
@@ -305,9 +304,8 @@ def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
     for limit in limits:
         if not limit.currency:
             continue
-        pattern = limit.capability or "**"
         others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]
-        if not any(covers(one.capability or "**", pattern) for one in others):
+        if not any(covers(under(one), under(limit)) for one in others):
             text = f"nothing but {limit.name} stops a caller who has several sessions; add a spend limit per: actor"
             yield Finding(limit.line, SESSION_ALONE, text)
 

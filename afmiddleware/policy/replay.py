@@ -93,7 +93,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blocked(self) -> int:
         """How many were allowed and would not be."""
-        return sum(change.old.authorized and not change.new.authorized for change in self.changes)
+        return sum(change.old.authorized for change in self.changes)
 
 
 def replay(policy: Policy, records: Iterable[Record]) -> Replay:
@@ -147,10 +147,12 @@ def _at(policy: Policy, record: Record) -> Verdict:
     return policy.decide(record.event, record.now)
 
 
-def _missing(policy: Policy, record: Record) -> str:
-    """What keeps a record from being decided again, empty when nothing does."""
-    if record.lacks or record.whole:
+def _missing(policy: Policy, record: Record) -> str | None:
+    """What keeps a record from being decided again, `None` when nothing does."""
+    if record.lacks:
         return record.lacks
+    if record.whole:
+        return None
     # A rule that allows stands beside the refusal of one whom the operator froze at run time, which no policy says.
     frozen = record.verdict.code == codes.ACTOR_FROZEN and record.verdict.rule
     if frozen or record.verdict.code not in BY_RULES:
@@ -160,7 +162,7 @@ def _missing(policy: Policy, record: Record) -> str:
         field for field in needed if field in record.unknown or field in _NEVER_KEPT or field.startswith("payload.")
     )
     if not lacking:
-        return ""
+        return None
     return f"{'payload' if lacking[0].startswith('payload.') else lacking[0]} not kept"
 
 
@@ -208,8 +210,8 @@ def record_of(body: Mapping[str, Any], disclosed: Mapping[str, tuple[bytes, str 
         amount=amount,
         resource=private.get("resource"),
         recipient=private.get("recipient"),
-        category=body["category"] or None,
-        network=body["network"] or None,
+        category=body["category"],
+        network=body["network"],
         method=route.partition(" ")[0] if " " in route else "",
         route=route,
     )

@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently. `opens` when only the new one allows it."""
+    """A case that two policies decide differently, so that at most one allows it. `opens` when that is the new one."""
 
     name: str
     capability: str
@@ -48,7 +48,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def opens(self) -> bool:
-        return self.new.authorized and not self.old.authorized
+        return self.new.authorized
 
 
 def word_of(verdict: Verdict) -> str:
@@ -87,7 +87,7 @@ def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *
     return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
 
 
-def _fault(entry: Any, *, needs: bool) -> str:
+def _fault(entry: Any, *, needs: bool) -> str | None:
     if not isinstance(entry, Mapping) or set(entry) - {"name", "event", "expect"}:
         return "a case is a map of name, event and expect"
     expect = entry.get("expect", {})
@@ -95,7 +95,7 @@ def _fault(entry: Any, *, needs: bool) -> str:
         return f"expect is a map of some of {', '.join(EXPECTED)}"
     if expect.get("verdict", "deny") not in VERDICTS:
         return f"the verdict is one of {', '.join(VERDICTS)}, not {quoted(str(expect['verdict']))}"
-    return ""
+    return None
 
 
 def run_cases(cases: Sequence[Case], decide: Callable[[ActionEvent, int], Verdict], now: int) -> list[Result]:

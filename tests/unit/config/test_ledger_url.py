@@ -69,3 +69,10 @@ def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url, said):
 )
 def test_what_logs_say_of_a_ledger_holds_no_secret(ledger, rates, said):
     assert shown(ledger, rates) == said
+
+
+def test_a_ledger_in_a_file_has_no_options():
+    """They became a part of the file's name, and another ledger began."""
+    with pytest.raises(ValueError, match="a ledger in a file has no options"):
+        check_ledger("sqlite:///fence.db?timeout=5s")
+    check_ledger("sqlite:////var/lib/fence/fence.db")

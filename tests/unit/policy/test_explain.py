@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -134,3 +135,32 @@ def test_money_with_other_digits_is_in_another_currency() -> None:
     for digits, code in ((0, "currency.mismatch"), (2, "policy.allowed"), (3, "currency.mismatch")):
         paid = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), amount=Money(4, "USD", digits))
         assert capped.decide(paid, 0).code == code
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"amount": {"gt": "5 USD"}},
+        {"risk": {"eq": "high"}},
+        {"recipient": {"eq": "x"}},
+        {"time": {"in": "office"}},
+        {"actor.roles": {"contains": "x"}},
+        {"actor.tier": {"in": ["verified"]}},
+        {"payload.a": {"eq": "x"}},
+        {"amount": {"gt": "5 USD"}, "recipient": {"eq": "x"}},
+        [{"amount": {"gt": "5 USD"}}, {"recipient": {"eq": "x"}}],
+    ],
+    ids=str,
+)
+def test_what_does_not_hold_is_told_from_what_cannot_be_judged(when: Any) -> None:
+    night = int(datetime(2026, 11, 22, tzinfo=UTC).timestamp()) * 1_000_000
+    found = explain(policy([rule(when=when)]), event(), night).rules[0]
+    assert found.outcome == "condition false"
+    assert {one.holds for conditions in found.when for one in conditions} == {False}
+
+
+@pytest.mark.parametrize("digits", [0, 3])
+def test_a_threshold_cannot_be_judged_of_money_with_other_digits(digits: int) -> None:
+    paid = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), amount=Money(1, "USD", digits))
+    found = explain(policy([rule(when={"amount": {"lt": "5 USD"}})]), paid, 0).rules[0]
+    assert (found.outcome, found.when[0][0].holds) == ("cannot be judged", None)

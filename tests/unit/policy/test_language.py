@@ -347,3 +347,9 @@ def test_an_approval_that_some_callers_only_observe_is_asked_of_the_others() -> 
     verdicts = [rules.decide(event(actor=Actor(id=f"key:{number}", tier=Tier.TOKEN))) for number in range(400)]
     assert {(one.code, one.flags) for one in verdicts} == {(ALLOWED, ("observed:new",)), (APPROVAL, ())}
     assert 50 < sum(one.authorized for one in verdicts) < 150
+
+
+def test_of_two_rules_that_came_as_near_the_first_is_named_where_no_amount_is() -> None:
+    unjudged, capped = rule(id="listed", when={"recipient": {"in": "$payees"}}), rule(id="capped", max_amount="5 USD")
+    for rules in ([unjudged, capped], [capped, unjudged]):
+        assert policy(rules).decide(event(recipient="vitalik.eth")).rule == rules[0].id

@@ -72,3 +72,15 @@ def test_a_case_that_is_wrong_says_which_it_is() -> None:
     ) as told:
         read_cases([{"event": {"capability": "a.b"}, "expect": "no"}], ASSETS)
     assert told.value.place == 1
+
+
+def test_a_case_that_says_when_is_decided_for_then_by_both() -> None:
+    asked: list[int] = []
+
+    def decide(_event: ActionEvent, now: int) -> Verdict:
+        asked.append(now)
+        return Verdict(authorized=True, code="policy.allowed")
+
+    event = ActionEvent(actor=Actor(id="a"), capability="a.b")
+    assert compare([Case(name="then", event=event, now=5), Case(name="now", event=event)], decide, decide, 7) == []
+    assert asked == [5, 5, 7, 7]
