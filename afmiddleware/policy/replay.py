@@ -112,9 +112,10 @@ def replay_each(policies: Callable[[str], Policy | None], records: Iterable[Reco
     for record in records:
         total += 1
         policy = policies(record.policy)
-        missing = _missing(policy, record) if policy is not None else _NO_POLICY
-        if missing or policy is None:
-            undecidable[missing] = undecidable.get(missing, 0) + 1
+        missing = None if policy is None else _missing(policy, record)
+        if policy is None or missing:
+            why = missing or _NO_POLICY
+            undecidable[why] = undecidable.get(why, 0) + 1
             continue
         verdict = policy.decide(record.event, record.now)
         told = record.verdict.code
