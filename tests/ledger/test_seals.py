@@ -271,6 +271,7 @@ def test_a_ledger_of_the_first_version_is_given_its_tree(tmp_path: Path, clock: 
         "DROP TABLE checkpoint",
         "DROP TABLE signing_key",
         "DROP TABLE revocation",
+        "DROP TABLE policy",
         "ALTER TABLE head DROP COLUMN frontier",
         "ALTER TABLE head DROP COLUMN signer",
         "PRAGMA user_version = 2",
