@@ -117,7 +117,8 @@ def assemble(
     keys = _collect(problems, lambda: key_sources(config, base, before))
     if policy is None or bindings is None or keys is None:
         raise ConfigError([_LINE.sub(rf"{_escaped(config.source)}:\1: ", problem, count=1) for problem in problems])
-    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, lists), sign)
+    digests = {name: one.digest for name, one in lists.items()}
+    plan = _plan(config, policy, bindings, keys, digest_of(config.digest, digests), sign)
     return _with_agents(plan, config, keys), keys
 
 
@@ -221,6 +222,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
     )
     return Plan(
         digest=digest,
+        file=digest,
         environment=config.environment,
         observe=config.mode == "observe",
         share=0 if config.mode == "observe" else observing(config.mode),

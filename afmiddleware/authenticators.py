@@ -288,7 +288,8 @@ def _key_source(entry: IssuerEntry, base: Path) -> FixedKeys | FetchedKeys:
     if entry.jwks is not None:
         return fixed_keys(entry.jwks, entry.algorithms, where)
     if entry.jwks_file is not None:
-        return fixed_keys(document_in(base / entry.jwks_file, where), entry.algorithms, where)
+        maker = f"afmiddleware token mint --issuer {entry.issuer}"
+        return fixed_keys(document_in(base / entry.jwks_file, where, maker), entry.algorithms, where)
     discovery, keys = entry.discovery or "", entry.keys
     return FetchedKeys(
         entry.issuer,

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ActionRefusedError
-from afmiddleware.flow import admit_event
+from afmiddleware.errors import ActionRefusedError, StalePolicyError
+from afmiddleware.flow import admit_event, refused
+from afmiddleware.model.codes import POLICY_UNAVAILABLE
 from afmiddleware.model.outcome import End
 from afmiddleware.plan import Admission, Refused
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from afmiddleware.effects import Flow
     from afmiddleware.fence import Fence
     from afmiddleware.model.action import ActionEvent
 
@@ -30,12 +32,21 @@ class ActionContext:
 
     def __enter__(self) -> Action:
         fence = self._fence
-        return self._enter(run(admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now)), fence.io))
+        while True:
+            try:
+                return self._enter(run(self._admit(), fence.io))
+            except StalePolicyError as error:
+                if not fence.renew(error):
+                    raise _outdated(error, self._event) from None
 
     async def __aenter__(self) -> Action:
         fence = self._fence
-        flow = admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
-        return self._enter(await arun(flow, fence.aio))
+        while True:
+            try:
+                return self._enter(await arun(self._admit(), fence.aio))
+            except StalePolicyError as error:
+                if not await fence.arenew(error):
+                    raise _outdated(error, self._event) from None
 
     def __exit__(
         self,
@@ -56,6 +67,10 @@ class ActionContext:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
+    def _admit(self) -> Flow[Refused | Admission]:
+        fence = self._fence
+        return admit_event(fence.plan, self._event, now := fence.clock(), fence.new_id(now))
+
     def _enter(self, passage: Refused | Admission) -> Action:
         if isinstance(passage, Refused):
             raise ActionRefusedError(passage.verdict)
@@ -63,3 +78,8 @@ class ActionContext:
         self._action = Action(passage)
         self._outer = enter(self._action)
         return self._action
+
+
+def _outdated(error: StalePolicyError, event: ActionEvent) -> ActionRefusedError:
+    why = refused(POLICY_UNAVAILABLE, f"{error}, and there is no newer one here.", capability=event.capability)
+    return ActionRefusedError(why)

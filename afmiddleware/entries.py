@@ -68,6 +68,7 @@ def entry_of(  # noqa: PLR0913 (what the entry is made of)
         trial=asked.dry,
         actor=actor.id if actor.anonymous else "",
         named=plan.limits.named,
+        policy="" if dry else plan.file,
     )
 
 

@@ -46,6 +46,22 @@ class ClientGoneError(AFError):
     """The client left before its request was complete; there is nobody to answer."""
 
 
+class StalePolicyError(AFError):
+    """The ledger has decided nothing, because another policy is in force than the one that was asked by.
+
+    `policy` is the digest of the file and lists it was asked by, `generation` and `active` are the number and digest
+    of what is in force; while that is `pinned` it is the only one. `observe` says that nothing was to be blocked.
+    """
+
+    def __init__(self, policy: str, generation: int, active: str, *, pinned: bool, observe: bool) -> None:
+        self.policy = policy
+        self.generation = generation
+        self.active = active
+        self.pinned = pinned
+        self.observe = observe
+        super().__init__(f"the policy {policy[:16]} is superseded by {active[:16]} (generation {generation})")
+
+
 class LedgerError(AFError):
     """The ledger failed."""
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,15 +19,14 @@ from afmiddleware.anchoring import open_anchored
 from afmiddleware.assemble import adopt, assemble, audited
 from afmiddleware.authenticators import fields_read, introspector, key_prefix, mint_limits
 from afmiddleware.block import ActionContext
-from afmiddleware.config.identity_schema import Identity
 from afmiddleware.config.ledger_url import shown
 from afmiddleware.drivers import arun, run
 from afmiddleware.errors import ConfigError, LedgerUnavailableError, ReceiptError
 from afmiddleware.flow import admit_event, conclusion
+from afmiddleware.former import replayed
 from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
-from afmiddleware.ledger.base import Filter
-from afmiddleware.ledger.log import ReceiptLog, records_in
+from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Settle
@@ -35,10 +35,11 @@ from afmiddleware.offers import challenges, protected_resource
 from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware.plan import Admission, Plan
 from afmiddleware.policy.explain import Explanation, explain, stands
-from afmiddleware.policy.replay import Replay, replay
-from afmiddleware.policy_file import PolicyFile, read_policy
+from afmiddleware.policy_file import PolicyFile
+from afmiddleware.readiness import Readiness
 from afmiddleware.receipts.redact import Redaction
 from afmiddleware.reload import Standing, candidate
+from afmiddleware.renewal import Renewal
 from afmiddleware.resolve import Resolver
 from afmiddleware.watch import Watcher
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from afmiddleware.config.schema import Config
+    from afmiddleware.errors import StalePolicyError
     from afmiddleware.identity.needs import Need
     from afmiddleware.ledger.base import Ledger
     from afmiddleware.lookups.jwks import KeySources
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from afmiddleware.mapping.view import RequestView
     from afmiddleware.model.action import ActionEvent
     from afmiddleware.model.verdict import Verdict
+    from afmiddleware.policy.replay import Replay
     from afmiddleware.receipts.checkpoint import Signer
 
 _log = logging.getLogger("afmiddleware")
@@ -71,7 +74,8 @@ def new_id(now: int) -> str:
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
-    `receipts` is the log of what was decided, `keys` are the API keys. `signer` signs the log in place of the policy's
+    `receipts` is the log of what was decided, `keys` are the API keys; `ready()` and `await aready()` tell health
+    checks whether anything can be admitted now. `signer` signs the log in place of the policy's
     `signing_key`, for a key that never leaves its keeper (`receipts.checkpoint.CallSigner`); `mac_key` gives the secret
     of the receipts (32 bytes or more) in place of the policy's, called once. The fence serves its own endpoints under
     `prefix`. `authenticators` are functions of the service's own, sync or async, that find out who makes a request by a
@@ -106,11 +110,15 @@ class Fence:
         self._changing = threading.Lock()
         self._watcher: Watcher | None = None
         self._told: Plan | None = None
+        self._renewal = Renewal(self)
+        self._text = file.kept(config, base, plan.file) if file is not None else None
         self._listing: Listing | None = None
         self._face(config)
         asks = introspector(config.identity, base, config.source)
         believed = SteadyClock(clock) if clock is system_clock else clock
         self.ledger = ledger or open_anchored(config, base, believed, undo, signer, mac_key)
+        self.readiness = Readiness(self)
+        self.ready, self.aready = self.readiness.ask, self.readiness.aask
         self._resolver = Resolver(self.ledger, keys, asks)
         self.receipts = ReceiptLog(self.ledger, self.ledger.keys, self.ledger.anchors)
         self.keys = Keys(self.ledger, clock, prefix=key_prefix(config.identity))
@@ -159,11 +167,12 @@ class Fence:
                 _log.info("policy %s with the bindings declared in code", plan.digest[:16])
                 self.standing = replace(self.standing, digest=plan.digest)
             self.plan, self._listing = plan, merged
+            self.readiness.unfit = False
 
     def reload(self) -> bool:
         """Read the policy file again; whether another policy decides from here on. Blocks while it is compiled.
 
-        Requests that are under way end under the policy they began with, and counters go on where a limit keeps its
+        What was admitted ends under the policy that admitted it, and counters go on where a limit keeps its
         name, window and currency. Raises `ConfigError` with every problem for a file that is wrong, does not fit the
         application, or changes what a running process keeps (its ledger, the keys of its receipts): the last good
         policy then stays in force, whole, and `standing` says so.
@@ -176,24 +185,33 @@ class Fence:
                     _log.critical("policy %s stays in force, the new one is wrong: %s", self.plan.digest[:16], error)
                 self.standing = replace(self.standing, problems=tuple(error.problems), failed_at=self.clock())
                 raise
-            changed = found.plan.digest != self.plan.digest
+            before, changed = self.plan, found.plan.digest != self.plan.digest
             self.tried = None
             self.config, self.base, self._assembled = found.config, found.base, found.assembled
             self._face(found.config)
             self.mint_limits = mint_limits(found.config.identity)
             self.keys = Keys(self.ledger, self.clock, prefix=key_prefix(found.config.identity))
             self._resolver.use(found.keys)
+            if changed and self.file is not None:
+                self._text = self.file.kept(found.config, found.base, found.plan.file)
             # One assignment: whoever decides has one plan or the other.
             self.plan = found.plan
+            self.readiness.unfit = False
             since = self.clock() if changed else self.standing.since
             self.standing = Standing(digest=found.plan.digest, since=since)
             if changed:
                 _log.warning("policy %s is in force from here on, mode %s", found.plan.digest[:16], found.config.mode)
+            if changed and (self._told is not None or self._listing is not None):
+                # Without waiting for a request: what it had is superseded for the other processes too.
+                self._told = self._told or before
+                with suppress(LedgerUnavailableError):
+                    self._tell()
             return changed
 
     def forked(self) -> None:
         """Forget what a thread of the parent process was about, in a process that was forked off."""
         self._changing = threading.Lock()
+        self._renewal = Renewal(self)
 
     @property
     def listing(self) -> Listing | None:
@@ -225,22 +243,17 @@ class Fence:
         nothing, records nothing. What receipts withhold (`receipts.redact`, secrets) is not shown.
         """
         at = self.clock() if now is None else now
-        hides = (self.plan.redaction or Redaction(())).hides(event.payload)
-        told = explain(self.plan.policy, event, at, hides)
+        told = explain(self.plan.policy, event, at, (self.plan.redaction or Redaction(())).hides(event.payload))
         found = run(admit_event(self.plan, event, at, self.new_id(at), dry=True), self.io)
-        limits = stands(found.balances, event, found.verdict.limit)
-        return replace(told, verdict=found.verdict, limits=limits)
+        return replace(told, verdict=found.verdict, limits=stands(found.balances, event, found.verdict.limit))
 
     def replay(self, candidate: str | os.PathLike[str] | None = None) -> Replay:
-        """Decide every receipt of this fence's ledger once more, under its own policy or that of a candidate file.
+        """Decide every receipt of this fence's ledger once more: each under the policy that decided it, or a candidate.
 
-        Charges nothing, records nothing. Raises `ConfigError` for a candidate that is wrong.
+        Without the `candidate` file a receipt is undecidable whose policy was not kept. Charges nothing, records
+        nothing. Raises `ConfigError` for a candidate that is wrong.
         """
-        policy = self.plan.policy
-        if candidate is not None:
-            config, base = read_policy(candidate, {})
-            policy = assemble(config.model_copy(update={"identity": Identity()}), base)[0].policy
-        return replay(policy, records_in(self.ledger.receipts(Filter())))
+        return replayed(self, candidate)
 
     def action(self, event: ActionEvent) -> ActionContext:
         """A `with` or `async with` block that runs only when `event` is admitted, and settles it at the end.
@@ -251,16 +264,32 @@ class Fence:
         return ActionContext(self, event)
 
     def commit(self, entry: Entry) -> Held:
-        """Make an entry's commit and wait for it."""
+        """Make an entry's commit and wait for it. Raises `StalePolicyError`, after which `renew` is asked."""
         if self._told is not self.plan and not entry.dry:
             self._tell()
+        if self._renewal.behind:
+            return self._renewal.commit(self.ledger, entry)
         return cast("Held", self.ledger.commit(entry))
 
     async def acommit(self, entry: Entry) -> Held:
-        """Make an entry's commit and wait for it without blocking the event loop."""
+        """`commit` without blocking the event loop."""
         if self._told is not self.plan and not entry.dry:
             self._tell()
+        if self._renewal.behind:
+            return await self._renewal.acommit(self.ledger, entry)
         return cast("Held", await self.ledger.acommit(entry))
+
+    def renew(self, error: StalePolicyError) -> bool:
+        """Read the policy again, since another process has put another in force; whether to decide again.
+
+        Once for all who ask, and not again within a second. Where the file here still says what is superseded, only
+        what observes is to be decided again, and passes with the flag `policy:superseded`.
+        """
+        return self._renewal.renew(error)
+
+    async def arenew(self, error: StalePolicyError) -> bool:
+        """`renew` without blocking the event loop."""
+        return await self._renewal.arenew(error)
 
     def post(self, item: Entry | Conclusion) -> None:
         """Hand an item to the ledger without waiting."""
@@ -272,8 +301,10 @@ class Fence:
         """Have the ledger record that another policy decides, before the first decision that it makes here."""
         plan, told = self.plan, self._told
         mode = "observe" if plan.observe else "enforce"
-        self.ledger.post(InForce(plan.digest, mode, "start" if told is None else "reload"))
-        self._told = plan
+        cause, before = ("start", "") if told is None else ("reload", told.file)
+        text = self._text if self._text is not None and self._text.file == plan.file else None
+        self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before, text=text))
+        self._told, self._text = plan, None
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""
@@ -293,31 +324,26 @@ class Fence:
 
     def conclude(self, admission: Admission, outcome: Outcome) -> None:
         """Settle and record the end of an admitted action. A failing ledger is logged: the money stays counted."""
-        item = conclusion(admission, outcome)
-        if item is None:
-            return
-        try:
-            self.ledger.post(item)
-        except (LedgerUnavailableError, ReceiptError) as error:
-            _unrecorded(admission, error)
+        self._conclude(admission, outcome, self.ledger.post)
 
     async def aconclude(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded, without blocking the event loop."""
         item = conclusion(admission, outcome)
-        if item is None:
-            return
         try:
-            await self.ledger.acommit(item)
+            if item is not None:
+                await self.ledger.acommit(item)
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
 
     def conclude_now(self, admission: Admission, outcome: Outcome) -> None:
         """`conclude`, and wait until it is recorded."""
+        self._conclude(admission, outcome, self.ledger.commit)
+
+    def _conclude(self, admission: Admission, outcome: Outcome, give: Callable[[Conclusion], object]) -> None:
         item = conclusion(admission, outcome)
-        if item is None:
-            return
         try:
-            self.ledger.commit(item)
+            if item is not None:
+                give(item)
         except (LedgerUnavailableError, ReceiptError) as error:
             _unrecorded(admission, error)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from afmiddleware.errors import ClientGoneError, MappingError
 from afmiddleware.extractors import acall, call
+from afmiddleware.identity.needs import NeedOnce
 from afmiddleware.model.codes import POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -40,15 +41,53 @@ class Performer(Protocol):
     async def aresolve(self, need: Need) -> Any: ...
 
 
+class FirstUses:
+    """What may be used once, and was used first by the request at hand: so it is, when that is decided again."""
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self) -> None:
+        self._before: set[str] = set()
+        self._now: set[str] = set()
+
+    def again(self) -> None:
+        """From here on the request is decided once more."""
+        self._before |= self._now
+        self._now = set()
+
+    def known(self, need: Need) -> bool:
+        """Whether the request was told already that it is the first."""
+        if not isinstance(need, NeedOnce) or need.key not in self._before:
+            return False
+        self._before.remove(need.key)
+        self._now.add(need.key)
+        return True
+
+    def note(self, need: Need, answer: Any) -> Any:
+        """Remember what is answered."""
+        if isinstance(need, NeedOnce) and answer is True:
+            self._now.add(need.key)
+        return answer
+
+
 class FenceIo:
     """`effects.Io` by a fence. Here there is no request, so there is no body."""
 
-    __slots__ = ("commit", "post", "resolve")
+    __slots__ = ("_fence", "_firsts", "commit", "post")
 
     def __init__(self, fence: Performer) -> None:
         self.commit = fence.commit
         self.post = fence.post
-        self.resolve = fence.resolve
+        self._fence = fence
+        self._firsts = FirstUses()
+
+    def again(self) -> None:
+        """The request is decided once more, from the start."""
+        self._firsts.again()
+
+    def resolve(self, need: Need) -> Any:
+        """Look up what identity needs."""
+        return True if self._firsts.known(need) else self._firsts.note(need, self._fence.resolve(need))
 
     def read_body(self, cap: int) -> bytes:
         """Raises `ClientGoneError`."""
@@ -62,10 +101,15 @@ class FenceIo:
 class AsyncFenceIo:
     """`effects.AsyncIo` by a fence, likewise."""
 
-    __slots__ = ("_fence",)
+    __slots__ = ("_fence", "_firsts")
 
     def __init__(self, fence: Performer) -> None:
         self._fence = fence
+        self._firsts = FirstUses()
+
+    def again(self) -> None:
+        """The request is decided once more, from the start."""
+        self._firsts.again()
 
     async def read_body(self, cap: int) -> bytes:
         """Raises `ClientGoneError`."""
@@ -77,7 +121,7 @@ class AsyncFenceIo:
 
     async def resolve(self, need: Need) -> Any:
         """Look up what identity needs."""
-        return await self._fence.aresolve(need)
+        return True if self._firsts.known(need) else self._firsts.note(need, await self._fence.aresolve(need))
 
     async def commit(self, entry: Entry) -> Held:
         """Commit and wait."""

@@ -49,9 +49,13 @@ _NOBODY: Final = Actor(id="address:unknown")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a decision needs that the policy file says. `digest` is the hex SHA-256 of the file's text."""
+    """Everything a decision needs that the policy file says.
+
+    `file` is the digest of the file and its lists, hex SHA-256; `digest` covers what is declared in code too.
+    """
 
     digest: str
+    file: str
     environment: str
     observe: bool
     bindings: Mapping[str, Binding]

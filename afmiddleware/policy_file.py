@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,12 +12,17 @@ from afmiddleware.config.ledger_url import check_ledger
 from afmiddleware.config.load import load
 from afmiddleware.config.policy_schema import observing
 from afmiddleware.errors import ConfigError
+from afmiddleware.lookups.lists import digest_of
+from afmiddleware.model.policy_text import PolicyText
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
 
     from afmiddleware.config.schema import Config
+
+MOST_KEPT: Final = 1 << 22
+"""How long a policy and its lists may be, in characters, to be kept in the ledger."""
 
 Mark = tuple[str, int, int, int, int, int]
 Marks = tuple[Mark | None, ...]
@@ -38,6 +44,36 @@ class PolicyFile(msgspec.Struct, frozen=True):
         """The policy, and the folder its files are relative to. Raises `ConfigError` with every problem."""
         return read_policy(self.path, self.env)
 
+    def text(self, config: Config, base: Path) -> PolicyText:
+        """The text as it is now, with that of the lists that `config` names. Raises `ConfigError`."""
+        content, _ = _read(self.place)
+        lists: dict[str, str] = {}
+        digests: dict[str, str] = {}
+        for name, entry in config.lists.items():
+            if entry.file is None:
+                continue
+            try:
+                found = (base / entry.file).read_bytes()
+                lists[name] = found.decode("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                msg = f"{config.source}: the list {name} cannot be read again: {type(error).__name__}"
+                raise ConfigError([msg]) from None
+            digests[name] = hashlib.sha256(found).hexdigest()
+        digest = digest_of(hashlib.sha256(content.encode("utf-8")).hexdigest(), digests)
+        return PolicyText(digest, content, lists)
+
+    def kept(self, config: Config, base: Path, digest: str) -> PolicyText | None:
+        """The text of the policy with this digest, to be kept; `None` when the files say another one by now.
+
+        Nor is one kept that is longer than 4 MiB, its lists included.
+        """
+        try:
+            found = self.text(config, base)
+        except ConfigError:
+            return None
+        size = len(found.text) + sum(map(len, found.lists.values()))
+        return found if found.file == digest and size <= MOST_KEPT else None
+
     def marks(self, config: Config, base: Path) -> Marks:
         """The present state of the file and of those that `config` names.
 
@@ -50,19 +86,7 @@ class PolicyFile(msgspec.Struct, frozen=True):
 def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
     """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
     place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
-    try:
-        # Resolved first: where a link is switched, the policy and the files beside it come from one side of it.
-        real = place.resolve()
-        text = real.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        msg = f"{place}: the policy file is not UTF-8"
-        raise ConfigError([msg]) from None
-    except FileNotFoundError:
-        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
-        raise ConfigError([msg]) from None
-    except OSError as error:
-        msg = f"{place}: the policy file cannot be read: {error.strerror}"
-        raise ConfigError([msg]) from None
+    text, real = _read(place)
     config = load(text, str(place), env)
     changes = {name: env[key] for name, key in (("mode", "AFM_MODE"), ("ledger", "AFM_LEDGER")) if env.get(key)}
     checks: dict[str, Callable[[str], object]] = {"mode": observing, "ledger": check_ledger}
@@ -73,6 +97,23 @@ def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> 
             msg = f"AFM_{name.upper()}: {error}"
             raise ConfigError([msg]) from None
     return config.model_copy(update=changes), real.parent
+
+
+def _read(place: Path) -> tuple[str, Path]:
+    """The text of a policy file, and where it really is. Raises `ConfigError`."""
+    try:
+        # Resolved first: where a link is switched, the policy and the files beside it come from one side of it.
+        real = place.resolve()
+        return real.read_bytes().decode("utf-8"), real
+    except UnicodeDecodeError:
+        msg = f"{place}: the policy file is not UTF-8"
+        raise ConfigError([msg]) from None
+    except FileNotFoundError:
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        raise ConfigError([msg]) from None
+    except OSError as error:
+        msg = f"{place}: the policy file cannot be read: {error.strerror}"
+        raise ConfigError([msg]) from None
 
 
 def _named(config: Config, base: Path) -> Iterator[Path]:

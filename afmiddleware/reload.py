@@ -34,17 +34,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How the policy of a fence stands. Times are in microseconds since the epoch.
 
     `digest` is in force `since`. With `problems` the file was found wrong at `failed_at`, and is not what decides.
+    `superseded_by` is the digest of the policy that other processes have put in force, as this `generation`, while the
+    file here does not say it: then nothing is decided here.
     """
 
     digest: str
     since: int
     problems: tuple[str, ...] = ()
     failed_at: int = 0
+    superseded_by: str = ""
+    generation: int = 0
 
     @property
     def healthy(self) -> bool:
-        """Whether what decides is what the file says."""
-        return not self.problems
+        """Whether what decides is what the file says, and that may decide."""
+        return not self.problems and not self.superseded_by
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,11 @@ def candidate(fence: Fence) -> Candidate:
     for fits in fence.fits:
         fits(plan, config.source)
     return Candidate(config=config, base=base, assembled=assembled, plan=plan, keys=keys)
+
+
+def unchanged(fence: Fence) -> bool:
+    """Whether the files of a fence's policy still say what is in force, by their digests. Raises `ConfigError`."""
+    return fence.file is not None and fence.plan.file == fence.file.text(fence.config, fence.base).file
 
 
 def _kept(now: Config, then: Config) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afmiddleware.cli.breaker import breaker_group
 from afmiddleware.cli.cases import diff_command, replay_command, test_command
 from afmiddleware.cli.check import check_command, schema_command
 from afmiddleware.cli.common import Group
@@ -16,13 +17,13 @@ from afmiddleware.cli.imports import import_group
 from afmiddleware.cli.init import init_command
 from afmiddleware.cli.keys import keys_group
 from afmiddleware.cli.operate import (
-    breaker_group,
     budget_command,
     freeze_command,
     limits_group,
     reconcile_command,
     unfreeze_command,
 )
+from afmiddleware.cli.policy import policy_group
 from afmiddleware.cli.receipts import receipts_group
 from afmiddleware.cli.token import token_group
 from afmiddleware.errors import AFError, ConfigError
@@ -56,6 +57,7 @@ cli.add_command(freeze_command)
 cli.add_command(unfreeze_command)
 cli.add_command(breaker_group)
 cli.add_command(reconcile_command)
+cli.add_command(policy_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

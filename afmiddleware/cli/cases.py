@@ -12,16 +12,19 @@ from xml.etree import ElementTree as ET
 import click
 import msgspec
 import yaml
+from click.core import ParameterSource
 
 from afmiddleware.cli.common import echo_json, json_option, many, policy_at, policy_option
 from afmiddleware.cli.events import looking_fence
+from afmiddleware.config.load import load
 from afmiddleware.errors import ConfigError
+from afmiddleware.former import former_policies
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import records_in
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError
-from afmiddleware.policy.replay import advice, differences, record_of_case, replay
+from afmiddleware.policy.replay import advice, differences, record_of_case, replay, replay_each
 from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cases, word_of
 
 if TYPE_CHECKING:
@@ -104,20 +107,25 @@ def diff_command(old: Path, new: Path, cases: Path | None, receipts: str | None,
 @click.argument("source")
 @policy_option
 @json_option
-def replay_command(source: str, policy: str, *, as_json: bool) -> None:
+@click.pass_context
+def replay_command(context: click.Context, source: str, policy: str, *, as_json: bool) -> None:
     """Decide SOURCE once more: a ledger (its URL, or a SQLite file), or a trace.jsonl of cases.
 
-    A line of a trace is a case as `test` reads it, its expect being what was decided. Exit 1 when any decision changes.
-    What a ledger did not keep is counted as undecidable, by what is missing. Exit 1 too when nothing can be decided.
+    Each receipt of a ledger is decided by the policy that decided it, which the ledger keeps; with --policy all are by
+    that one. A line of a trace is a case as `test` reads it, its expect being what was decided; it is decided by the
+    policy. Exit 1 when any decision changes. What a ledger did not keep is counted as undecidable, by what is missing.
+    Exit 1 too when nothing can be decided.
     """
-    with closing(looking_fence(policy)) as fence:
-        if source.endswith((".jsonl", ".json")):
+    if source.endswith((".jsonl", ".json")):
+        with closing(looking_fence(policy)) as fence:
             now = fence.clock()
-            records = [record_of_case(case, now) for case in trace_in(Path(source), fence)]
-            found = replay(fence.plan.policy, records)
-        else:
-            with closing(_ledger(source, policy)) as ledger:
-                found = replay(fence.plan.policy, records_in(ledger.receipts(Filter())))
+            found = replay(fence.plan.policy, [record_of_case(case, now) for case in trace_in(Path(source), fence)])
+    elif context.get_parameter_source("policy") is ParameterSource.COMMANDLINE:
+        with closing(looking_fence(policy)) as fence, closing(_ledger(source, policy)) as ledger:
+            found = replay(fence.plan.policy, records_in(ledger.receipts(Filter())))
+    else:
+        with closing(_ledger(source, policy)) as ledger:
+            found = replay_each(former_policies(ledger), records_in(ledger.receipts(Filter())))
     totals = {
         "total": found.total,
         "reproduced": found.reproduced,
@@ -154,7 +162,7 @@ def _nothing_decided(found: Replay) -> bool:
 
 def _ledger(source: str, policy: str) -> Reader:
     """The ledger at a URL or in a SQLite file, with the secret that the policy names. Raises `ConfigError`."""
-    config, _ = policy_at(policy)
+    config = policy_at(policy)[0] if Path(policy).exists() else load("version: 1\nservice: none\n")
     if "://" not in source and Path(source).is_file() and not _is_sqlite(Path(source)):
         kinds = "name a ledger, its URL or its SQLite file"
         other = "for `replay` also a trace of cases as .jsonl; cases in YAML are for `test` and `diff --cases`"
@@ -244,6 +252,9 @@ def cases_in(path: Path, fence: Fence, *, needs: bool = True) -> list[Case]:
         raise ConfigError([f"{where}: this is not YAML: {error.problem or error.context}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError([f"{path}: this is not YAML: {str(error).splitlines()[0]}"]) from None
+    except (ValueError, OverflowError, RecursionError):
+        said = "a number or an escape in it is too large, or its lists and maps are nested too deep; correct it"
+        raise ConfigError([f"{path}: this is not YAML: {said}"]) from None
     return _read(path, document, _lines_of(node), fence, needs=needs)
 
 

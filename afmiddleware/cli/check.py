@@ -15,6 +15,7 @@ from afmiddleware.cli.coverage import listing_of, show, told
 from afmiddleware.config.calls import with_calls
 from afmiddleware.config.identity_schema import unlooked
 from afmiddleware.config.json_schema import json_schema
+from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.schema import Config, Route
 from afmiddleware.errors import ConfigError
@@ -86,6 +87,7 @@ def doubts_of(config: Config, plan: Plan, routes: Iterable[Route]) -> list[Findi
         mode=config.mode,
         actors=config.actors,
         unmarked=unlooked(config.identity.agent_detection),
+        in_memory=config.ledger in MEMORY,
     )
 
 

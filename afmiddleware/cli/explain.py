@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afmiddleware.cli.common import echo_json, json_option, policy_option
 from afmiddleware.cli.events import event_options, looking_fence, read_options
+from afmiddleware.config.calls import with_calls
+from afmiddleware.grammar.capability import matches
 
 if TYPE_CHECKING:
+    from afmiddleware.config.schema import Config
     from afmiddleware.policy.explain import Condition, Explanation, Stand, Told
 
 _LIVE = click.option("--live", is_flag=True, help="Count from the policy's own ledger instead of from zero.")
@@ -53,7 +57,24 @@ def simulate_command(policy: str, *, live: bool, as_json: bool, **options: Any) 
 def _explained(policy: str, options: dict[str, Any], *, live: bool) -> Explanation:
     with closing(looking_fence(policy, live=live)) as fence:
         event, now = read_options(fence, options)
+        note = unnamed(fence.config, event.capability, policy)
+        if note:
+            click.echo(note, err=True)
         return fence.explain(event, now)
+
+
+def unnamed(config: Config, capability: str, source: str) -> str:
+    """That a policy has routes and none of this capability, nor a rule for it alone, and what is near; or nothing.
+
+    So a capability that was mistyped does not pass for one that is denied.
+    """
+    routes = [route.capability for route in with_calls(config.routes) if route.capability]
+    rules = {rule.capability for rule in (*config.rules.deny, *config.rules.require_approval, *config.rules.allow)}
+    made = [one.replace("{method}", "*").replace("{tool}", "*") for one in routes]
+    if not routes or capability in rules or any(matches(one, capability) for one in made):
+        return ""
+    nearest = get_close_matches(capability, routes, n=1, cutoff=0)[0]
+    return f"note: no route of {source} is {capability}; the nearest is {nearest}"
 
 
 def headline(found: Explanation) -> str:

@@ -1,36 +1,39 @@
-"""What the operator does at run time: `budget`, `limits`, `freeze`, `unfreeze`, `breaker`, `reconcile`."""
+"""What the operator does at run time: `budget`, `limits`, `freeze`, `unfreeze`, `reconcile`."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
+from afmiddleware.cli.orders import do, named_limit, time_text
 from afmiddleware.config.limits import limits_of
+from afmiddleware.config.overlays import overlays_of
 from afmiddleware.errors import AFError, GrammarError
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.grammar.capability import check_pattern
 from afmiddleware.identity.address import block_key
 from afmiddleware.ledger.open import open_for_reading, open_rates, with_shared
-from afmiddleware.limits.budget import keys, standings
+from afmiddleware.limits.budget import key_of, standings
 from afmiddleware.limits.charge import amount_text, cap_text, window_text
+from afmiddleware.limits.judge import own_limit
+from afmiddleware.limits.select import Limits
 from afmiddleware.limits.stops import CONTROL, named
+from afmiddleware.model.actor import Actor
 from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from afmiddleware.config.schema import Config
+    from afmiddleware.ledger.base import Reader
+    from afmiddleware.limits.budget import Standing
     from afmiddleware.model.limit import Limit
 
 _OPEN = ("held", "unknown", "expired")
@@ -63,31 +66,24 @@ def _block(actor: str) -> str:
 @policy_option
 @json_option
 def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
-    """How ACTOR stands, such as key:acct_42: whether it is frozen, and of its limits what is used, held and left.
+    """How ACTOR stands, such as key:acct_42: whether it is frozen, and of every limit what is used, held and left.
 
+    A limit that counts by more than the actor's name tells, such as its session or recipients, comes without numbers.
     `stopped` are the capabilities that are frozen for everybody.
     """
     config, base = policy_at(policy)
-    limits = limits_of(config)
+    limits = Limits(limits_of(config), overlays_of(config)).of_actor(actor)
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
-        rows = with_shared(config, ledger.rows(keys(limits, actor)), keys(limits, actor))
+        who_acts, known = _known_of(actor, ledger)
+        address = actor.removeprefix("address:")
+        found = [(key, one) for one in limits if (key := key_of(one, who_acts, address, known))]
+        wanted = sorted({key for key, _ in found} | {f"actor:{actor}"})
+        rows = with_shared(config, ledger.rows(wanted), wanted)
         stops = ledger.rows([CONTROL, *(f"actor:{name}" for name in named(actor))])
         open_holds = [hold for state in ("held", "unknown") for _, hold in ledger.holds(state)]
-        found = standings(limits, actor, rows, open_holds, system_clock())
-    told = [
-        {
-            "limit": one.limit.name,
-            "per": one.limit.per,
-            "cap": cap_text(one.limit),
-            "used": amount_text(one.limit, one.used),
-            "held": amount_text(one.limit, one.held),
-            "remaining": "" if one.limit.claim else amount_text(one.limit, one.remaining),
-            "resets_at": _time(one.resets_at),
-            "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
-        }
-        for one in found
-    ]
+        stand = {one.limit.name: one for one in standings(found, actor, rows, system_clock(), open_holds)}
+    told = [_told(one, stand.get(one.name)) for one in limits]
     reasons = {key: row.more.frozen for key, row in stops.items() if row.more is not None and row.more.frozen}
     stopped = reasons.pop(CONTROL, {})
     if as_json:
@@ -97,11 +93,46 @@ def budget_command(actor: str, policy: str, *, as_json: bool) -> None:
         click.echo(f"{key.removeprefix('actor:')} is frozen{_because(why[''])}")
     for pattern, reason in sorted(stopped.items()):
         click.echo(f"{pattern} is frozen for everybody{_because(reason)}")
-    none_found(told, f"no limit of {policy} counts by the actor")
+    none_found(told, f"{policy} has no limits")
     for one in told:
+        if not one["used"]:
+            click.echo(f"{one['limit']:20} {'':>14}    {one['cap']:>14}  counted per {one['per']}")
+            continue
+        left = f"  left {one['remaining']:>12}" if one["remaining"] else ""
         reset = f"  resets {one['resets_at']}" if one["resets_at"] else ""
         state = f"  breaker {one['breaker']}" if one["breaker"] else ""
-        click.echo(f"{one['limit']:20} {one['used']:>14} of {one['cap']:>14}  held {one['held']:>12}{reset}{state}")
+        click.echo(
+            f"{one['limit']:20} {one['used']:>14} of {one['cap']:>14}  held {one['held']:>12}{left}{reset}{state}"
+        )
+
+
+def _known_of(actor: str, ledger: Reader) -> tuple[Actor, frozenset[str]]:
+    """An actor as far as its name tells it, and by which keys a limit may count it that are known then."""
+    kind, _, name = actor.partition(":")
+    if kind == "address":
+        return Actor(id=actor), frozenset({"actor", "principal", "tenant", "address"})
+    if kind not in ("key", "local", "app"):
+        return Actor(id=actor), frozenset({"actor"})
+    tenants = {""}
+    if kind == "key":
+        tenants = {one.tenant for one in ledger.api_keys() if one.account == name and not one.revoked}
+    known = frozenset({"actor", "principal", *(["tenant"] if len(tenants) == 1 else [])})
+    return Actor(id=actor, account=name, tenant=tenants.pop() if len(tenants) == 1 else ""), known
+
+
+def _told(limit: Limit, one: Standing | None) -> dict[str, str]:
+    """How a limit stands, without numbers where its counter is not known by the actor alone."""
+    told = {"limit": limit.name, "per": limit.per, "cap": cap_text(limit)}
+    if one is None:
+        return told | dict.fromkeys(("used", "held", "remaining", "resets_at", "breaker"), "")
+    return told | {
+        "cap": cap_text(one.limit),
+        "used": amount_text(one.limit, one.used),
+        "held": amount_text(one.limit, one.held),
+        "remaining": "" if one.limit.claim else amount_text(one.limit, one.remaining),
+        "resets_at": time_text(one.resets_at),
+        "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
+    }
 
 
 def _because(reason: str) -> str:
@@ -114,14 +145,21 @@ def limits_group() -> None:
 
 
 @limits_group.command("list")
+@click.argument("actor", default="", callback=_capped_as)
 @policy_option
 @json_option
-def limits_list(policy: str, *, as_json: bool) -> None:
-    """List the limits of the policy."""
-    config, _ = policy_at(policy)
+def limits_list(actor: str, policy: str, *, as_json: bool) -> None:
+    """List the limits of the policy: with ACTOR under the caps that it has, by the policy or by `limits set`."""
+    config, base = policy_at(policy)
+    limits = limits_of(config)
+    if actor:
+        with closing(open_for_reading(config, base)) as ledger:
+            ledger.head()
+            row = ledger.rows([f"actor:{actor}"]).get(f"actor:{actor}")
+        caps = row.more.caps if row is not None and row.more is not None else {}
+        limits = tuple(own_limit(one, caps) for one in Limits(limits, overlays_of(config)).of_actor(actor))
     told = [
-        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": window_text(one.window)}
-        for one in limits_of(config)
+        {"limit": one.name, "per": one.per, "cap": cap_text(one), "window": window_text(one.window)} for one in limits
     ]
     if as_json:
         echo_json(told)
@@ -169,14 +207,16 @@ def limits_set(  # noqa: PLR0913 (options)
 ) -> None:
     """Set the cap of the limit NAME for ACTOR: money such as '500 USD', or a number. `none` removes it."""
     config, _ = policy_at(policy)
-    limit = _named(name, limits_of(config), "limit")
+    limit = named_limit(name, limits_of(config), "limit")
+    if limit.per == "global" and cap != "none":
+        raise click.BadParameter(f"{name} counts everybody together; change its cap in {policy}", param_hint="NAME")
     what = "uncap" if cap == "none" else "cap"
     value = 0 if cap == "none" else _cap(limit, cap, config)
     order = Order(what=what, key=f"actor:{actor}", name=name, value=value, override=override, by=who(), reason=reason)
     said = f"{name} of {actor}: {cap}"
     if what == "cap" and not override and not limit.claim and value > limit.cap:
         said += f"; the policy's {cap_text(limit)} is narrower and holds: let it be wider with --override"
-    _do(policy, order, as_json=as_json, said=said)
+    do(policy, order, as_json=as_json, said=said)
 
 
 @limits_group.command("reopen")
@@ -195,7 +235,7 @@ def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
     with closing(rates):
         rates.check()
         order = Order(what="reopen", key=f"rates:{rates.url.prefix}", by=who(), reason=reason)
-        _do(policy, order, as_json=as_json, said="what was closed is open", then=rates.accept)
+        do(policy, order, as_json=as_json, said="what was closed is open", then=rates.accept)
 
 
 @click.command("freeze")
@@ -205,7 +245,7 @@ def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
 @json_option
 def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
-    _do(policy, _stop("freeze", target, reason), as_json=as_json, said=f"{target} is frozen")
+    do(policy, _stop("freeze", target, reason), as_json=as_json, said=f"{target} is frozen")
 
 
 @click.command("unfreeze")
@@ -215,63 +255,7 @@ def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> N
 @json_option
 def unfreeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Let what was frozen act again. Exit 1 when it was not frozen."""
-    _do(policy, _stop("unfreeze", target, reason), as_json=as_json, said=f"{target} may act again")
-
-
-@click.group("breaker", cls=Group)
-def breaker_group() -> None:
-    """Circuit breakers: limits with `on_exceed: trip`."""
-
-
-@breaker_group.command("status")
-@click.option("--actor", default="", help="Look at the breakers of this actor too.")
-@policy_option
-@json_option
-def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
-    """Show which breakers are open, since when, and what closes each. Exit 1 when one is."""
-    config, base = policy_at(policy)
-    limits = [one for one in limits_of(config) if one.on_exceed == "trip" and (actor or one.per == "global")]
-    with closing(open_for_reading(config, base)) as ledger:
-        ledger.head()
-        found = standings(limits, actor, ledger.rows(keys(limits, actor)), (), system_clock())
-    told = [
-        {
-            "breaker": one.limit.name,
-            "state": "open" if one.tripped else "closed",
-            "since": _time(one.tripped_at),
-            "reset": _reset_with(one.limit, actor, policy) if one.tripped else "",
-        }
-        for one in found
-    ]
-    if as_json:
-        echo_json(told)
-    else:
-        none_found(told, f"{policy} has no breaker" + ("" if actor else " for everybody; name a caller with --actor"))
-        for one in told:
-            more = f" since {one['since']}; close it with: {one['reset']}" if one["since"] else ""
-            click.echo(f"{one['breaker']:20} {one['state']}{more}")
-    sys.exit(1 if any(one.tripped for one in found) else 0)
-
-
-def _reset_with(limit: Limit, actor: str, policy: str) -> str:
-    """The command that closes a breaker, as a shell reads it."""
-    whose = [] if limit.per == "global" else ["--actor", actor]
-    return shlex.join(["afmiddleware", "breaker", "reset", limit.name, *whose, "--policy", policy])
-
-
-@breaker_group.command("reset")
-@click.argument("name")
-@click.option("--actor", default="", help="Whose, when the limit counts per actor.")
-@click.option("--reason", default="", help="Why, for the record.")
-@policy_option
-@json_option
-def breaker_reset(name: str, actor: str, reason: str, policy: str, *, as_json: bool) -> None:
-    """Close the breaker NAME. Exit 1 when it was not open."""
-    config, _ = policy_at(policy)
-    limit = _named(name, [one for one in limits_of(config) if one.on_exceed == "trip"], "breaker")
-    key = "global" if limit.per == "global" else f"actor:{actor}"
-    order = Order(what="reset", key=key, name=limit.cell, by=who(), reason=reason)
-    _do(policy, order, as_json=as_json, said=f"the breaker {name} is closed")
+    do(policy, _stop("unfreeze", target, reason), as_json=as_json, said=f"{target} may act again")
 
 
 @click.command("reconcile")
@@ -310,7 +294,7 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
         {
             "reservation": name,
             "state": hold.state,
-            "since": _time(hold.created),
+            "since": time_text(hold.created),
             "capability": hold.capability,
             "amount": f"{to_major(hold.reserved, hold.exponent)} {hold.currency}" if hold.currency else "",
         }
@@ -322,23 +306,6 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
     none_found(told, "everything is settled")
     for one in told:
         click.echo(f"{one['reservation']}  {one['state']:8} {one['since']}  {one['amount']:>14}  {one['capability']}")
-
-
-def _do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
-    config, base = policy_at(policy)
-    with closing(open_for_changes(config, base, system_clock)) as ledger:
-        closed = ledger.commit(order)
-    if order.what == "freeze" and config.mode != "enforce":
-        text = f"{policy} has mode: {config.mode}, so whom the fence only observes goes on; write mode: enforce"
-        click.echo(f"warning: {text}", err=True)
-    done = isinstance(closed, Closed) and closed.booked
-    if done and then is not None:
-        then()
-    if as_json:
-        echo_json({"done": done, "order": order.what})
-    else:
-        click.echo(said if done else "nothing changes", err=not done)
-    sys.exit(0 if done else 1)
 
 
 def _stop(what: str, target: str, reason: str) -> Order:
@@ -364,15 +331,6 @@ def _stop(what: str, target: str, reason: str) -> Order:
     return Order(what=what, key=CONTROL, name=pattern, by=who(), reason=reason)
 
 
-def _named(name: str, limits: Iterable[Limit], kind: str) -> Limit:
-    """The limit with this name. Raises `BadParameter`, which lists those that there are."""
-    known = {one.name: one for one in limits}
-    if name not in known:
-        said = f"the policy has no {kind} {name[:64]}; it has {', '.join(known) or 'none'}"
-        raise click.BadParameter(said, param_hint="NAME")
-    return known[name]
-
-
 def _cap(limit: Limit, text: str, config: Config) -> int:
     try:
         if limit.unit is not Unit.SPEND:
@@ -384,7 +342,3 @@ def _cap(limit: Limit, text: str, config: Config) -> int:
     if money.currency != limit.currency:
         raise click.BadParameter(f"the limit {limit.name} is in {limit.currency}", param_hint="CAP")
     return money.minor
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""

@@ -17,7 +17,7 @@ def with_calls(routes: Iterable[Route]) -> list[Any]:
     for route in routes:
         found.append(route)
         for name, entry in [*(route.methods or {}).items(), *(route.tools or {}).items()]:
-            made = (route.capability or "").replace("{method}", name).replace("{tool}", name)
+            made = str(route.capability).replace("{method}", name).replace("{tool}", name)
             known = {"route": f"{route.route} {name}", "line": route.line, "capability": entry.capability or made}
             found.append(SimpleNamespace(**{**dict(entry), **known}))
     return found

@@ -6,6 +6,7 @@ wrong type is passed over here: the schema reports it.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.agent_checks import agent_faults, jwks_faults
@@ -31,6 +32,7 @@ _ENDS: Final = ("settle", "on_outcome", "idempotency", "on_unknown", "on_expiry"
 _READ: Final = (*FIELDS, "risk", "protocol", "media", "max_body", "applies_to", *_ENDS)
 _NEEDED_CLAIMS: Final = ("exp", "iat", "iss", "aud", "sub")
 _MAX_DIGITS: Final = 18
+_DIGITS: Final = re.compile(r"[0-9]{1,2}", re.ASCII)
 _NOBODY: Final = "without a session of the application's own nobody can be told from an agent; add identity.from_app"
 
 
@@ -71,8 +73,8 @@ class _Checks:
         known: dict[str, int] = {}
         for name, asset in found.items() if isinstance(found, dict) else ():
             digits = asset.get("exponent") if isinstance(asset, dict) else None
-            plain = isinstance(digits, str) and digits.isascii() and digits.isdecimal() and len(digits) < 3  # noqa: PLR2004
-            known[name] = min(int(digits), _MAX_DIGITS) if plain and digits else _MAX_DIGITS
+            plain = _DIGITS.fullmatch(digits) if isinstance(digits, str) else None
+            known[name] = min(int(plain[0]), _MAX_DIGITS) if plain else _MAX_DIGITS
         return known
 
     def rates(self) -> None:

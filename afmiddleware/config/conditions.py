@@ -172,15 +172,17 @@ def _scalar(
         yield path, fault
 
 
-def _fault(field: str, operator: str, literal: str, known: Known | None) -> str:
-    """What is wrong with a single value, empty when nothing is."""
+def _fault(field: str, operator: str, literal: str, known: Known | None) -> str | None:
+    """What is wrong with a single value, `None` when nothing is."""
     if operator == "exists":
-        return "" if literal in {"true", "false"} else f"{quoted(literal)} is neither true nor false; write one of them"
+        if literal in {"true", "false"}:
+            return None
+        return f"{quoted(literal)} is neither true nor false; write one of them"
     if field == "amount":
-        return money_fault(literal, known.exponents) if known is not None else ""
+        return money_fault(literal, known.exponents) if known is not None else None
     if field == "time":
         if known is None or literal in known.schedules:
-            return ""
+            return None
         return f"{quoted(literal)} names no schedule; {_near(literal, known.schedules, 'schedules')}"
     if field == "actor.tier":
         return _said_by(Tier.parse, literal)
@@ -189,22 +191,22 @@ def _fault(field: str, operator: str, literal: str, known: Known | None) -> str:
     return _said_by(compile_regex, literal) if operator == "matches" else _plain_fault(field, operator, literal)
 
 
-def _plain_fault(field: str, operator: str, literal: str) -> str:
+def _plain_fault(field: str, operator: str, literal: str) -> str | None:
     if (operator in _COMPARE[2:] or field == "actor.depth") and _NUMBER_TEXT.fullmatch(literal) is None:
         return f"{quoted(literal)} is not a number; write digits, such as 100 or 12.50"
     if operator == "under" and not _plain_path(literal):
         return f"{quoted(literal)} is not a plain path; write one without dot segments and doubled slashes"
     if not literal and operator in {"contains", "starts_with", "ends_with"}:
         return f"{operator} an empty text always holds; write a text"
-    return ""
+    return None
 
 
-def _said_by(grammar: Callable[[str], object], literal: str) -> str:
+def _said_by(grammar: Callable[[str], object], literal: str) -> str | None:
     try:
         grammar(literal)
     except ValueError as error:
         return str(error)
-    return ""
+    return None
 
 
 def _plain_path(literal: str) -> bool:
@@ -212,15 +214,15 @@ def _plain_path(literal: str) -> bool:
     return bool(literal) and "\\" not in literal and "//" not in literal and not dots
 
 
-def money_fault(text: str, exponents: Mapping[str, int]) -> str:
-    """What is wrong with `text` as money, empty when nothing is. `exponents` are currencies beyond ISO 4217."""
+def money_fault(text: str, exponents: Mapping[str, int]) -> str | None:
+    """What is wrong with `text` as money, `None` when nothing is. `exponents` are currencies beyond ISO 4217."""
     if " " not in text:
         return f"{quoted(text)} has no currency; write money such as 12.50 USD"
     try:
         Money.parse(text, exponents)
     except MoneyError as error:
         return str(error)
-    return ""
+    return None
 
 
 def _unknown_field(field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from pydantic import ValidationError
@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from afmiddleware.config.checks import check
 from afmiddleware.config.messages import OURS, translated
 from afmiddleware.config.schema import Config, Route
-from afmiddleware.config.tree import Problem, Tree, spelled
+from afmiddleware.config.tree import Path, Problem, Tree, spelled
 from afmiddleware.declare import Declaration, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_COLUMN: Final = 1
 
 
 def declared_routes(
@@ -27,12 +29,13 @@ def declared_routes(
     A route is `None` where its declaration is wrong. Callables are taken over as they are, without the schema.
     """
     plain = [{"route": key, **_split(declaration)[0]} for key, declaration in entries]
-    tree = Tree(_surroundings(config, plain), {}, {(): (0, 1), ("routes",): (0, 1)}, [], set())
+    around: dict[Path, tuple[int, int]] = dict.fromkeys([(), ("routes",)], (0, _COLUMN))
+    tree = Tree(_surroundings(config, plain), {}, around, [], set())
     for place, entry in enumerate(plain):
         _place(tree, ("routes", place), entry, place + 1)
     for place, (_, declaration) in enumerate(entries):
         for name in sorted(OURS & declaration.fields.keys()):
-            tree.problems.append(Problem(place + 1, 1, f"routes[{place + 1}].{name}: unknown key {name!r}"))
+            tree.problems.append(Problem(place + 1, _COLUMN, f"routes[{place + 1}].{name}: unknown key {name!r}"))
             tree.value["routes"][place].pop(name, None)
     check(tree)
     made: tuple[Route, ...] = ()
@@ -97,7 +100,7 @@ def _surroundings(config: Config, routes: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _place(tree: Tree, path: tuple[str | int, ...], value: Any, line: int) -> None:
-    tree.places[path] = tree.keys[path] = (line, 1)
+    tree.places[path] = tree.keys[path] = (line, _COLUMN)
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for part, one in inner:
         _place(tree, (*path, part), one, line)
@@ -105,5 +108,6 @@ def _place(tree: Tree, path: tuple[str | int, ...], value: Any, line: int) -> No
 
 def _said(problem: Problem, key: str, declaration: Declaration) -> str:
     here = spelled(("routes", problem.line - 1))
-    text = problem.text.removeprefix(f"{here}: ").removeprefix(f"{here}.").replace(f" in {here};", ";")
+    text = problem.text.removeprefix(f"{here}: ").removeprefix(f"{here}.")
+    text = text.replace(f" in {here};", ";").replace(f" in {here}.", " in ")
     return f"{declaration.where}: {key}: {text}"

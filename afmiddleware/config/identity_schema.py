@@ -276,7 +276,7 @@ class Sizes(Model):
 
 
 def _from_app(value: Any) -> Any:
-    return {} if value == "true" or value is True else value
+    return {} if value == "true" else value
 
 
 class FromApp(Model):

@@ -62,10 +62,8 @@ def _tidied(node: Any) -> Any:
     found = {key: _tidied(value) for key, value in node.items() if key != "default" or value is not None}
     if isinstance(found.get("title"), str):
         del found["title"]
-    choices = found.get("anyOf")
-    if isinstance(choices, list) and {"type": "null"} in choices:
-        rest = [one for one in choices if one != {"type": "null"}]
-        del found["anyOf"]
+    if "anyOf" in found:
+        rest = [one for one in found.pop("anyOf") if one != {"type": "null"}]
         found |= rest[0] if len(rest) == 1 else {"anyOf": rest}
     if found.get("type") == "string" and "enum" not in found and "pattern" not in found:
         found["type"] = _SCALARS

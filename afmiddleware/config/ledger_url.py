@@ -127,6 +127,10 @@ def check_ledger(value: str) -> None:
     if value.startswith(POSTGRES) and value.isprintable():
         parse_postgres(value)
         return
+    if value.startswith(SQLITE) and "?" in value:
+        # It would be part of a file's name, and what was meant would not hold.
+        msg = "a ledger in a file has no options; write sqlite:///fence.db, without what stands after the question mark"
+        raise ValueError(msg)
     known = value in MEMORY or (value.startswith(SQLITE) and value.rstrip("/") != "sqlite:")
     if not known or not value.isprintable():
         shown = cut(value.partition("://")[0])

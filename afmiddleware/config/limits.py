@@ -25,7 +25,7 @@ def limits_of(config: Config) -> tuple[Limit, ...]:
 
 def _limit(entry: LimitEntry, config: Config) -> Limit:
     if entry.rate is not None:
-        return _rate(entry)
+        return _rate(entry, entry.rate)
     return _spend(entry, config) if entry.concurrent is None else _concurrent(entry, entry.concurrent)
 
 
@@ -42,8 +42,8 @@ def _concurrent(entry: LimitEntry, cap: int) -> Limit:
     )
 
 
-def _rate(entry: LimitEntry) -> Limit:
-    cap, seconds = parse_rate(entry.rate or "")
+def _rate(entry: LimitEntry, rate: str) -> Limit:
+    cap, seconds = parse_rate(rate)
     if entry.style == "pacing":
         return _paced(entry, cap, seconds)
     return Limit(
@@ -82,8 +82,8 @@ def _most(entry: ClaimedSpend, config: Config) -> Money:
 
 def _spend(entry: LimitEntry, config: Config) -> Limit:
     claimed = entry.spend if isinstance(entry.spend, ClaimedSpend) else None
-    money = _most(claimed, config) if claimed is not None else Money.parse(str(entry.spend or ""), config.exponents)
-    kind, _, length = (entry.window or "").partition(" ")
+    money = _most(claimed, config) if claimed is not None else Money.parse(str(entry.spend), config.exponents)
+    kind, _, length = str(entry.window).partition(" ")
     seconds = parse_duration(length) if length else 0
     week_start = WEEKDAYS.index(entry.week_start) if entry.week_start else 0
     return Limit(

@@ -40,24 +40,33 @@ _SECRETS: Final[Mapping[Path, Callable[[str], bytes]]] = MappingProxyType(
         ("identity", "introspection", "client_secret"): client_secret,
     },
 )
-_URLS: Final[frozenset[Path]] = frozenset({("ledger",), ("rates",)})
+_URLS: Final = ("ledger", "rates")
 """URLs that may hold a password: such a one is read whole from the environment."""
+_MAY_NAME: Final[frozenset[Path]] = frozenset({*_SECRETS, *((name,) for name in _URLS), ("metadata",)})
+"""Where `${NAME}` may stand."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
-def load(text: str | bytes, source: str = "fence.yaml", env: Mapping[str, str] | None = None) -> Config:
+def load(
+    text: str | bytes,
+    source: str = "fence.yaml",
+    env: Mapping[str, str] | None = None,
+    *,
+    secrets: bool = True,
+) -> Config:
     """Read and check a policy.
 
-    `env` is where a secret written as `${NAME}` is read from. Raises `ConfigError` with every problem at once, each as
-    `source:line:column: what is wrong; what to do`, in the order of the file.
+    `env` is where a secret written as `${NAME}` is read from; without `secrets` none is looked for, and the policy is
+    good for deciding once more what is on record, and for nothing else. Raises `ConfigError` with every problem at
+    once, each as `source:line:column: what is wrong; what to do`, in the order of the file.
     """
     content = _decoded(text, source)
     tree = read_tree(content)
     config: Config | None = None
     if not tree.unread:
         check(tree)
-        value = _complete(tree, env or {})
+        value = _complete(tree, (env or {}) if secrets else None)
         value["digest"] = hashlib.sha256(content.encode("utf-8")).hexdigest()
         value["source"] = source
         try:
@@ -81,8 +90,11 @@ def _decoded(text: str | bytes, source: str) -> str:
         raise ConfigError([f"{source}:{line}:{column}: the text is not UTF-8; save the file as UTF-8"]) from None
 
 
-def _complete(tree: Tree, env: Mapping[str, str]) -> dict[str, Any]:
-    """The tree's value with what the loader knows: the line of every entry, the id of every rule, the secrets."""
+def _complete(tree: Tree, env: Mapping[str, str] | None) -> dict[str, Any]:
+    """The tree's value with what the loader knows: the line of every entry, the id of every rule, the secrets.
+
+    Without `env` what stands for a secret is taken for one, and what stands for a URL is left out.
+    """
     value: dict[str, Any] = tree.value
     _refuse_ours(value, (), tree, ("digest", "source"))
     for path in _NUMBERED:
@@ -100,8 +112,8 @@ def _complete(tree: Tree, env: Mapping[str, str]) -> dict[str, Any]:
     tree.problems.extend(_misplaced(value, (), tree))
     for path in _SECRETS:
         _read_secret(value, path, tree, env)
-    for path in _URLS:
-        _read_url(value, path, tree, env)
+    for name in _URLS:
+        _read_url(value, name, tree, env)
     return value
 
 
@@ -137,7 +149,7 @@ def _refuse_ours(value: dict[str, Any], path: Path, tree: Tree, names: tuple[str
 
 def _misplaced(value: Any, path: Path, tree: Tree) -> Iterator[Problem]:
     """`${NAME}` belongs where a secret does, and nowhere else."""
-    if path in _SECRETS or path in _URLS or path[:1] == ("metadata",):
+    if path in _MAY_NAME:
         return
     if isinstance(value, dict):
         for key, one in value.items():
@@ -150,7 +162,7 @@ def _misplaced(value: Any, path: Path, tree: Tree) -> Iterator[Problem]:
         yield Problem(*tree.place(path), text)
 
 
-def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, str]) -> None:
+def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, str] | None) -> None:
     holder, name = _at(value, path[:-1]), path[-1]
     found = holder.get(name) if isinstance(holder, dict) else None
     if found is None or path in tree.broken:
@@ -165,6 +177,9 @@ def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str
         inline = isinstance(found, str)
         said = "a secret may not stand in the file" if inline else "a list stands here"
         _note(tree, path, f"{said}; write ${{NAME}} of an environment variable, or {{file: path}}")
+    elif env is None:
+        holder[name] = {"secret": bytes(32)}
+        return
     elif match.group(1) not in env:
         _note(tree, path, f"the environment variable {match.group(1)} is not set; set it, or use {{file: path}}")
     else:
@@ -179,14 +194,15 @@ def _read_secret(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str
     tree.broken.add(path)
 
 
-def _read_url(value: dict[str, Any], path: Path, tree: Tree, env: Mapping[str, str]) -> None:
-    holder, name = _at(value, path[:-1]), path[-1]
-    found = holder.get(name) if isinstance(holder, dict) else None
+def _read_url(value: dict[str, Any], name: str, tree: Tree, env: Mapping[str, str] | None) -> None:
+    path, found = (name,), value.get(name)
     if not isinstance(found, str) or path in tree.broken:
         return
     match = _VARIABLE.fullmatch(found)
-    if match is not None and match.group(1) in env:
-        holder[name] = env[match.group(1)]
+    if match is not None and env is None:
+        del value[name]
+    elif match is not None and env is not None and match.group(1) in env:
+        value[name] = env[match.group(1)]
     elif match is not None:
         _note(tree, path, f"the environment variable {cut(match.group(1))} is not set; set it")
         tree.broken.add(path)

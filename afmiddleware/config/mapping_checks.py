@@ -42,7 +42,7 @@ def amount_faults(
     money: list[Fault] = [(("price",), formula.price)]
     money += [(("prices", key), price) for key, price in formula.prices.items()]
     for path, text in money:
-        wrong = money_fault(text, exponents) if text.strip() and text.isprintable() else ""
+        wrong = money_fault(text, exponents) if text.strip() and text.isprintable() else None
         if wrong:
             yield path, wrong
     if formula.source and "[*]" in formula.source:
@@ -67,8 +67,8 @@ def sources_in(value: Any, kinds: tuple[str, ...] = KINDS) -> Iterator[tuple[Pat
                     yield (key,), source
 
 
-def media_fault(route: Mapping[str, Any]) -> str:
-    """What forbids a route's kinds of body together, as a sentence; empty when nothing does."""
+def media_fault(route: Mapping[str, Any]) -> str | None:
+    """What forbids a route's kinds of body together, as a sentence; `None` when nothing does."""
     refunds = route.get("refunds")
     fields = [*(route.get(name) for name in FIELDS), {"from": refunds.get("of")} if isinstance(refunds, dict) else None]
     kinds = {source.kind for value in fields for _, source in sources_in(value)}
@@ -80,7 +80,7 @@ def media_fault(route: Mapping[str, Any]) -> str:
         return "the mapping reads a form, so json cannot be read; remove it, or use body sources"
     if media - {"json"} and ("body" in kinds or "json" in media):
         return "JSON and forms are not accepted on one route; list json alone, or only kinds of form"
-    return ""
+    return None
 
 
 def _formula(amount: Mapping[str, Any]) -> Formula | None:

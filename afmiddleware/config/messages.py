@@ -29,12 +29,12 @@ _DEMANDS = frozenset(AllowRule.model_fields) - frozenset(BaseRule.model_fields)
 
 def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
     """Every error as a problem, but for those that the tree or its checks have noted already."""
-    for one in error.errors(include_url=False, include_context=True):
+    for one in error.errors():
         path = _known_path(one["loc"], tree)
-        said = len(path) if one["type"] == "extra_forbidden" else len(path) + 1
-        if any(path[:size] in tree.broken for size in range(said)):
+        around = path[:-1] if one["type"] == "extra_forbidden" else path
+        if not tree.broken.isdisjoint([around, *(around[:size] for size in range(len(around)))]):
             continue
-        if path[:1] == ("rules",) and path[_WHEN : _WHEN + 1] == ("when",):
+        if path[:1] == ("rules",) and path[_WHEN:] == ("when",):
             continue
         if one["type"] == "extra_forbidden":
             yield unknown(path, tree)
@@ -43,7 +43,7 @@ def translated(error: ValidationError, tree: Tree) -> Iterator[Problem]:
             where = f"{spelled(path)}: " if path else ""
             yield Problem(*tree.place(path), f"{where}the key {name!r} is missing; add it")
         elif one["loc"][-1] == "[key]":
-            yield Problem(*(tree.keys.get(path) or tree.place(path)), f"{spelled(path)}: {_sentence(one)}")
+            yield Problem(*tree.keys[path], f"{spelled(path)}: {_sentence(one)}")
         else:
             yield Problem(*tree.place(path), f"{spelled(path)}: {_sentence(one)}")
 
@@ -84,24 +84,24 @@ def _sentence(one: Any) -> str:
 
 def _siblings(path: Path) -> list[str]:
     """The keys that are known in the map at `path`."""
-    model: type[BaseModel] | None = Config
-    for place, part in enumerate(path):
-        # Under these, a name is the file's own, and the model is that of its value.
-        if isinstance(part, int) or model is None or (place and path[place - 1] in _NAMED):
+    model: Any = Config
+    own = False
+    for part in path:
+        # A name of the file's own, or a place in a list: the model is that of what stands there.
+        if own or isinstance(part, int):
+            own = False
             continue
-        field = next((one for name, one in model.model_fields.items() if (one.alias or name) == part), None)
-        model = _model_in(field.annotation, path) if field is not None else None
-    if model is None:
-        return []
+        model = _model_in(next(one.annotation for name, one in model.model_fields.items() if part in (one.alias, name)))
+        own = part in _NAMED
     return [field.alias or name for name, field in model.model_fields.items() if name not in OURS]
 
 
-def _model_in(annotation: Any, path: Path) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model inside an annotation such as `tuple[Annotated[Route, ...], ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in get_args(annotation):
-        found = _model_in(inner, path)
+        found = _model_in(inner)
         if found is not None:
             return found
     return None

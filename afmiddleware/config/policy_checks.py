@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from afmiddleware.model.money import Money
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MAX_DIGITS: Final = 8
+_AT_ONCE: Final = re.compile(r"[0-9]{1,7}", re.ASCII)
 
 Fault = tuple[tuple[str | int, ...], str]
 """Where in the file, and what is wrong there."""
@@ -97,7 +98,7 @@ def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Itera
                     yield where, fault
 
 
-def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int], *, override: bool) -> str:
+def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int], *, override: bool) -> str | None:
     per = limit.get("per", "actor")
     if "actor" not in (per if isinstance(per, list) else [per]):
         return "this limit is not counted by the actor, so it has no cap for one; use a limit per: actor"
@@ -110,7 +111,7 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
                 return f"the limit counts {limit['rate']}; write the same period"
             wider = asked > most
         elif "concurrent" in limit:
-            if not (cap.isascii() and cap.isdecimal() and len(cap) < _MAX_DIGITS):
+            if _AT_ONCE.fullmatch(cap) is None:
                 return f"{quoted(cap)} is not a number of requests at once; write digits"
             wider = int(cap) > int(str(limit["concurrent"]))
         else:
@@ -118,7 +119,7 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
             if fault:
                 return fault
             if isinstance(limit.get("spend"), dict):
-                return ""  # What a claim says is not known here, and the narrower counts.
+                return None  # What a claim says is not known here, and the narrower counts.
             money, bound = Money.parse(cap, exponents), Money.parse(str(limit.get("spend")), exponents)
             if money.currency != bound.currency:
                 return f"the limit is in {bound.currency}; write the same currency"
@@ -126,9 +127,6 @@ def _cap_fault(limit: Mapping[str, Any], cap: str, exponents: Mapping[str, int],
     except (GrammarError, MoneyError) as error:
         return str(error)
     except ValueError:
-        return ""  # The limit's own number is none, which is said where it stands.
-    return (
-        "the cap is wider than the limit itself; write override: true beside limits, or less"
-        if wider and not override
-        else ""
-    )
+        return None  # The limit's own number is none, which is said where it stands.
+    too_wide = "the cap is wider than the limit itself; write override: true beside limits, or less"
+    return too_wide if wider and not override else None

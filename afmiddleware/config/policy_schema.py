@@ -53,8 +53,6 @@ def list_entry(value: Any) -> Any:
 
 def share(value: Any) -> int:
     """Read `true`, `false` or `25%` as hundredths of a percent. Raises `ValueError`."""
-    if isinstance(value, int):
-        return value
     text = text_of(value)
     if text in {"true", "false"}:
         return _WHOLE_SHARE if text == "true" else 0

@@ -120,21 +120,14 @@ def _filled(value: str) -> None:
 
 
 def _boolean(value: Any) -> bool:
-    if value in {True, "true"}:
-        return True
-    if value in {False, "false"}:
-        return False
-    msg = f"{quoted(value)} is neither true nor false; write one of them"
-    raise ValueError(msg)
-
-
-def _to_boolean(value: Any) -> bool:
-    return _boolean(value if isinstance(value, bool) else text_of(value))
+    text = text_of(value)
+    if text not in {"true", "false"}:
+        msg = f"{quoted(text)} is neither true nor false; write one of them"
+        raise ValueError(msg)
+    return text == "true"
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, int):
-        return value
     text = text_of(value)
     if _WHOLE.fullmatch(text) is None:
         msg = f"{quoted(text)} is not a whole number; write digits"
@@ -151,7 +144,7 @@ def _fraction(value: Any) -> float:
 
 
 def _seconds(value: Any) -> int:
-    return value if isinstance(value, int) else parse_duration(text_of(value))
+    return parse_duration(text_of(value))
 
 
 def check_name(value: str) -> None:
@@ -185,7 +178,7 @@ def check_url(value: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = None, None
-    if parts is not None and (parts.username is not None or parts.password is not None):
+    if parts is not None and parts.username is not None:
         # It may hold a password, so it is not repeated.
         msg = "the URL holds a user's name or password; leave it out"
         raise ValueError(msg)
@@ -294,7 +287,7 @@ Word = Annotated[str, BeforeValidator(text_of)]
 Text = Annotated[str, BeforeValidator(text_of), Checked(_filled, minLength=1)]
 Boolean = Annotated[
     bool,
-    BeforeValidator(_to_boolean),
+    BeforeValidator(_boolean),
     WithJsonSchema({"enum": [True, False, "true", "false"]}),
 ]
 Whole = Annotated[

@@ -16,7 +16,7 @@ from afmiddleware.config.later import unsupported
 from afmiddleware.grammar.quoting import cut, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 64
@@ -75,27 +75,25 @@ class _Frame(msgspec.Struct):
 
 def read_tree(text: str) -> Tree:
     """Read YAML (or JSON, which is YAML). Faults are in `problems`; nothing is raised for any text."""
-    tree = Tree(None, {}, {(): (1, 1)}, [], set())
+    tree = Tree(None, {}, {}, [], set())
     fault = _unreadable(text)
     if fault is not None:
         tree.problems.append(fault)
         tree.unread = True
         return tree
     try:
-        _Reader(tree).read(yaml.parse(text, yaml.SafeLoader))
+        _Reader(tree).read(_events(text))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        mark: Any = error.problem_mark
+        place = mark.line + 1, mark.column + 1
         # A text that breaks off leaves an empty value behind, which is not what is wrong.
         tree.problems = [one for one in tree.problems if (one.line, one.column) != place]
-        _stop(tree, place, f"this is not YAML: {_said(error, text)}")
+        _stop(tree, place, f"this is not YAML: {_said(error, mark, text)}")
     except yaml.reader.ReaderError as error:
         code = f"U+{ord(text[error.position]):04X}"
         _stop(tree, _place_of(text, error.position), f"the character {code} may not stand here; remove it")
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        _stop(tree, (1, 1), f"this is not YAML: {str(error).splitlines()[0]}")
     else:
-        if () in tree.broken and not isinstance(tree.value, dict):
+        if () in tree.broken:
             tree.unread = True
         elif not tree.unread and not isinstance(tree.value, dict):
             empty = tree.value is None
@@ -103,6 +101,24 @@ def read_tree(text: str) -> Tree:
     return tree
 
 
+def _events(text: str) -> Iterator[Any]:
+    """What a text is made of. Raises `yaml.YAMLError`."""
+    loader: Any = yaml.SafeLoader(text)
+    while True:
+        try:
+            if not loader.check_event():
+                return
+            event = loader.get_event()
+        except (ValueError, OverflowError):
+            # A number that Python cannot make a character of, or cannot read: of an escape, or of YAML's own version.
+            mark = loader.get_mark()
+            escape = text[mark.index - 2 : mark.index] == "\\U"
+            said = "there is no such character, the last is \\U0010FFFF; correct it" if escape else _TOO_LONG
+            raise yaml.MarkedYAMLError(problem=said, problem_mark=mark) from None
+        yield event
+
+
+_TOO_LONG: Final = "the number that begins here is too long; shorten it"
 _NO_MAP: Final = "a policy is a map of keys and values; start with: version: 1"
 
 
@@ -128,19 +144,20 @@ def _stop(tree: Tree, place: Place, text: str) -> None:
     tree.unread = True
 
 
-def _said(error: yaml.MarkedYAMLError, text: str) -> str:
-    problem = error.problem or "it cannot be read"
-    mark = error.problem_mark
+def _said(error: yaml.MarkedYAMLError, mark: Any, text: str) -> str:
+    problem = str(error.problem)
     if "'\\t'" in problem:
         return "a tab cannot stand here; indent with spaces"
     if problem.startswith("mapping values"):
-        if mark is not None and _MEMORY.match(text.splitlines()[mark.line]):
+        if _MEMORY.match(text.splitlines()[mark.line]):
             return "the colon after memory has no quotes around it; write ledger: memory"
         return "a text holds a colon at its end or before a space; put it in quotes"
-    if problem.startswith("expected ',' or '}'") and mark is not None and _BRACE.match(text, mark.index):
+    if problem.startswith("expected ',' or '}'") and _BRACE.match(text, mark.index):
         return "a name in braces stands in a text without quotes; put the text in quotes"
     if error.context == "while scanning an alias" and "']'" in problem:
         return "a [*] stands in a text without quotes; put the text in quotes"
+    if error.context in {"while scanning a tag", "while parsing a tag"}:
+        return "an exclamation mark stands before a text without quotes; put the text in quotes"
     return f"{error.context}: {problem}" if error.context else problem
 
 

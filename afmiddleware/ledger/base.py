@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold
     from afmiddleware.model.entry import Closed, Held, Item
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.keys import ReceiptKeys
@@ -68,8 +69,15 @@ class Reader(Protocol):
         """Copies of the counters of `keys`; a key without any is missing."""
         ...
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, by decision id."""
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """Copies of the rows that say more than counters do: breakers that are open, caps, what is frozen or runs.
+
+        Each comes with its key, which is empty where it was too long for an index.
+        """
+        ...
+
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, by decision id; with an `owner` those of that actor."""
         ...
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
@@ -82,6 +90,10 @@ class Reader(Protocol):
 
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back, also those that have ended since."""
+        ...
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of the one policy whose digest begins so; `None` where none or several do, or it was not kept."""
         ...
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
 from afmiddleware.ledger.together import admit_together
 from afmiddleware.limits.charge import balances, count_spends, weigh
+from afmiddleware.limits.generations import stale
 from afmiddleware.limits.judge import capped, judge, latch
 from afmiddleware.limits.rows import Hold, Line, Row
 from afmiddleware.limits.shared import Counted, count_rates, weigh_rates
@@ -39,6 +40,7 @@ from afmiddleware.model.entry import (
     NewEpoch,
     Once,
     Order,
+    Ping,
     Record,
     Settle,
 )
@@ -86,6 +88,7 @@ class Books:
         self.changed_holds: set[str] = set()
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
+        self.texts: dict[str, bytes] = {}
         self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
@@ -102,6 +105,8 @@ class Books:
         """Decide one item and book it whole. A fault of the item alone is its answer, and leaves no trace."""
         try:
             if isinstance(item, Entry):
+                if (late := stale(item, self.rows)) is not None:
+                    return late
                 return admit_together(self, item) if item.others else self._admit(item)
             if isinstance(item, Conclusion):
                 return conclude(self, item)
@@ -117,6 +122,8 @@ class Books:
                 return once(self, item)
             if isinstance(item, KeyUse):
                 return note_use(self, item)
+            if isinstance(item, Ping):
+                return stale(item, self.rows) or Closed(booked=False, state="ready")
             return perform_order(self, item) if isinstance(item, Order) else expire(self, item.id)
         except AFError as error:
             return error
@@ -349,7 +356,7 @@ def keys_of(items: Sequence[Item]) -> tuple[set[str], set[str]]:
         if isinstance(item, Record | InForce):
             rows.add(f"actor:{item.draft.owner if isinstance(item, Record) else OPERATOR}")
             continue
-        if isinstance(item, Once):
+        if isinstance(item, Once | Ping):
             continue
         if isinstance(item, KeyUse):
             rows.add(use_row(item.key_id))

@@ -11,14 +11,16 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Ping, Record, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +79,7 @@ class Committer:
 
     `open_writer` is called in the thread, so that a connection never crosses threads or forks. `undo` makes the
     conclusion of an admission whose caller has stopped waiting: its handler never runs. `gate` is asked before an
-    entry is taken, and raises when none may be.
+    entry or a ping is taken, and raises when none may be.
     """
 
     def __init__(  # noqa: PLR0913 (what a committer is made of)
@@ -97,6 +99,9 @@ class Committer:
         self._rests = rests
         self._gate = gate
         self._reset()
+        if hasattr(os, "register_at_fork"):
+            # Before any thread of the child: two that found out for themselves would undo each other's beginning.
+            os.register_at_fork(after_in_child=partial(_forked, weakref.ref(self)))
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -148,16 +153,13 @@ class Committer:
                 _log.error("the ledger did not finish writing in %d s", _DRAIN)
 
     def _put(self, ticket: Ticket) -> Ticket:
-        if self._pid != os.getpid():
-            # After a fork there is no thread, and locks are in whatever state the parent's threads left them.
-            self._reset()
-        if self._gate is not None and isinstance(ticket.item, Entry):
+        if self._gate is not None and isinstance(ticket.item, Entry | Ping):
             self._gate()
         with self._wake:
             if self._closing:
                 msg = "the ledger is closed"
                 raise LedgerUnavailableError(msg)
-            if len(self._waiting) >= self._max_waiting and isinstance(ticket.item, Entry):
+            if len(self._waiting) >= self._max_waiting and isinstance(ticket.item, Entry | Ping):
                 msg = f"{len(self._waiting)} commits are waiting already"
                 raise LedgerUnavailableError(msg)
             self._waiting.append(ticket)
@@ -273,6 +275,13 @@ class Committer:
         if again:
             with self._wake:
                 self._wake.wait(_RETRY)
+
+
+def _forked(committer: weakref.ref[Committer]) -> None:
+    """After a fork there is no thread, and locks are in whatever state the parent's threads left them."""
+    alive = committer()
+    if alive is not None:
+        alive._reset()  # noqa: SLF001 (of this file)
 
 
 _RETRY: Final = 0.2

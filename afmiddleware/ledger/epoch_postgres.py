@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from afmiddleware.config.ledger_url import PostgresUrl
 
 _LOG: Final = ("receipt", "node", "checkpoint", "signing_key")
-_COPIED: Final = ("meta", "head", "counter", "hold", *_LOG)
+_COPIED: Final = ("meta", "head", "counter", "hold", "policy", *_LOG)
 _LONGEST: Final = 63
 
 

@@ -11,6 +11,7 @@ from afmiddleware.errors import AFError, LedgerError, LedgerUnavailableError
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.books import FLUSH_AFTER, Books
 from afmiddleware.ledger.claims import REFERENCE, USED, unanswered
+from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.memory_cold import WARM, cool, forgettable_keys
 from afmiddleware.ledger.memory_tree import MemoryTree
 from afmiddleware.ledger.room import SPARE, Room, is_strangers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.entry import Held, Item
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.chain import Written
     from afmiddleware.receipts.checkpoint import Signer
@@ -39,6 +41,7 @@ KEPT_RECEIPTS: Final = 10_000
 MAX_CLAIMS: Final = 10_000
 MAX_USED: Final = 200_000
 KEPT_DOUBTS: Final = 10_000
+KEPT_TEXTS: Final = 64
 _BATCH: Final = 64
 _WRITE_AFTER: Final = 100_000
 _SWEEP_EVERY: Final = 1_000_000
@@ -82,6 +85,7 @@ class MemoryLedger:
         self._doubts: deque[str] = deque()
         self._api_keys: dict[str, ApiKeyRecord] = {}
         self._revocations: dict[str, Revocation] = {}
+        self._texts: dict[str, bytes] = {}
         self._lock = threading.RLock()
 
     def commit(self, item: Item) -> Held | Closed:
@@ -164,10 +168,17 @@ class MemoryLedger:
             rows = self._whole().rows
             return {key: unpack_row(pack(rows[key])) for key in keys if key in rows}
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state."""
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """Copies of the rows that say more than counters do."""
         with self._lock:
-            return iter([(name, hold) for name, hold in self._books.holds.items() if hold.state == state])
+            found = self._whole().rows.items()
+            return iter([(key, unpack_row(pack(row))) for key, row in found if row.more is not None])
+
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all."""
+        with self._lock:
+            found = [(name, hold) for name, hold in self._books.holds.items() if hold.state == state]
+        return (one for one in found if owner in ("", one[1].owner))
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""
@@ -180,6 +191,11 @@ class MemoryLedger:
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back."""
         return list(self._revocations.values())
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of a policy that decided."""
+        with self._lock:
+            return text_of(lambda by: [row for row in self._texts.items() if row[0].startswith(by)][:2], beginning)
 
     def put_api_key(self, record: ApiKeyRecord) -> None:
         """Store or replace a record."""
@@ -252,6 +268,8 @@ class MemoryLedger:
 
     def _forget(self, books: Books) -> None:
         """Drop the reservations that came to their end; of those in doubt the last `KEPT_DOUBTS` can be settled yet."""
+        if books.texts:
+            self._keep_texts(books)
         for name in books.changed_holds:
             hold = books.holds[name]
             if hold.state in ("unknown", EXPIRED):
@@ -276,6 +294,13 @@ class MemoryLedger:
             key = next(iter(self._references))
             books.claims.pop(key, None)
             books.holds.pop(self._references.pop(key), None)
+
+    def _keep_texts(self, books: Books) -> None:
+        """Keep the texts of the last `KEPT_TEXTS` policies."""
+        self._texts = {**books.texts, **self._texts}
+        books.texts.clear()
+        while len(self._texts) > KEPT_TEXTS:
+            del self._texts[next(reversed(self._texts))]
 
     def _keys_claimed(self) -> int:
         return len(self._books.claims) - self._used - len(self._references)

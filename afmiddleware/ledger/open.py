@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import sys
 from contextlib import closing
 from importlib import import_module
-from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from afmiddleware.config.ledger_url import (
@@ -27,6 +23,7 @@ from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
 from afmiddleware.ledger.sqlite_file import Location
+from afmiddleware.ledger.workers import one_process_only
 from afmiddleware.model.limit import Unit
 from afmiddleware.receipts.checkpoint import KeySigner
 from afmiddleware.receipts.keys import ReceiptKeys
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.chain import Head
     from afmiddleware.receipts.checkpoint import Signer
 
-_WORKERS: Final = re.compile(r" (?:--workers|-w)[ =]?([0-9]{1,4})(?= |$)")
-_log = logging.getLogger("afmiddleware.ledger")
 SIGNING_FILE: Final = "fence.signing.pem"
 KEY_FILE: Final = "fence.key"
 """Where the receipts' secret is, beside the policy, when the ledger is on a server and the policy names no other."""
@@ -74,7 +69,7 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     secret = secret or receipt_secret(receipts)
     signer = signer or _signer(url, base, receipts)
     if url in MEMORY:
-        _one_process_only()
+        one_process_only()
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom, signer=signer)
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
@@ -253,36 +248,6 @@ def _postgres(name: str = "postgres") -> Any:
             raise
         msg = "ledger: postgresql needs a driver that is not installed: pip install 'afmiddleware[postgres]'"
         raise ConfigError([msg]) from None
-
-
-def _one_process_only() -> None:
-    workers = os.environ.get("WEB_CONCURRENCY", "1")
-    if workers.isdigit() and int(workers) > 1:
-        several_workers(f"WEB_CONCURRENCY asks for {workers}")
-    if parent_process() is None:
-        return
-    # A server that starts workers hands them the words that it was started with.
-    asked = _WORKERS.search(" ".join(sys.argv))
-    if asked is not None and int(asked[1]) > 1:
-        several_workers(f"the server was started with {asked[0].strip()}")
-    elif asked is None:
-        _log.warning(
-            "ledger: memory counts in this process alone, and another process has started it: with several workers "
-            "every limit would be multiplied. Use sqlite:///fence.db for more than one"
-        )
-
-
-def several_workers(told: str) -> None:
-    """Raise `ConfigError` for a ledger in memory of which, as `told`, several processes would each have their own.
-
-    `AFM_MEMORY_WORKERS=1` accepts it.
-    """
-    if os.environ.get("AFM_MEMORY_WORKERS") != "1":
-        msg = (
-            f"ledger: memory counts in one process only, and {told}: every limit would be multiplied. "
-            "Use sqlite:///fence.db, or set AFM_MEMORY_WORKERS=1 to accept it"
-        )
-        raise ConfigError([msg])
 
 
 def not_in_memory(config: Config) -> None:

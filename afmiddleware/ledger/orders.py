@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
+from afmiddleware.ledger.kept import rows_of
 from afmiddleware.limits.breaker import reset
 from afmiddleware.limits.cells import NEVER, Cell
+from afmiddleware.limits.generations import activated, started, superseded, taken_up
 from afmiddleware.limits.rows import More, Row
 from afmiddleware.limits.stops import CONTROL
 from afmiddleware.model.entry import Closed, Order, Record
@@ -14,9 +19,20 @@ from afmiddleware.receipts.record import operation, policy_change
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.books import Books
+    from afmiddleware.limits.rows import Generation
     from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.entry import InForce, KeyUse
     from afmiddleware.model.revocation import Revocation
+
+RELEASE: Final = "policy.release"
+"""The order that ends a pin: other policies may be put in force again."""
+
+_ACTIVATE: Final = "activate"
+_BESIDE: Final = (
+    "policy %s decides from here on (generation %d); processes that run go on with %s until they end. To let one alone "
+    "decide: afmiddleware policy activate"
+)
+_log = logging.getLogger("afmiddleware.ledger")
 
 
 def perform_order(books: Books, order: Order) -> Closed:
@@ -34,7 +50,9 @@ def perform_order(books: Books, order: Order) -> Closed:
     if order.what in ("begin", "reopen"):
         return Closed(booked=True, receipt=receipt, state=order.what)
     more = row.more = row.more or More()
-    if order.what == "freeze":
+    if order.what == RELEASE and more.generation is not None:
+        more.generation = replace(more.generation, pinned=False)
+    elif order.what == "freeze":
         more.frozen[order.name] = order.reason
     elif order.what == "unfreeze":
         del more.frozen[order.name]
@@ -86,25 +104,49 @@ def taking_back(revocation: Revocation, by: str, reason: str = "") -> Record:
 def put_in_force(books: Books, item: InForce) -> Closed:
     """Record that another policy decides from here on, or the same one in another mode.
 
-    The first policy of a log is only remembered: every decision names the one that made it.
+    The first policy of a log is only remembered: every decision names the one that made it. What is superseded, and
+    stays so, decides nothing, so nothing is recorded of it.
     """
+    books.texts |= rows_of(item)
     row = books.rows.setdefault(CONTROL, Row({}))
     more = row.more = row.more or More()
-    old, new = more.policy, (item.policy, item.mode)
-    if old == new:
+    old, before, file = more.policy, more.generation, item.file or item.policy
+    now = _next(before, item, file, books.now)
+    if item.cause == _ACTIVATE:
+        # Who decides by it says so itself, with the bindings of its own code.
+        old, new = (before.digest if before is not None else "", old[1]), old
+        changes = now != before
+    elif superseded(now, file):
+        return Closed(booked=False, state="policy")
+    else:
+        new = (item.policy, item.mode)
+        changes = old != new
+    if not changes and now == before:
         return Closed(booked=False, state="policy")
     receipt = None
-    if any(old) or books.head.size:
-        receipt = books.append(policy_change(OPERATOR, old, item), OPERATOR)
-    more.policy = new
+    if changes and (item.cause == _ACTIVATE or any(old) or books.head.size):
+        receipt = books.append(policy_change(OPERATOR, old, item, now.number), OPERATOR)
+    more.policy, more.generation = new, now
     books.changed.add(CONTROL)
+    if before is not None and now.number != before.number and item.cause == "start":
+        _log.warning(_BESIDE, file[:16], now.number, before.digest[:16])
     return Closed(booked=receipt is not None, receipt=receipt, state="policy")
+
+
+def _next(before: Generation | None, item: InForce, file: str, now: int) -> Generation:
+    if item.cause == _ACTIVATE:
+        return activated(before, file, now)
+    if item.before in ("", file):
+        return started(before, file, now)
+    return taken_up(before, file, item.before, now)
 
 
 def _would_change(row: Row, order: Order) -> bool:
     more = row.more or More()
     if order.what == "reopen":
         return True
+    if order.what == RELEASE:
+        return more.generation is not None and more.generation.pinned
     if order.what == "begin":
         return order.name not in row.cells
     if order.what == "freeze":

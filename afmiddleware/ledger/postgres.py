@@ -16,14 +16,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.durable import Durable
+from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
@@ -136,10 +138,22 @@ class PostgresReader:
         found = self._all("SELECT key, data FROM {}.counter WHERE key = ANY(%s)", [sorted(names)])
         return {names[key]: unpack_row(data) for key, data in found}
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, oldest first."""
-        found = self._all("SELECT id, data FROM {}.hold WHERE state = %s ORDER BY created, id", [state])
-        return ((name, unpack_hold(data)) for name, data in found)
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """The rows that say more than counters do, looked for a page at a time."""
+        query: LiteralString = "SELECT key, data FROM {}.counter WHERE key > %b ORDER BY key LIMIT %s"
+        after, page = b"", [(b"", b"")]
+        while page:
+            page = self._all(query, [after, PAGE])
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield _plain(key), row
+
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all, oldest first."""
+        query: LiteralString = "SELECT id, data FROM {}.hold WHERE state = %s AND position(%b IN data) > 0"
+        found = self._all(query + " ORDER BY created, id", [state, owner.encode()])
+        return holds_of(owner, found)
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""
@@ -155,6 +169,20 @@ class PostgresReader:
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back."""
         return [_revocation(data) for (data,) in self._all("SELECT data FROM {}.revocation ORDER BY key")]
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of a policy that decided; a ledger of an older version has none."""
+
+        def read(by: str) -> list[tuple[str, bytes]]:
+            query: LiteralString = "SELECT digest, data FROM {}.policy WHERE left(digest, %s) = %s LIMIT 2"
+            return [(str(digest), bytes(data)) for digest, data in self._all(query, [len(by), by])]
+
+        try:
+            return text_of(read, beginning)
+        except LedgerUnavailableError as error:
+            if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                return None
+            raise
 
     def close(self) -> None:
         """Let go of this process's connections. Idempotent."""
@@ -188,6 +216,11 @@ class PostgresReader:
 
     def _none(self) -> ReceiptError:
         return ReceiptError(f"there is no ledger in the schema {self._url.schema} of {self._url.name}")
+
+
+def _plain(stored: bytes) -> str:
+    """A key as it was before it was stored, empty for one that is stored as a digest."""
+    return "" if stored[:1] == b"\0" else stored.decode("utf-8", "surrogatepass")
 
 
 def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:

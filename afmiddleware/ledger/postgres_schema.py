@@ -11,7 +11,7 @@ from afmiddleware.errors import LedgerError
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-VERSION: Final = 4
+VERSION: Final = 5
 """The version of the tables, kept in `meta`; migrations only go forward."""
 
 _LOCK: Final = 0x61666D  # every ledger of a database migrates in turn
@@ -99,4 +99,9 @@ _FOURTH: Final[tuple[LiteralString, ...]] = (
     "CREATE TABLE {schema}.revocation (key text PRIMARY KEY, until bigint NOT NULL, data bytea NOT NULL)",
 )
 
-_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+# The texts of policies. A release without them would also forget which of them is in force.
+_FIFTH: Final[tuple[LiteralString, ...]] = (
+    "CREATE TABLE {schema}.policy (digest text PRIMARY KEY, data bytea NOT NULL)",
+)
+
+_STEPS: Final[tuple[tuple[LiteralString, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)

@@ -65,6 +65,7 @@ class Statements:
             "INSERT INTO {schema}.api_key VALUES (%s, %s, %s, %b) ON CONFLICT (id) DO UPDATE"
             " SET account = excluded.account, created = excluded.created, data = excluded.data"
         )
+        self.put_text = made("INSERT INTO {schema}.policy VALUES (%s, %b) ON CONFLICT DO NOTHING")
         self.put_revocation = made(
             "INSERT INTO {schema}.revocation VALUES (%s, %s, %b)"
             " ON CONFLICT (key) DO UPDATE SET until = excluded.until, data = excluded.data"

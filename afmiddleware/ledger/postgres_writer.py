@@ -313,6 +313,8 @@ class PostgresWriter:
                 connection.execute(statements.put_claim, (key, one.expires, pack_claim(one)))
         if books.renewed:
             connection.execute(statements.put_lease, (books.holder, books.renewed))
+        for text in sorted(books.texts.items()):
+            connection.execute(statements.put_text, text)
         if books.written:
             head = books.head
             connection.execute(statements.put_receipts, _columns(books.columns()))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-VERSION: Final = 4
+VERSION: Final = 5
 """The version of the tables (`PRAGMA user_version`); migrations only go forward."""
 
 
@@ -107,4 +107,9 @@ def _fourth(database: Database) -> None:
     )
 
 
-_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third, _fourth)
+def _fifth(database: Database) -> None:
+    """The texts of policies. A release without them would also forget which of them is in force."""
+    database.conn.execute("CREATE TABLE policy (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT, WITHOUT ROWID")
+
+
+_STEPS: Final[tuple[Callable[[Database], None], ...]] = (_first, _second, _third, _fourth, _fifth)

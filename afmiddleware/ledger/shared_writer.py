@@ -15,7 +15,7 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.limits.judge import own_charges
 from afmiddleware.limits.shared import NO_CAPS, Counted, RecountError
-from afmiddleware.model.entry import Conclusion, Entry, Held, Order
+from afmiddleware.model.entry import Conclusion, Entry, Held, Order, Ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +78,7 @@ class SharedWriter:
     def _write(self, items: list[Item], left: int) -> list[Answer]:
         answers: dict[int, Answer] = {}
         counted = self._count({place: item for place, item in enumerate(items) if _shared(item)}, answers)
+        self._reach([place for place, item in enumerate(items) if isinstance(item, Ping)], answers)
         wanted = [place for place in range(len(items)) if place not in answers]
         told: Sequence[Answer] = []
         try:
@@ -134,6 +135,14 @@ class SharedWriter:
                 first, *others = [one.counted(self._rates.now, self._caps) for one in took]
                 counted[place] = (replace(first, others=tuple(others)) if others else first, took)
         return counted
+
+    def _reach(self, pings: Sequence[int], answers: dict[int, Answer]) -> None:
+        """Answer those who ask whether a commit can be made, where the shared counters cannot be reached."""
+        try:
+            if pings:
+                self._ask(())
+        except LedgerUnavailableError as error:
+            answers.update(dict.fromkeys(pings, error))
 
     def _ask(self, groups: Sequence[tuple[bool, Sequence[Entry]]]) -> list[Taken]:
         for _ in range(ATTEMPTS):

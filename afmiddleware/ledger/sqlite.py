@@ -14,12 +14,13 @@ import msgspec
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.durable import Durable
+from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, stored
-from afmiddleware.limits.rows import Hold, Row, unpack_hold, unpack_row
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
     from afmiddleware.model.entry import Conclusion, Entry, Held
+    from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.verify import StoredReceipt
 
 PAGE: Final = 500
+_TEXTS: Final = "SELECT digest, data FROM policy WHERE substr(digest, 1, ?) = ? LIMIT 2"
 _api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
@@ -132,13 +135,24 @@ class SqliteReader:
             found = connection.execute(f"SELECT key, data FROM counter WHERE key IN ({marks})", keys)  # noqa: S608
             return {key: unpack_row(data) for key, data in found}
 
-    def holds(self, state: str = "held") -> Iterator[tuple[str, Hold]]:
-        """Reservations in a state, oldest first."""
+    def marked(self) -> Iterator[tuple[str, Row]]:
+        """The rows that say more than counters do, looked for a page at a time."""
+        after, page = "", [("", b"")]
+        while page:
+            with self._read() as connection:
+                query = f"SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT {PAGE}"  # noqa: S608 (a number)
+                page = connection.execute(query, (after,)).fetchall()
+            for key, data in page:
+                after, row = key, unpack_row(data)
+                if row.more is not None:
+                    yield key, row
+
+    def holds(self, state: str = "held", owner: str = "") -> Iterator[tuple[str, Hold]]:
+        """Reservations in a state, of an `owner` or of all, oldest first."""
+        query = "SELECT id, data FROM hold WHERE state = ? AND instr(data, ?) ORDER BY created"
         with self._read() as connection:
-            found = connection.execute(
-                "SELECT id, data FROM hold WHERE state = ? ORDER BY created", (state,)
-            ).fetchall()
-        return ((name, unpack_hold(data)) for name, data in found)
+            found = connection.execute(query, (state, owner.encode())).fetchall()
+        return holds_of(owner, found)
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """One API key's record."""
@@ -155,6 +169,16 @@ class SqliteReader:
         """Every token that was taken back."""
         with self._read() as connection:
             return [_revocation(data) for (data,) in connection.execute("SELECT data FROM revocation ORDER BY key")]
+
+    def policy(self, beginning: str) -> PolicyText | None:
+        """The text of a policy that decided; a ledger of an older version has none."""
+
+        def read(by: str) -> list[tuple[str, bytes]]:
+            return connection.execute(_TEXTS, (len(by), by)).fetchall()
+
+        with self._read() as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'policy'").fetchone()
+            return text_of(read, beginning) if there is not None else None
 
     def close(self) -> None:
         """Let go of this thread's connection. Idempotent."""

@@ -18,7 +18,7 @@ from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Expire, Record
+from afmiddleware.model.entry import Expire, Ping, Record
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -188,6 +188,8 @@ class SqliteWriter:
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
                     self._store(books, [item for item in items if isinstance(item, Record)])
+                    if not books.written and any(isinstance(item, Ping) for item in items):
+                        self._touch()
                     asked = True
                 self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
         except (sqlite3.Error, OSError) as error:
@@ -203,6 +205,11 @@ class SqliteWriter:
         if self._anchors is not None and books.written:
             self._anchors.due(books.head, self._note)
         return answers
+
+    def _touch(self) -> None:
+        """Write something, so that what a full disk or a read-only file would refuse is refused; it says the same."""
+        for step in (1, -1):
+            self._connection.execute("UPDATE head SET size = size + ?", (step,))
 
     def _load(self, items: Sequence[Item]) -> Books:
         connection = self._connection
@@ -264,6 +271,8 @@ class SqliteWriter:
                 connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
         if books.renewed:
             connection.execute(_LEASE, (books.holder, books.renewed))
+        if books.texts:
+            connection.executemany("INSERT INTO policy VALUES (?, ?) ON CONFLICT DO NOTHING", books.texts.items())
         if not books.written:
             return
         connection.executemany(_RECEIPT, books.columns())

@@ -9,12 +9,13 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.ledger.steady import Steady
+from afmiddleware.limits.rows import Hold, unpack_hold
 from afmiddleware.model.receipt import Receipt
 from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.verify import StoredReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.revocation import Revocation
@@ -83,6 +84,12 @@ def stored(row: tuple[int, bytes, bytes, bytes, str, str, str, str, str, int, by
             "ts": ts,
         },
     )
+
+
+def holds_of(owner: str, found: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Hold]]:
+    """Reservations as they were stored, those of an `owner` where one is named: others may name it too."""
+    every = ((name, unpack_hold(data)) for name, data in found)
+    return (one for one in every if owner in ("", one[1].owner))
 
 
 def api_key_row(record: ApiKeyRecord) -> tuple[str, str, int, bytes]:

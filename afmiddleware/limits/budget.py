@@ -12,7 +12,7 @@ from afmiddleware.limits.keys import row_key
 from afmiddleware.model.limit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from afmiddleware.limits.rows import Hold, Row
     from afmiddleware.model.actor import Actor
@@ -43,56 +43,38 @@ class Standing(msgspec.Struct, frozen=True):
         return self.tripped_at > 0
 
 
-def keys(limits: Sequence[Limit], actor: str) -> list[str]:
-    """The rows that an actor's budget is read from."""
-    return sorted({_key(limit, actor) for limit in limits} | {f"actor:{actor}"})
-
-
 def own_key(limit: Limit, actor: Actor, address: str) -> str:
     """The row of a limit that counts what this caller does and nobody else; empty where there is none, or several."""
-    names = set(limit.per.split("+"))
+    return key_of(limit, actor, address, _KNOWN) if limit.own else ""
+
+
+def key_of(limit: Limit, actor: Actor, address: str, known: Collection[str]) -> str:
+    """The row of a limit that counts an actor of whom these keys are `known`; empty where they do not tell it."""
     capability = limit.capability if "*" not in limit.capability else ""
-    if not limit.own or names - (_KNOWN | ({"capability"} if capability else set())):
+    if set(limit.per.split("+")) - {*known, "global", *(["capability"] if capability else [])}:
         return ""
     return row_key(limit.per, actor, capability, None, lambda: address)
 
 
-def own_standings(
+def standings(
     limits: Iterable[tuple[str, Limit]],
     actor: str,
     rows: Mapping[str, Row],
     now: int,
+    holds: Iterable[Hold] = (),
 ) -> list[Standing]:
-    """How limits stand at `now`, each in the row of its own `own_key`. `rows` are changed: give copies.
+    """How limits stand at `now`, each in the row of its key, under the caps that were set for the actor.
 
-    Without what is held of it: that is looked for among the reservations of all callers.
+    `rows` are changed: give copies; `actor:` and the actor is among them. `holds` are the reservations that are not
+    settled; without them nothing is known to be held.
     """
-    mine = rows.get(f"actor:{actor}")
-    caps = mine.more.caps if mine is not None and mine.more is not None else {}
-    return [_standing(own_limit(limit, caps), key, rows, {}, now) for key, limit in limits]
-
-
-def standings(
-    limits: Sequence[Limit],
-    actor: str,
-    rows: Mapping[str, Row],
-    holds: Iterable[Hold],
-    now: int,
-) -> list[Standing]:
-    """How the limits that count by the actor alone, or over all, stand at `now`. `rows` are changed: give copies."""
     held: dict[tuple[str, str], int] = {}
     for hold in holds:
         for line in hold.lines:
             held[line.key, line.cell] = held.get((line.key, line.cell), 0) + line.amount
-    own = rows.get(f"actor:{actor}")
-    caps = own.more.caps if own is not None and own.more is not None else {}
-    found: list[Standing] = []
-    for limit in limits:
-        if limit.per not in ("actor", "global"):
-            continue
-        mine = own_limit(limit, caps) if limit.per == "actor" else limit
-        found.append(_standing(mine, _key(limit, actor), rows, held, now))
-    return found
+    mine = rows.get(f"actor:{actor}")
+    caps = mine.more.caps if mine is not None and mine.more is not None else {}
+    return [_standing(own_limit(limit, caps), key, rows, held, now) for key, limit in limits]
 
 
 def _standing(
@@ -112,7 +94,3 @@ def _standing(
     left = max(limit.cap - cell.total, 0)
     at = resets_at(cell, left + 1 if cell.total and left < limit.cap else 1, limit.cap) if cell.total else 0
     return Standing(limit, cell.total, min(held.get((key, limit.cell), 0), cell.total), left, at, tripped_at)
-
-
-def _key(limit: Limit, actor: str) -> str:
-    return "global" if limit.per == "global" else f"actor:{actor}"

@@ -44,15 +44,15 @@ def capped(entry: Entry, rows: Mapping[str, Row]) -> Entry:
 
 def own_charges(charges: tuple[Charge, ...], caps: Mapping[str, tuple[int, bool]]) -> tuple[Charge, ...]:
     """Charges under the caps that the operator has set for their actor."""
-    return tuple(
-        replace(charge, limit=own_limit(charge.limit, caps)) if charge.limit.per != "global" else charge
-        for charge in charges
-    )
+    return tuple(replace(charge, limit=own_limit(charge.limit, caps)) for charge in charges)
 
 
 def own_limit(limit: Limit, caps: Mapping[str, tuple[int, bool]]) -> Limit:
-    """A limit as it is for an actor with caps of its own: narrower, or with an override whatever was set."""
-    found = caps.get(limit.name)
+    """A limit as it is for an actor with caps of its own: narrower, or with an override whatever was set.
+
+    What counts everybody has the same cap for all.
+    """
+    found = caps.get(limit.name) if limit.per != "global" else None
     if found is None:
         return limit
     cap, override = found

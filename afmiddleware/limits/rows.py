@@ -16,14 +16,28 @@ class Trip(msgspec.Struct, array_like=True):
     probed_at: int = 0
 
 
+class Generation(msgspec.Struct, array_like=True, frozen=True):
+    """Which policy decides for all that share the ledger: the one whose file and lists have this `digest`.
+
+    `number` counts the changes, the last of which was at `since`. Nothing is decided by a `superseded` policy, of which
+    the last are listed, nor by any other one while it is `pinned`.
+    """
+
+    number: int
+    digest: str
+    since: int
+    pinned: bool = False
+    superseded: tuple[str, ...] = ()
+
+
 class More(msgspec.Struct, array_like=True):
     """What few rows have.
 
     `busy` is how many requests run now, by counter and by the process that runs them; `trips` the breakers that are
     open, by counter. The operator sets `caps` of limits by name for one actor, which only narrow unless they come with
     true, and says why its requests are `frozen`. `policy` is what decided last, as digest and mode, and `made` how
-    many rows there are and how many of these are of strangers, in the row of what holds for everybody. `used` is when
-    the credential that the row is of was last good, in microseconds since the epoch.
+    many rows there are and how many of these are of strangers, in the row of what holds for everybody, as is the
+    `generation`. `used` is when the credential that the row is of was last good, in microseconds since the epoch.
     """
 
     busy: dict[str, dict[int, int]] = {}
@@ -33,6 +47,7 @@ class More(msgspec.Struct, array_like=True):
     policy: tuple[str, str] = ("", "")
     made: tuple[int, int] = (0, 0)
     used: int = 0
+    generation: Generation | None = None
 
 
 class Row(msgspec.Struct, array_like=True):

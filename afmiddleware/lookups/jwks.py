@@ -325,12 +325,16 @@ def fetcher(*, allow_private: bool) -> Callable[[str, str], Document]:
     return lambda url, etag: fetch_document(url, allow_private=allow_private, etag=etag)
 
 
-def document_in(path: Path, where: str) -> object:
-    """The JSON document in a file that a policy names at `where`. Raises `ConfigError`."""
+def document_in(path: Path, where: str, maker: str = "") -> object:
+    """The JSON document in a file that a policy names at `where`. Raises `ConfigError`.
+
+    `maker` is the command that makes one for development.
+    """
     try:
         return msgspec.json.decode(path.read_bytes())
     except OSError as error:
-        msg = f"{where}: the file {path} cannot be read: {error.strerror}; write the public keys there"
+        made = f", or make them for development: {maker}" if maker and isinstance(error, FileNotFoundError) else ""
+        msg = f"{where}: the file {path} cannot be read: {error.strerror}; write the public keys there{made}"
     except msgspec.MsgspecError:
         msg = f'{where}: the file {path} is not JSON; write a key set, {{"keys": [...]}}'
     raise ConfigError([msg])

@@ -47,9 +47,9 @@ def read_lists(config: Config, base: Path) -> dict[str, NamedList]:
     return found
 
 
-def digest_of(digest: str, lists: Mapping[str, NamedList]) -> str:
-    """The digest of a policy with that of its lists' files: that of the file alone where no list has one."""
-    told = sorted((name, one.digest) for name, one in lists.items() if one.digest)
+def digest_of(digest: str, lists: Mapping[str, str]) -> str:
+    """The digest of a policy with those of its lists' files: that of the file alone where no list has one."""
+    told = sorted((name, one) for name, one in lists.items() if one)
     if not told:
         return digest
     return hashlib.sha256(digest.encode("ascii") + b"\0lists\0" + msgspec.json.encode(told)).hexdigest()

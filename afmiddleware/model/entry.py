@@ -10,6 +10,7 @@ from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.limit import NO_BALANCES, Balances, Charge
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Answer, Outcome, Settlement
+from afmiddleware.model.policy_text import PolicyText
 from afmiddleware.model.receipt import Draft, ReceiptRef
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.model.verdict import Verdict
@@ -31,6 +32,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: reason code is added to it). With `observe` everything is charged, over the cap too, and passes. With `dry`
     nothing is written; a `trial` is counted under the rates and recorded, and that is all. `others` are the further
     actions of the same request: all of them pass, or none is charged.
+    `policy` is the digest of the file and lists that it was decided by: when that is superseded, the ledger does
+    nothing and answers `StalePolicyError`. Empty for what no policy has to decide anew.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     actor: str = ""
     named: bool = False
     others: tuple[Entry, ...] = ()
+    policy: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -119,14 +123,20 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class InForce(msgspec.Struct, frozen=True, gc=False):
     """That a policy decides from here on; recorded where another one did before.
 
-    `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`), `by`
-    on whose word.
+    `policy` is its digest, `mode` `enforce` or `observe`; `cause` says why it is another one (`start`, `reload`,
+    `activate`), `by` on whose word, and `reason` theirs. `file` is the digest of its file and lists alone, empty where
+    that is its digest, and `before` that of the one that this process had until now. With `activate` it is the only
+    one from here on. Its `text` is kept with it.
     """
 
     policy: str
     mode: str
     cause: str = "start"
     by: str = ""
+    reason: str = ""
+    file: str = ""
+    before: str = ""
+    text: PolicyText | None = None
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
@@ -166,6 +176,16 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Whether a commit can be made now. It is made like any other, and changes nothing.
+
+    With a `policy`, the digest of the file and lists that would decide, `StalePolicyError` is the answer as to an
+    `Entry`.
+    """
+
+    policy: str = ""
+
+
 class Held(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Entry`: the final verdict, where its receipt stands, and how its limits stand now.
 
@@ -198,7 +218,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `what` is `freeze` or `unfreeze` (the row, or in the row `control` the capability pattern `name`), `cap` or `uncap`
     (the limit `name`, to `value`; with `override` also wider than the policy has it), `reset` (the breaker of the
     counter `name`); or, of counters that hosts share, `begin` (the epoch `name`) and `reopen` (what is closed because
-    some were lost; here that is only recorded). `key` is the row's key. `by` and `reason` are for the record.
+    some were lost; here that is only recorded); or `policy.release`, in the row `control`: the policy `name` is no
+    longer the only one. `key` is the row's key. `by` and `reason` are for the record.
     """
 
     what: str
@@ -225,5 +246,5 @@ class NewEpoch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open: tuple[str, ...] = ()
 
 
-Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch
+Item = Entry | Conclusion | Settle | Expire | Order | Record | InForce | Once | KeyUse | NewEpoch | Ping
 """What a ledger commits."""

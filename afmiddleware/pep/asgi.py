@@ -11,18 +11,20 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.current import enter, leave
 from afmiddleware.drivers import arun
-from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError
+from afmiddleware.errors import AFError, ClientGoneError, ConfigError, MappingError, SealBrokenError, StalePolicyError
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.identity.app_user import AppUser, signed_in
+from afmiddleware.ledger.workers import one_process_only
 from afmiddleware.model.http import HttpFacts, Target
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.asgi_endpoints import served
 from afmiddleware.pep.asgi_exchange import Exchange
 from afmiddleware.pep.asgi_table import TableRouter
-from afmiddleware.pep.passage import cross_origin, refused_by, unsealed, unusable
+from afmiddleware.pep.passage import cross_origin, outdated, refused_by, unsealed, unusable
 from afmiddleware.pep.respond import websocket_close_reason
 from afmiddleware.performing import AsyncFenceIo, Begun
 from afmiddleware.plan import Admission, Pass, Refused
@@ -130,32 +132,43 @@ class FenceMiddleware:
         fence, facts = self.fence, facts_of(scope)
         # What is judged is what is handed on: a server may add a chunked body's trailers to its own list later.
         scope = {**scope, "headers": [*facts.headers]}
-        now = fence.clock()
         io = _Io(fence, receive, facts)
         known = partial(_known, scope) if fence.plan.from_app is not None else None
         if facts.path.startswith(fence.own_paths) and await served(fence, facts, io, send, known):
             return
         try:
             router = self._router or self._start(scope)
-            routing = router.begin(scope)
-            # One policy for the whole request, whatever is loaded meanwhile.
-            plan = routing.plan
+            routing, passage = await self._decided(router, scope, io)
         except ConfigError as error:
             unfit = unusable(fence, facts, error)
             await _answer(send, refused_by(fence, facts, unfit))
             return
-        try:
-            passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id, known), io)
         except ClientGoneError:
             return
         if isinstance(passage, Refused):
             await _answer(send, refused_by(fence, facts, passage))
-        elif plan.observe:
+        elif routing.plan.observe:
             await self._observed(passage, scope, io, send)
         elif isinstance(passage, Pass):
             await self._pass(passage, routing, scope, io, send)
         else:
             await self._admitted(passage, routing, scope, io, send)
+
+    async def _decided(self, router: Router, scope: Scope, io: _Io) -> tuple[Routing, Pass | Refused | Admission]:
+        """Decide a request by the policy in force; again from the start when the ledger knows of another."""
+        fence, facts = self.fence, io.facts
+        while True:
+            # One policy for the whole request, whatever is loaded meanwhile.
+            routing = router.begin(scope)
+            plan = routing.plan
+            known = partial(_known, scope) if plan.from_app is not None and scope["type"] == "http" else None
+            try:
+                flow = admit(plan, facts, routing.resolve, fence.clock(), fence.new_id, known)
+                return routing, await arun(flow, io)
+            except StalePolicyError as error:
+                if not await fence.arenew(error):
+                    return routing, outdated(fence, facts)
+            io.again()
 
     async def _pass(self, passage: Pass, routing: Routing, scope: Scope, io: _Io, send: Send) -> None:
         """Let a public endpoint, or the framework's own answer, through; anything else breaks the seal."""
@@ -217,21 +230,17 @@ class FenceMiddleware:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only public WebSocket endpoints are reached: one judged handshake would say nothing about its messages."""
         fence, facts = self.fence, facts_of(scope, method="WEBSOCKET")
-        now = fence.clock()
         try:
             router = self._router or self._start(scope)
-            routing = router.begin(scope)
-            plan = routing.plan
+            routing, passage = await self._decided(router, scope, _Io(fence, receive, facts))
         except ConfigError as error:
             _log.critical("the application cannot be fenced, so nothing runs: %s", error)
             await send({"type": "websocket.close", "code": 1011, "reason": "policy.unavailable"})
             return
-        io = _Io(fence, receive, facts)
-        passage = await arun(admit(plan, facts, routing.resolve, now, fence.new_id), io)
         if isinstance(passage, Refused):
             reason = websocket_close_reason(passage.verdict)
             await send({"type": "websocket.close", "code": 1008, "reason": reason})
-        elif plan.observe:
+        elif routing.plan.observe:
             await self.app(scope, receive, send)
         elif isinstance(passage, Pass):
             try:
@@ -262,6 +271,9 @@ class FenceMiddleware:
         await self.app(scope, replay, outward)
 
     def _start(self, scope: Scope) -> Router:
+        if self.fence.config.ledger in MEMORY:
+            # It may have been made before the server has forked.
+            one_process_only()
         router = self._router = self.make_router(scope)
         self._watched = router.watched
         return router
@@ -294,21 +306,25 @@ class _Io(AsyncFenceIo):
         self._complete = False
         self.facts = facts
 
+    def again(self) -> None:
+        super().again()
+        self._begun = Begun(self._fence)
+
     async def read_body(self, cap: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while not self._complete:
+        parts: list[bytes] = [chunk.get("body", b"") for chunk in self._chunks]
+        size = sum(map(len, parts))
+        while not self._complete and size <= cap:
             message = await self.receive()
             if message["type"] != "http.request":
                 raise ClientGoneError
             self._chunks.append(message)
             part = message.get("body", b"")
             size += len(part)
-            if size > cap:
-                code, detail = "request.too_large", f"The request body is larger than {cap} bytes."
-                raise MappingError(code, detail)
             parts.append(part)
             self._complete = not message.get("more_body", False)
+        if size > cap:
+            code, detail = "request.too_large", f"The request body is larger than {cap} bytes."
+            raise MappingError(code, detail)
         self._begun.check()
         body = b"".join(parts)
         self._chunks = [{"type": "http.request", "body": body, "more_body": False}]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import MappingError
 from afmiddleware.grammar.amounts import to_major
 from afmiddleware.identity.address import address_key
-from afmiddleware.limits.budget import own_key, own_standings
+from afmiddleware.limits.budget import own_key, standings
 from afmiddleware.limits.charge import window_text
 from afmiddleware.limits.claimed import with_claim
 from afmiddleware.model.limit import Unit
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def budget_of(fence: Fence, actor: Actor, peer: str) -> bytes:
     """The budget of a caller as JSON: `{"actor", "frozen", "limits": [...]}`.
 
-    Of a limit `used`, `cap` and `remaining` are numbers of requests, or texts of major units of `currency`; `resets_at`
-    is when some of it comes back (RFC 3339, UTC), and there where that is known. Left out are limits that count other
-    callers too, and those with a counter for each value of a payload. Raises `LedgerUnavailableError`.
+    Of a limit `used`, `held` (the part of it that is not settled), `cap` and `remaining` are numbers of requests, or
+    texts of major units of `currency`; `resets_at` is when some of it comes back (RFC 3339, UTC), and there where that
+    is known. Left out are limits that count other callers too, and those with a counter for each value of a payload.
+    Raises `LedgerUnavailableError`.
     """
     address = address_key(peer) if peer else ""
     found = [(own_key(limit, actor, address), _claimed(limit, actor)) for limit in fence.plan.limits.of_actor(actor.id)]
@@ -36,7 +37,8 @@ def budget_of(fence: Fence, actor: Actor, peer: str) -> bytes:
     row = f"actor:{actor.id}"
     rows = fence.ledger.rows(sorted({key for key, _ in mine} | {row}))
     more = rows[row].more if row in rows else None
-    told = [_told(one) for one in own_standings(mine, actor.id, rows, fence.clock())]
+    held = [hold for state in ("held", "unknown") for _, hold in fence.ledger.holds(state, actor.id)]
+    told = [_told(one) for one in standings(mine, actor.id, rows, fence.clock(), held)]
     return json.dumps({"actor": actor.id, "frozen": bool(more is not None and more.frozen), "limits": told}).encode()
 
 
@@ -62,6 +64,7 @@ def _told(one: Standing) -> dict[str, Any]:
         "per": limit.per.split("+"),
         "window": window_text(limit.window),
         "used": amount(one.used),
+        "held": amount(one.held),
         "cap": amount(limit.cap),
         "remaining": amount(one.remaining),
     }

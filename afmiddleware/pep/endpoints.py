@@ -1,4 +1,4 @@
-"""What the fence serves itself: public keys, receipts with their proof, the caller's budget, new sessions.
+"""What the fence serves itself: public keys, receipts with their proof, the caller's budget, sessions, its readiness.
 
 Known here once, whatever the framework: an adapter asks `wanted`, finds out who asks with `caller`, and sends what
 `serve` answers. A receipt is shown to its owner and to operators; to anybody else it does not exist.
@@ -59,14 +59,22 @@ def wanted(fence: Fence, path: str) -> bool:
     rest = path[len(fence.prefix) :]
     if rest == "sessions":
         return fence.plan.sessions is not None and fence.plan.sessions.mints
-    return rest in ("keys", "budget") or _RECEIPT.fullmatch(rest) is not None or _DECISION.fullmatch(rest) is not None
+    return (
+        rest in ("keys", "budget", "ready")
+        or _RECEIPT.fullmatch(rest) is not None
+        or _DECISION.fullmatch(rest) is not None
+    )
 
 
 def caller(
     fence: Fence, facts: HttpFacts, known: Callable[[], AppUser | None] | None = None
 ) -> Flow[Identified | None]:
     """Who asks; nobody is asked for what is public, or in two ways. `known` asks whom the application has signed in."""
-    if facts.path == f"{fence.prefix}keys" or not facts.path.startswith(fence.prefix) or screen(facts) is not None:
+    if (
+        facts.path in (f"{fence.prefix}keys", f"{fence.prefix}ready")
+        or not facts.path.startswith(fence.prefix)
+        or screen(facts) is not None
+    ):
         return None
     plan, now = fence.plan, fence.clock()
     found = yield from identify(plan, facts, now, known)
@@ -87,6 +95,9 @@ def serve(fence: Fence, facts: HttpFacts, found: Identified | None) -> Answer:
     if facts.method not in allowed:
         status, headers, body = _problem(405, "Method Not Allowed")
         return status, [*headers, (b"allow", ", ".join(allowed).encode())], b"" if facts.method == "HEAD" else body
+    if facts.path == f"{fence.prefix}ready":
+        status, headers, body = _ready(fence)
+        return status, headers, b"" if facts.method == "HEAD" else body
     actor = found.actor if isinstance(found, Ok) and not found.actor.anonymous else None
     try:
         if (refused := too_often(fence, facts, actor)) is not None:
@@ -109,6 +120,14 @@ def _metadata(fence: Fence, facts: HttpFacts) -> Answer:
         return _problem(404, "Not Found") if found is None else _problem(405, "Method Not Allowed")
     status, headers, body = _answer(b"application/json", json.dumps(found).encode(), _GOOD_FOR)
     return status, [*headers, *_ANYBODY, (b"vary", b"Host")], b"" if facts.method == "HEAD" else body
+
+
+def _ready(fence: Fence) -> Answer:
+    """For health checks, which have no credential and ask often. Why it is not ready is not told."""
+    if fence.ready():
+        return _answer(b"application/json", b'{"ready": true}', _PRIVATE)
+    status, headers, body = _problem(503, "Service Unavailable")
+    return status, [*headers, (b"retry-after", b"1")], body
 
 
 def _keys(fence: Fence) -> Answer:

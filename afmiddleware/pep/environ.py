@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afmiddleware.config.ledger_url import MEMORY
 from afmiddleware.errors import ClientGoneError, MappingError
-from afmiddleware.ledger.open import several_workers
+from afmiddleware.ledger.workers import several_workers
 from afmiddleware.mapping.body import too_large
 from afmiddleware.model.codes import REQUEST_AMBIGUOUS
 from afmiddleware.model.http import HttpFacts
@@ -113,7 +113,10 @@ class Body:
         read until then is put back too. Raises `ClientGoneError` when the body is shorter than it says.
         """
         if self.judged is not None:
-            return self.judged.getvalue()
+            body = self.judged.getvalue()
+            if len(body) > cap:
+                raise too_large(cap)
+            return body
         environ = self.environ
         length = environ.get("CONTENT_LENGTH")
         if length:

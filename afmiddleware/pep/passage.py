@@ -10,7 +10,7 @@ from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.flow import refused
 from afmiddleware.identity.address import address_key, anonymous
 from afmiddleware.limits.keys import row_key
-from afmiddleware.model.codes import POLICY_ALLOWED, RATE_EXCEEDED
+from afmiddleware.model.codes import POLICY_ALLOWED, POLICY_UNAVAILABLE, RATE_EXCEEDED
 from afmiddleware.model.entry import Entry
 from afmiddleware.model.limit import Charge, Limit, Unit, Window
 from afmiddleware.model.receipt import ANONYMOUS, Draft
@@ -40,8 +40,15 @@ _log = logging.getLogger("afmiddleware")
 def unusable(fence: Fence, facts: HttpFacts, error: ConfigError) -> Refused:
     """Nothing runs, because the policy and the application do not fit each other."""
     _log.critical("the application cannot be fenced, so nothing runs: %s", error)
+    fence.readiness.unfit = True
     said = "The policy does not fit the application."
-    return unrecorded(fence, facts, "policy.unavailable", said, retry_after=60)
+    return unrecorded(fence, facts, POLICY_UNAVAILABLE, said, retry_after=60)
+
+
+def outdated(fence: Fence, facts: HttpFacts) -> Refused:
+    """Nothing runs, because another policy is in force than the one that this process can read. It was logged."""
+    said = "The policy of this process is superseded."
+    return unrecorded(fence, facts, POLICY_UNAVAILABLE, said, retry_after=_SOON)
 
 
 def unsealed(fence: Fence, facts: HttpFacts, error: SealBrokenError) -> Refused:

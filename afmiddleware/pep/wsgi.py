@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from afmiddleware.current import Action, enter, leave
 from afmiddleware.drivers import run
-from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError, StalePolicyError
 from afmiddleware.fence import Fence
 from afmiddleware.flow import admit
 from afmiddleware.model.outcome import End
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import refused_by, unsealed, unusable
+from afmiddleware.pep.passage import outdated, refused_by, unsealed, unusable
 from afmiddleware.pep.respond import admitted
 from afmiddleware.pep.settle import Settling, settling_of
 from afmiddleware.pep.wsgi_table import TableRouter
@@ -90,7 +90,7 @@ class FenceMiddleware:
         except ConfigError as error:
             return exchange.refuse(unusable(self.fence, exchange.facts, error))
         try:
-            passage = exchange.decide(router.begin(environ, exchange.plan).resolve)
+            passage = exchange.decide(lambda: router.begin(environ, exchange.plan).resolve())
         except ClientGoneError as error:
             return exchange.cut_off(error)
         return exchange.refuse(passage) if isinstance(passage, Refused) else exchange.run(self.app)
@@ -151,13 +151,22 @@ class Exchange:
     ) -> Pass | Refused | Admission:
         """Judge the request; an admitted one is the current action until `run` has returned.
 
-        `known` asks whom the application has signed in.
+        `known` asks whom the application has signed in. When the ledger knows of another policy it is judged again from
+        the start, by `plan` as it is then.
         Raises `ClientGoneError` when the body was cut off: then nothing was decided and nothing is charged.
         """
         fence = self.fence
         body = self.body or self._look()
-        now = fence.clock()
-        passage = run(admit(self.plan, body.facts, resolve, now, fence.new_id, known), _Io(fence, body))
+        io = _Io(fence, body)
+        passage: Pass | Refused | Admission | None = None
+        while passage is None:
+            try:
+                passage = run(admit(self.plan, body.facts, resolve, fence.clock(), fence.new_id, known), io)
+            except StalePolicyError as error:
+                if not fence.renew(error):
+                    return outdated(fence, body.facts)
+                self.plan = fence.plan
+                io.again()
         if isinstance(passage, Admission):
             self.admission = passage
             self.action = Action(passage)
@@ -272,6 +281,10 @@ class _Io(FenceIo):
         super().__init__(fence)
         self._begun = Begun(fence)
         self._body = body
+
+    def again(self) -> None:
+        super().again()
+        self._begun = Begun(self._fence)
 
     def read_body(self, cap: int) -> bytes:
         body = self._body.read(cap)

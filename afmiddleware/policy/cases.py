@@ -81,8 +81,8 @@ def _actor(value: Any) -> Actor:
     if not name:
         raise CaseError("an actor needs an id; write one such as key:acct_42")
     usual = "anonymous" if name.startswith("address:") else "token"
-    depth = told.get("depth", 0)
-    if not (isinstance(depth, int) or (isinstance(depth, str) and depth.isascii() and depth.isdecimal())):
+    depth = str(told.get("depth", 0))
+    if not (depth.isascii() and depth.isdecimal()):
         raise CaseError("actor.depth is a whole number")
     return Actor(
         id=name,

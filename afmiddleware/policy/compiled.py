@@ -159,7 +159,7 @@ class Policy:
                             return verdict
                         return _approved(verdict, plan.approvals, stricter, event, now, flags)
                 except UnjudgedError:
-                    continue
+                    pass  # It does not allow.
         return _flagged(_refusal(plan, event, now), flags)
 
     def may_refuse_early(self, capability: str, actor: Actor) -> Verdict | None:

@@ -10,7 +10,7 @@ import msgspec
 from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
-from afmiddleware.policy.lint_money import other_currencies
+from afmiddleware.policy.lint_money import other_currencies, under
 from afmiddleware.policy.patterns import covers, meets
 from afmiddleware.policy.rules import Rule
 
@@ -36,6 +36,7 @@ SESSION_ALONE: Final = "limit.session_alone"
 STOPS_NOBODY: Final = "actor.only_observed"
 UNUSED_RISK: Final = "risk.unused"
 UNUSED_NAME: Final = "name.unused"
+IN_MEMORY: Final = "ledger.in_memory"
 
 IDS: Final = (
     UNREACHABLE,
@@ -54,9 +55,14 @@ IDS: Final = (
     STOPS_NOBODY,
     UNUSED_RISK,
     UNUSED_NAME,
+    IN_MEMORY,
 )
 """The ids of all findings, which never change their meaning."""
 
+_FORGETS: Final = (
+    "ledger: memory counts in one process alone and forgets limits, keys and receipts when that ends; a server with "
+    "several workers does not start with it. Write ledger: sqlite:///fence.db, or keep it for tests and demonstrations"
+)
 _SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
 _MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
@@ -94,14 +100,16 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     routes: Sequence[RouteSource],
     limits: Sequence[Limit],
     *,
-    currency: str = "",
+    currency: str,
     mode: str = "enforce",
     actors: Mapping[str, ActorSource] = MappingProxyType({}),
     unmarked: str = "",
+    in_memory: bool = False,
 ) -> list[Finding]:
     """Look through a policy, in the order of the file.
 
-    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at.
+    `currency`, `mode` and `actors` are those of the file; `unmarked` are the marks of agents that it does not look at;
+    `in_memory` says that its ledger ends with the process.
     """
     mapped = [route for route in routes if route.capability and "{" not in route.capability]
     found: list[Finding] = [
@@ -116,6 +124,7 @@ def lint(  # noqa: PLR0913 (a part of the file each)
         *_currencies(policy, mapped, limits, currency),
         *_observed(mode, actors),
         *_unused(policy, routes),
+        *([Finding(0, IN_MEMORY, _FORGETS)] if in_memory else ()),
     ]
     return sorted(set(found))
 
@@ -152,8 +161,8 @@ def _conditions(policy: Policy) -> Iterator[Finding]:
             yield Finding(rule.line, NEVER, f"{_named(rule)} never holds: {reasons[0]}; correct it, or remove the rule")
 
 
-def _impossible(policy: Policy, fields: Any) -> str:
-    """Why no action meets all conditions, empty when some may."""
+def _impossible(policy: Policy, fields: Any) -> str | None:
+    """Why no action meets all conditions, `None` when some may."""
     for field, operators in fields.items():
         for operator in ("in", "eq"):
             wanted = operators.get(operator)
@@ -168,7 +177,7 @@ def _impossible(policy: Policy, fields: Any) -> str:
             return f"{field} is asked to be in what it may not be in"
         if operators.get("exists") == "false" and len(operators) > 1:
             return f"{field} is asked to be absent and to have a value"
-    return ""
+    return None
 
 
 def _set_of(policy: Policy, operators: Any, many: str, one: str) -> set[str] | None:
@@ -189,7 +198,7 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
     """Rules that refuse under a condition, which is false for what is not there."""
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
         fields = {field for one in rule.when for field in one}
-        covered = [route for route in routes if matches(rule.pattern, route.capability or "")]
+        covered = [route for route in routes if matches(rule.pattern, str(route.capability))]
         for field in sorted(fields & set(_MAPPED)):
             lacking = [
                 route.route
@@ -235,9 +244,8 @@ def _unmarked(policy: Policy, routes: Sequence[RouteSource], what: str) -> Itera
 
 def _proves(field: str, operators: Any) -> bool:
     """Whether a condition only holds for what a credential says."""
-    if field not in _SAID_BY_CREDENTIALS or operators.get("exists") == "false":
-        return False
-    return not set(operators) <= {"ne", "not_in", "lt", "lte"}
+    absent = operators.get("exists") == "false" or {"ne", "not_in", "lt", "lte"}.issuperset(operators)
+    return field in _SAID_BY_CREDENTIALS and not absent
 
 
 def _for_anybody(rule: Rule) -> bool:
@@ -247,7 +255,7 @@ def _for_anybody(rule: Rule) -> bool:
 
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
-        plan = policy.matching(route.capability or "")
+        plan = policy.matching(str(route.capability))
         if not plan.allows:
             text = (
                 f"{route.route} is never allowed, since no rule allows {route.capability}; add one, or remove the route"
@@ -268,9 +276,9 @@ def _asks_tier(rule: Rule) -> bool:
 
 
 def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[Finding]:
-    for limit in limits:
-        pattern = limit.capability or "**"
-        covered = [route for route in routes if matches(pattern, route.capability or "")]
+    for place, limit in enumerate(limits):
+        pattern = under(limit)
+        covered = [route for route in routes if matches(pattern, str(route.capability))]
         if routes and not covered:
             text = f"the limit {limit.name} counts nothing, since no route has a capability under {pattern}; correct it"
             yield Finding(limit.line, NEVER_BINDS, text)
@@ -281,21 +289,23 @@ def _limits(limits: Sequence[Limit], routes: Sequence[RouteSource]) -> Iterator[
             alike = (limit.unit, limit.per, limit.window, limit.currency, limit.quota, limit.admitted) == (
                 other.unit, other.per, other.window, other.currency, other.quota, other.admitted,
             )  # fmt: skip
-            narrower = other.cap < limit.cap or (other.cap == limit.cap and other.line < limit.line)
-            if other is not limit and alike and narrower and covers(other.capability or "**", pattern):
+            narrower = other.cap < limit.cap or (other.cap == limit.cap and other in limits[:place])
+            if alike and narrower and covers(under(other), pattern):
                 text = f"the limit {limit.name} never refuses, since {other.name} is reached before it; remove one"
                 yield Finding(limit.line, NEVER_BINDS, text)
                 break
 
 
 def _sessions(limits: Sequence[Limit]) -> Iterator[Finding]:
-    """What a session may spend is a part of what its caller may: a caller can have several."""
+    """What a session may spend is a part of what its caller may: a caller can have several.
+
+    A limit that is not counted by the session is one for the caller itself.
+    """
     for limit in limits:
-        if not limit.currency or "session" not in limit.per.split("+"):
+        if not limit.currency:
             continue
-        pattern = limit.capability or "**"
         others = [one for one in limits if one.currency == limit.currency and "session" not in one.per.split("+")]
-        if not any(covers(one.capability or "**", pattern) for one in others):
+        if not any(covers(under(one), under(limit)) for one in others):
             text = f"nothing but {limit.name} stops a caller who has several sessions; add a spend limit per: actor"
             yield Finding(limit.line, SESSION_ALONE, text)
 

@@ -21,6 +21,11 @@ class RouteSource(Protocol):
     def capability(self) -> str | None: ...
 
 
+def under(limit: Limit) -> str:
+    """The pattern of the capabilities that a limit counts."""
+    return limit.capability or "**"
+
+
 def other_currencies(
     policy: Policy,
     routes: Sequence[RouteSource],
@@ -36,11 +41,11 @@ def other_currencies(
     for rules in policy.rules.values():
         for rule in rules:
             wanted = _of_rule(rule)
-            paid = _paid(rule.pattern, routes, currency, usual) if wanted and usual else None
+            paid = _paid(rule.pattern, routes, currency, usual) if wanted else None
             if paid and paid.isdisjoint(wanted):
                 yield rule, ", ".join(sorted(paid))
     for limit in limits:
-        paid = _paid(limit.capability or "**", routes, currency, set()) if limit.currency else None
+        paid = _paid(under(limit), routes, currency, set()) if limit.currency else None
         if paid and limit.currency not in paid:
             yield limit, ", ".join(sorted(paid))
 
@@ -65,7 +70,7 @@ def _paid(pattern: str, routes: Sequence[RouteSource], currency: str, usual: set
     found: set[str] = set()
     covered = False
     for route in routes:
-        if getattr(route, "amount", None) is not None and matches(pattern, route.capability or ""):
+        if getattr(route, "amount", None) is not None and matches(pattern, str(route.capability)):
             covered = True
             one = _of_route(route, currency)
             if one is None:

@@ -91,30 +91,32 @@ def _place(entry: tuple[int, T]) -> int:
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether a pattern covers all that another does. False where that cannot be told from the segments."""
-    left, right = wide.split("."), narrow.split(".")
-    while left and right:
-        if left == ["**"]:
-            return True
-        if right[0] == "**" or left[0] == "**":
-            return False
-        if left[0] != right[0] and left[0] != "*" and not _literal_in(left[0], right[0]):
-            return False
-        left, right = left[1:], right[1:]
-    return left in ([], ["**"]) and not right
+    return _covers(wide.split("."), narrow.split("."))
+
+
+def _covers(wide: list[str], narrow: list[str]) -> bool:
+    if wide == ["**"]:
+        return True
+    if not (wide and narrow):
+        return wide == narrow
+    first = wide[0] in ("*", narrow[0]) or _literal_in(wide[0], narrow[0])
+    return narrow[0] != "**" and first and _covers(wide[1:], narrow[1:])
 
 
 def meets(one: str, other: str) -> bool:
     """Whether some capability may be covered by both patterns. True where that cannot be told from the segments."""
-    left, right = one.split("."), other.split(".")
-    while left and right:
-        if left == ["**"] or right == ["**"]:
-            return True
-        a, b = left[0], right[0]
-        literal = a if "*" not in a else b if "*" not in b else None
-        if literal is not None and not (_literal_in(a, literal) and _literal_in(b, literal)):
-            return False
-        left, right = left[1:], right[1:]
-    return left in ([], ["**"]) and right in ([], ["**"])
+    return _meets(one.split("."), other.split("."))
+
+
+def _meets(left: list[str], right: list[str]) -> bool:
+    if ["**"] in (left, right):
+        return True
+    if not (left and right):
+        return left == right
+    a, b = left[0], right[0]
+    literal = a if "*" not in a else b if "*" not in b else None
+    first = literal is None or (_literal_in(a, literal) and _literal_in(b, literal))
+    return first and _meets(left[1:], right[1:])
 
 
 def _literal_in(pattern: str, segment: str) -> bool:

@@ -20,7 +20,7 @@ from afmiddleware.model.verdict import Verdict
 from afmiddleware.policy.suite import Case, Change, change_of, weight, word_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from afmiddleware.policy.compiled import Policy
 
@@ -40,13 +40,14 @@ BY_RULES: Final = frozenset(
 """The reason codes that only rules give."""
 
 _NEVER_KEPT: Final = frozenset({"actor.scopes", "actor.roles", "actor.tenant", "actor.depth", "risk"})
-
-
+_NO_POLICY: Final = "the policy that decided not kept"
 _FIELDS: Final = frozenset({"recipient", "resource", "category", "network"})
 
 
 def advice(missing: str) -> str:
     """What would have kept what is missing, as `Replay.undecidable` counts it."""
+    if missing == _NO_POLICY:
+        return "a ledger keeps the texts of files of up to 4 MiB; name a policy with --policy to decide by that"
     if missing.startswith("decided by "):
         return "no rule decided that, so no rules can again"
     field = missing.removesuffix(" not kept")
@@ -69,6 +70,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Whether all of the event was kept, the payload too."""
     lacks: str = ""
     """Why another policy could not decide it, where that is known already."""
+    policy: str = ""
+    """The digest of the policy that decided it."""
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,18 +93,27 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blocked(self) -> int:
         """How many were allowed and would not be."""
-        return sum(change.old.authorized and not change.new.authorized for change in self.changes)
+        return sum(change.old.authorized for change in self.changes)
 
 
 def replay(policy: Policy, records: Iterable[Record]) -> Replay:
     """Decide records once more. Changes come with those that the policy opens first."""
+    return replay_each(lambda _digest: policy, records)
+
+
+def replay_each(policies: Callable[[str], Policy | None], records: Iterable[Record]) -> Replay:
+    """Decide each record once more by the policy that `policies` finds for it, by the digest of the one that decided.
+
+    Where it finds none the record is undecidable.
+    """
     total = reproduced = 0
     changes: list[Change] = []
     undecidable: dict[str, int] = {}
     for record in records:
         total += 1
-        missing = _missing(policy, record)
-        if missing:
+        policy = policies(record.policy)
+        missing = _missing(policy, record) if policy is not None else _NO_POLICY
+        if missing or policy is None:
             undecidable[missing] = undecidable.get(missing, 0) + 1
             continue
         verdict = policy.decide(record.event, record.now)
@@ -129,10 +141,12 @@ def _at(policy: Policy, record: Record) -> Verdict:
     return policy.decide(record.event, record.now)
 
 
-def _missing(policy: Policy, record: Record) -> str:
-    """What keeps a record from being decided again, empty when nothing does."""
-    if record.lacks or record.whole:
+def _missing(policy: Policy, record: Record) -> str | None:
+    """What keeps a record from being decided again, `None` when nothing does."""
+    if record.lacks:
         return record.lacks
+    if record.whole:
+        return None
     # A rule that allows stands beside the refusal of one whom the operator froze at run time, which no policy says.
     frozen = record.verdict.code == codes.ACTOR_FROZEN and record.verdict.rule
     if frozen or record.verdict.code not in BY_RULES:
@@ -142,7 +156,7 @@ def _missing(policy: Policy, record: Record) -> str:
         field for field in needed if field in record.unknown or field in _NEVER_KEPT or field.startswith("payload.")
     )
     if not lacking:
-        return ""
+        return None
     return f"{'payload' if lacking[0].startswith('payload.') else lacking[0]} not kept"
 
 
@@ -190,8 +204,8 @@ def record_of(body: Mapping[str, Any], disclosed: Mapping[str, tuple[bytes, str 
         amount=amount,
         resource=private.get("resource"),
         recipient=private.get("recipient"),
-        category=body["category"] or None,
-        network=body["network"] or None,
+        category=body["category"],
+        network=body["network"],
         method=route.partition(" ")[0] if " " in route else "",
         route=route,
     )
@@ -201,7 +215,14 @@ def record_of(body: Mapping[str, Any], disclosed: Mapping[str, tuple[bytes, str 
         capability=body["capability"],
         rule=body["rule"],
     )
-    return Record(name=body["id"], event=event, now=body["ts"], verdict=verdict, unknown=frozenset(unknown))
+    return Record(
+        name=body["id"],
+        event=event,
+        now=body["ts"],
+        verdict=verdict,
+        unknown=frozenset(unknown),
+        policy=str(body.get("policy", "")),
+    )
 
 
 def record_of_case(case: Case, now: int) -> Record:

@@ -61,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     pattern: str
     line: int = 0
-    reason: str = ""
+    reason: str | None = None
     holds: Test | None = None
     when: When = ()
     reads_payload: bool = False
@@ -92,7 +92,7 @@ def compile_rule(source: RuleSource, kind: str, names: Names, draw: Draw = sha25
     """
     try:
         when = _alternatives(getattr(source, "when", None))
-        scope = getattr(source, "applies_to", None) or ALL
+        scope = getattr(source, "applies_to", ALL)
         identity = getattr(source, "identity", None)
         cap = getattr(source, "max_amount", None)
         currencies = frozenset(getattr(source, "currency", None) or ())
@@ -103,14 +103,14 @@ def compile_rule(source: RuleSource, kind: str, names: Names, draw: Draw = sha25
             kind=kind,
             pattern=check_pattern(source.capability),
             line=source.line,
-            reason=source.reason or "",
+            reason=source.reason,
             holds=for_agents(kind, scope, compile_when(when, names) if when else None),
             applies_to=scope,
             when=when,
             reads_payload=reads_payload(when),
-            observe=getattr(source, "observe", None) or 0,
+            observe=getattr(source, "observe", 0),
             draw=draw,
-            approval=(getattr(source, "approval", None) or "default") if kind == "require_approval" else "",
+            approval=getattr(source, "approval", "default"),
             tier=identity if isinstance(identity, Tier) else Tier.parse(identity) if identity else Tier.ANONYMOUS,
             scopes=frozenset(getattr(source, "scopes", None) or ()),
             roles=frozenset(getattr(source, "roles", None) or ()),

@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently. `opens` when only the new one allows it.
+    """A case that two policies decide differently, so that at most one allows it. `opens` when that is the new one.
 
     `reads` says that it comes by a method that changes nothing, and costs nothing.
     """
@@ -52,7 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def opens(self) -> bool:
-        return self.new.authorized and not self.old.authorized
+        return self.new.authorized
 
 
 def word_of(verdict: Verdict) -> str:
@@ -91,7 +91,7 @@ def _case(entry: Any, place: int, assets: Mapping[str, int], environment: str, *
     return Case(name=name, event=event, now=now, expect=entry.get("expect", {}))
 
 
-def _fault(entry: Any, *, needs: bool) -> str:
+def _fault(entry: Any, *, needs: bool) -> str | None:
     if not isinstance(entry, Mapping) or set(entry) - {"name", "event", "expect"}:
         return "a case is a map of name, event and expect"
     expect = entry.get("expect", {})
@@ -99,7 +99,7 @@ def _fault(entry: Any, *, needs: bool) -> str:
         return f"expect is a map of some of {', '.join(EXPECTED)}"
     if expect.get("verdict", "deny") not in VERDICTS:
         return f"the verdict is one of {', '.join(VERDICTS)}, not {quoted(str(expect['verdict']))}"
-    return ""
+    return None
 
 
 def run_cases(cases: Sequence[Case], decide: Callable[[ActionEvent, int], Verdict], now: int) -> list[Result]:
@@ -146,7 +146,19 @@ def change_of(name: str, event: ActionEvent, old: Verdict, new: Verdict) -> Chan
     return Change(name=name, capability=event.capability, old=old, new=new, reads=reads)
 
 
+_SAME: Final = ("", "")
+_ORDER: Final = (
+    ("deny", "allow"),
+    ("require_approval", "allow"),
+    ("deny", "require_approval"),
+    _SAME,
+    ("require_approval", "deny"),
+    ("allow", "require_approval"),
+    ("allow", "deny"),
+)
+
+
 def weight(change: Change) -> tuple[bool, bool, int]:
-    """The order of changes: newly allowed ones first, of them those that do not just read; then what opens most."""
-    order = {"deny": 0, "require_approval": 1, "allow": 2}
-    return (not change.opens, change.opens and change.reads, order[word_of(change.old)] - order[word_of(change.new)])
+    """The order of changes: newly allowed ones first, what only reads last of them; what closes most last."""
+    words = word_of(change.old), word_of(change.new)
+    return not change.opens, change.opens and change.reads, _ORDER.index(words if words in _ORDER else _SAME)

@@ -10,7 +10,6 @@ import operator as op
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from math import isfinite
 from typing import Any, Final, NoReturn
 
 from afmiddleware.errors import GrammarError
@@ -151,11 +150,8 @@ def _contains(value: object, word: str) -> bool:
     """Whether a text holds `word`, or any text inside a list or an object does."""
     if _is_text(value):
         return word in str(value)
-    if isinstance(value, Mapping):
-        return any(_contains(member, word) for member in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_contains(member, word) for member in value)
-    return False
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return any(_contains(member, word) for member in inner)
 
 
 def _under(word: str) -> Judge:
@@ -192,7 +188,7 @@ def _number(value: object) -> Decimal:
         return Decimal(value)
     if isinstance(value, Number):
         number = _literal_number(value)
-    elif isinstance(value, float) and isfinite(value):
+    elif isinstance(value, float):
         number = _literal_number(repr(value))
     elif isinstance(value, Decimal) and value.is_finite():
         return value

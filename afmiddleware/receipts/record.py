@@ -164,8 +164,11 @@ def operation(owner: str, order: Order) -> Draft:
     return Draft("operation", owner, body, {"target": order.key, "by": order.by, "reason": order.reason})
 
 
-def policy_change(owner: str, old: tuple[str, str], new: InForce) -> Draft:
-    """That another policy decides from here on; `old` is the one before, digest and mode, empty where not known."""
+def policy_change(owner: str, old: tuple[str, str], new: InForce, generation: int) -> Draft:
+    """That another policy decides from here on; `old` is the one before, digest and mode, empty where not known.
+
+    `generation` is the number of what is in force then.
+    """
     body: dict[str, Value] = {
         "id": "",
         "old_policy": old[0],
@@ -173,8 +176,9 @@ def policy_change(owner: str, old: tuple[str, str], new: InForce) -> Draft:
         "policy": new.policy,
         "mode": new.mode,
         "cause": new.cause,
+        "generation": generation,
     }
-    return Draft("policy", owner, body, {"by": new.by or None})
+    return Draft("policy", owner, body, {"by": new.by or None, "reason": new.reason or None})
 
 
 def epoch(owner: str, new: NewEpoch) -> Draft:

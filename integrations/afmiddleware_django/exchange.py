@@ -82,6 +82,7 @@ class Exchange:
         "_entered",
         "_outer",
         "_refused",
+        "_screened",
         "action",
         "decided",
         "facts",
@@ -118,6 +119,7 @@ class Exchange:
         self._outer: Action | None = None
         self._entered = False
         self._done = False
+        self._screened = False
 
     def ambiguous(self) -> Flow[Pass | Refused | Admission] | None:
         """The refusal of a request that can be read in more than one way; `None` for a clear one."""
@@ -144,11 +146,17 @@ class Exchange:
         target = target_of(place, request, match)
         self.decided = True
         self._answers_itself = target is None
-        screened = request.method == self.facts.method
-        if not screened:
+        self._screened = request.method == self.facts.method
+        if not self._screened:
             self.facts = _with_method(self.facts, request.method or "")
         self.judged = Judged(request, target, None)
-        return self._admit(lambda: target, screened=screened)
+        return self._admit(lambda: target, screened=self._screened)
+
+    def again(self) -> Flow[Any]:
+        """Decide once more what was judged, from the start, by the policy that is in force now."""
+        self.plan = self.fence.plan
+        target = self.judged.target if self.judged is not None else None
+        return self._admit(lambda: target, screened=self._screened)
 
     def conclude(self, passage: Pass | Refused | Admission) -> HttpResponse | None:
         """A refusal's answer, `None` for what passes: that has its body back, and is the current action."""

@@ -12,13 +12,13 @@ from django.core.exceptions import BadRequest, ImproperlyConfigured
 from django.http import HttpResponse
 
 from afmiddleware.drivers import arun, run
-from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError
+from afmiddleware.errors import ClientGoneError, ConfigError, SealBrokenError, StalePolicyError
 from afmiddleware.model.outcome import End
 from afmiddleware.pep import asgi
 from afmiddleware.pep.asgi_endpoints import aserve
 from afmiddleware.pep.endpoints import caller, serve, wanted
 from afmiddleware.pep.environ import Body, check_processes, facts_of
-from afmiddleware.pep.passage import unusable
+from afmiddleware.pep.passage import outdated, unusable
 from afmiddleware.performing import AsyncFenceIo, FenceIo
 from afmiddleware_django.audit import APP, app_config
 from afmiddleware_django.body import HeldBody, Source, Spooled, lost, too_early
@@ -127,7 +127,7 @@ class FenceMiddleware:
             return self._foreign(request)
         try:
             flow = self._judge(exchange, view, kwargs)
-            return None if flow is None else exchange.conclude(run(flow, _Io(self.fence, exchange)))
+            return None if flow is None else exchange.conclude(self._decided(exchange, flow))
         except SealBrokenError as error:
             return exchange.broken(error)
         except ClientGoneError as error:
@@ -144,14 +144,38 @@ class FenceMiddleware:
         if exchange is None or exchange.request is not request:
             return self._foreign(request)
         try:
-            if exchange.plan.from_app is not None and hasattr(request, "auser"):
-                exchange.user = await request.auser()
             flow = self._judge(exchange, view, kwargs)
-            return None if flow is None else exchange.conclude(await arun(flow, _AsyncIo(self.fence, exchange)))
+            return None if flow is None else exchange.conclude(await self._adecided(exchange, flow))
         except SealBrokenError as error:
             return exchange.broken(error)
         except ClientGoneError as error:
             raise _cut_off(error) from error
+
+    def _decided(self, exchange: Exchange, flow: Flow[Any]) -> Any:
+        """What becomes of a request; it is judged again when the ledger knows of another policy."""
+        io = _Io(self.fence, exchange)
+        while True:
+            try:
+                return run(flow, io)
+            except StalePolicyError as error:
+                if not self.fence.renew(error):
+                    return outdated(self.fence, exchange.facts)
+            io.again()
+            flow = exchange.again()
+
+    async def _adecided(self, exchange: Exchange, flow: Flow[Any]) -> Any:
+        """`_decided` in async code."""
+        io = _AsyncIo(self.fence, exchange)
+        while True:
+            if exchange.plan.from_app is not None and hasattr(exchange.request, "auser"):
+                exchange.user = await exchange.request.auser()
+            try:
+                return await arun(flow, io)
+            except StalePolicyError as error:
+                if not await self.fence.arenew(error):
+                    return outdated(self.fence, exchange.facts)
+            io.again()
+            flow = exchange.again()
 
     def _judge(
         self,

@@ -54,6 +54,8 @@ def until_back(fence: Fence) -> str:
 def test_a_service_counts_there_and_the_operator_sees_it(afm, policy):
     with closing(Fence.from_file(policy, env={})) as fence:
         assert [act(fence), act(fence)] == ["ran", "ran"]
+        # What was posted is done before this is answered.
+        fence.release("nothing")
         whole = afm("budget", "local:agent-7", "--policy", policy, "--json").json
         told = {one["limit"]: one for one in whole["limits"]}
         assert (told["often"]["used"], told["crowd"]["used"]) == ("2", "0")

@@ -265,12 +265,12 @@ def test_what_was_admitted_ends_under_the_policy_that_admitted_it(fence: Fence, 
     bodies = [strict_parse(one.receipt.body) for one in fence.ledger.receipts(Filter())]
     assert [(one["kind"], one.get("policy")) for one in bodies] == [
         ("intent", old),
-        ("outcome", None),
         ("policy", fence.plan.digest),
         ("refusal", fence.plan.digest),
+        ("outcome", None),
     ]
-    assert bodies[1]["captured"] == "300"
-    assert (bodies[2]["old_policy"], bodies[2]["cause"]) == (old, "reload")
+    assert bodies[3]["captured"] == "300"
+    assert (bodies[1]["old_policy"], bodies[1]["cause"], bodies[1]["generation"]) == (old, "reload", 2)
 
 
 def test_the_same_policy_again_changes_nothing(fence: Fence) -> None:

@@ -97,6 +97,54 @@ def test_a_ledger_in_memory_is_not_shared_out_among_workers(tmp_path: Path, serv
     assert not (tmp_path / "marks").exists()
 
 
+GUNICORN = ["gunicorn", "--bind", "fd://{fd}", "--no-control-socket", "-k", "uvicorn.workers.UvicornWorker"]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "said"),
+    [
+        ([*GUNICORN, "-w", "2"], {}, "the server was started with -w 2"),
+        ([*GUNICORN, "-w", "2", "--preload"], {}, "the server was started with -w 2"),
+        (GUNICORN, {"GUNICORN_CMD_ARGS": "--workers=2"}, "the server was started with --workers=2"),
+        (GUNICORN, {"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY asks for 2"),
+        ([*GUNICORN, "-c", "{folder}/two.py"], {}, "the server runs 2 processes like this one"),
+        ([*GUNICORN, "-c", "{folder}/two.py", "--preload"], {}, "the server runs 2 processes like this one"),
+        (["late_run", "{fd}"], {}, "the server runs 2 processes like this one"),
+        (
+            ["hypercorn", "--bind", "fd://{fd}", "-c", "{folder}/two.toml"],
+            {},
+            "the server runs 2 processes like this one",
+        ),
+        ([*UVICORN], {"WEB_CONCURRENCY": "2"}, "WEB_CONCURRENCY asks for 2"),
+    ],
+)
+def test_however_a_server_is_told_of_its_workers_none_has_a_ledger_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], environment: dict[str, str], said: str
+) -> None:
+    if "like this one" in said and not Path("/proc/self/task").exists():
+        pytest.skip("what runs beside it is only known on Linux")
+    if words[0] in ("gunicorn", "hypercorn"):
+        pytest.importorskip(words[0])
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "two.py").write_text("workers = 2\n")
+    (tmp_path / "two.toml").write_text("workers = 2\n")
+    (tmp_path / "fence.yaml").write_text(POLICY.format(ledger="memory", more=""))
+    with served(tmp_path, [word.replace("{folder}", str(tmp_path)) for word in words]) as (process, _, log):
+        while said not in log.read_text() and process.poll() is None:
+            pass
+        assert f"memory counts in one process only, and {said}" in log.read_text()
+    assert not (tmp_path / "marks").exists()
+
+
+@pytest.mark.parametrize("words", [UVICORN, [*GUNICORN, "-w", "1"], [*GUNICORN, "-w", "1", "--preload"]])
+def test_one_worker_has_a_ledger_in_memory(tmp_path: Path, words: list[str]) -> None:
+    pytest.importorskip(words[0])
+    (tmp_path / "fence.yaml").write_text(POLICY.format(ledger="memory", more=""))
+    with served(tmp_path, words) as (_, base, _log):
+        assert httpx.get(f"http://{base}/health", timeout=PATIENCE).status_code == 200
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_without_a_lifespan_nothing_runs(tmp_path: Path, fault: object) -> None:
     said = fault(tmp_path)  # type: ignore[operator]

@@ -192,6 +192,31 @@ def test_who_runs_now_is_told_while_it_runs(tmp_path):
     fence.close()
 
 
+ROUTES = """version: 1
+service: shop
+routes:
+  - {route: GET /health, public: true}
+  - {route: GET /flights, capability: flights.search}
+  - {route: POST /bookings, capability: flights.book}
+  - {route: POST /rpc, protocol: jsonrpc, capability: "rpc.{method}", methods: {Ping: {capability: rpc.net.ping}}}
+  - {route: POST /mcp, protocol: mcp, capability: "mcp.{tool}"}
+rules: {allow: [flights.*, jobs.clean]}
+"""
+
+
+@pytest.mark.parametrize("command", ["simulate", "explain"])
+def test_a_capability_that_no_route_has_is_no_plain_denial(afm, tmp_path, command):
+    policy = written(tmp_path, text=ROUTES)
+    for mistyped, nearest in {
+        "flights.bok": "flights.book", "flight.search": "flights.search", "x.y": "mcp.{tool}", "rpc.net.pong": "rpc.net.ping",
+    }.items():  # fmt: skip
+        ran = afm(command, "--capability", mistyped, "--policy", policy)
+        assert ran.err == f"note: no route of {policy} is {mistyped}; the nearest is {nearest}\n"
+        assert ran.code == (0 if mistyped == "flights.bok" else 1)
+    for right in ("flights.book", "rpc.anything", "rpc.net.ping", "mcp.search", "jobs.clean"):
+        assert afm(command, "--capability", right, "--policy", policy).err == ""
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

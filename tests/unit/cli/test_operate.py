@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from afmiddleware.config.limits import limits_of
 from afmiddleware.identity.address import block_key
 from afmiddleware.limits.budget import standings
 from afmiddleware.limits.rows import More, Row, Trip
+from afmiddleware.model import Actor, Tier
+from tests.ledger.servers import schema
 from tests.unit.cli.conftest import POLICY, acted, written
 
 BREAKER = "  - {name: stop, spend: 30 USD, window: day, per: global, on_exceed: trip}\n"
@@ -159,7 +161,7 @@ def test_a_name_that_is_none_is_answered_with_those_there_are(afm, policy):
 def test_a_breaker_is_seen_and_closed(afm, policy):
     acted(policy, "20 USD")
     assert afm("breaker", "status", "--policy", policy, "--json").json == [
-        {"breaker": "stop", "state": "closed", "since": "", "reset": ""}
+        {"breaker": "stop", "state": "closed", "of": "", "since": "", "reset": ""}
     ]
     fence = Fence.from_file(policy, env={})
     other = ActionEvent.create(
@@ -232,10 +234,10 @@ def test_a_freeze_says_where_it_stops_nobody(afm, policy, mode, warned):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["budget", AGENT], "no limit of {} counts by the actor"),
+        (["budget", AGENT], "{} has no limits"),
         (["limits", "list"], "{} has no limits"),
         (["limits", "get", AGENT], "no cap is set for local:agent-7; those of {} hold"),
-        (["breaker", "status"], "{} has no breaker for everybody; name a caller with --actor"),
+        (["breaker", "status"], "{} has no breaker"),
         (["breaker", "status", "--actor", AGENT], "{} has no breaker"),
         (["reconcile"], "everything is settled"),
     ],
@@ -267,5 +269,106 @@ def test_a_frozen_address_is_the_block_that_strangers_are_counted_by(afm, policy
 def test_a_breaker_stays_open_when_what_it_counted_is_swept(policy):
     limits = [one for one in limits_of(policy_at(str(policy))[0]) if one.name == "stop"]
     row = Row({}, more=More(trips={limits[0].cell: Trip(5)}))
-    (seen,) = standings(limits, "", {"global": row}, (), 1_000_000)
+    (seen,) = standings([("global", limits[0])], "", {"global": row}, 1_000_000)
     assert (seen.tripped, seen.tripped_at) == (True, 5)
+
+
+def test_a_budget_tells_every_limit_under_the_caps_that_the_actor_has(afm, tmp_path):
+    """A cap under `actors:` was not in it, and limits by other keys were left out."""
+    more = """  - {name: life, spend: 500 USD, window: total, per: principal}
+  - {name: house, spend: 90 USD, window: day, per: tenant}
+  - {name: session, spend: 40 USD, window: session, per: session}
+  - {name: each, spend: 15 USD, window: day, per: [actor, recipient]}
+actors:
+  "local:agent-7": {limits: {daily: 20 USD}}
+"""
+    policy = written(tmp_path, more)
+    acted(policy, "5 USD")
+    told = afm("budget", AGENT, "--policy", policy, "--json").json["limits"]
+    assert [(one["limit"], one["cap"], one["used"], one["remaining"]) for one in told] == [
+        ("daily", "20.00 USD", "5.00 USD", "15.00 USD"),
+        ("life", "500.00 USD", "5.00 USD", "495.00 USD"),
+        ("house", "90.00 USD", "5.00 USD", "85.00 USD"),
+        ("session", "40.00 USD", "", ""),
+        ("each", "15.00 USD", "", ""),
+    ]
+    text = afm("budget", AGENT, "--policy", policy).out
+    assert "left    15.00 USD" in text
+    assert "counted per actor+recipient" in text
+    jwt = afm("budget", "jwt:https://as.example|u", "--policy", policy, "--json").json["limits"]
+    assert [one["limit"] for one in jwt if one["used"]] == ["daily"]
+
+
+def test_a_budget_knows_the_tenant_of_an_api_key(afm, tmp_path):
+    policy = written(tmp_path, "  - {name: house, spend: 90 USD, window: day, per: tenant}\n")
+    afm("keys", "new", "ann", "--tenant", "acme", "--policy", policy)
+    fence = Fence.from_file(policy, env={})
+    for tenant, amount in (("acme", "3 USD"), ("other", "4 USD")):
+        actor = Actor(id=f"key:of-{tenant}", account="x", tenant=tenant, tier=Tier.TOKEN)
+        with fence.action(ActionEvent(capability="payments.pay.live", actor=actor, amount=Money.parse(amount))):
+            pass
+    fence.close()
+    told = afm("budget", "key:ann", "--policy", policy, "--json").json["limits"]
+    assert [one["used"] for one in told] == ["0.00 USD", "3.00 USD"]
+
+
+def test_limits_are_listed_as_an_actor_has_them(afm, policy):
+    policy.write_text(policy.read_text() + 'actors:\n  "local:agent-7": {limits: {often: 7/minute}}\n')
+    acted(policy)
+    afm("limits", "set", AGENT, "daily", "3 USD", "--policy", policy)
+    listed = afm("limits", "list", AGENT, "--policy", policy, "--json").json
+    assert [(one["limit"], one["cap"]) for one in listed] == [
+        ("daily", "3.00 USD"),
+        ("stop", "30.00 USD"),
+        ("often", "7"),
+        ("crowd", "3"),
+    ]
+
+
+def test_a_limit_of_everybody_has_no_cap_of_one(afm, policy):
+    refused = afm("limits", "set", AGENT, "stop", "5 USD", "--policy", policy)
+    assert refused.code == 2
+    assert "stop counts everybody together" in refused.err
+
+
+@pytest.mark.parametrize("ledger", ["sqlite:///fence.db", pytest.param("", marks=pytest.mark.service("postgresql"))])
+@pytest.mark.parametrize(
+    ("per", "whose"),
+    [("tenant", "tenant acme"), ("[recipient, tenant]", "tenant acme, key:a"), ("actor", "actor key:a")],
+)
+def test_a_breaker_of_any_key_is_seen_and_closed(afm, tmp_path, ledger, per, whose):
+    """One that counted per tenant could neither be seen nor closed."""
+    with ExitStack() as stack:
+        place = ledger or stack.enter_context(schema())
+        limit = f"  - {{name: stop, spend: 9 USD, window: day, per: {per}, on_exceed: trip}}\n"
+        policy = written(tmp_path, limit, text=POLICY.replace("sqlite:///fence.db", place))
+        actor = Actor(id="key:a", account="a", tenant="acme", tier=Tier.TOKEN)
+
+        def pay(amount: str) -> str:
+            with closing(Fence.from_file(policy, env={})) as fence:
+                try:
+                    with fence.action(
+                        ActionEvent(capability="payments.pay.live", actor=actor, amount=Money.parse(amount))
+                    ):
+                        return "ran"
+                except ActionRefused as refused:
+                    return refused.verdict.code
+
+        assert [pay("10 USD"), pay("1 USD")] == ["breaker.open"] * 2
+        seen = afm("breaker", "status", "--policy", policy, "--json")
+        (one,) = seen.json
+        assert (seen.code, one["breaker"], one["state"], one["of"]) == (1, "stop", "open", whose)
+        assert f"open of {whose} since" in afm("breaker", "status", "--policy", policy).out
+        assert afm(*shlex.split(one["reset"])[1:]).code == 0
+        assert pay("1 USD") == "ran"
+        assert afm("breaker", "status", "--policy", policy).code == 0
+
+
+def test_a_breaker_is_closed_for_somebody(afm, tmp_path):
+    more = "  - {name: stop, spend: 9 USD, window: day, per: [actor, tenant], on_exceed: trip}\n"
+    policy = written(tmp_path, more)
+    acted(policy)
+    refused = afm("breaker", "reset", "stop", "--policy", policy)
+    assert (refused.code, "--actor key:... --of tenant=..." in refused.err) == (2, True)
+    assert afm("breaker", "reset", "stop", "--of", "recipient=x", "--policy", policy).code == 2
+    assert afm("breaker", "reset", "stop", "--actor", "key:a", "--of", "tenant=x", "--policy", policy).code == 1

@@ -97,8 +97,10 @@ def test_a_key_file_that_is_not_there_is_named_with_its_line(afm, policy):
     assert ran.code == 1
     assert ran.err == (
         f"{policy}:9: keys of https://dev.example: the file {missing} cannot be read: No such file or directory; "
-        "write the public keys there\n"
+        "write the public keys there, or make them for development: afmiddleware token mint --issuer https://dev.example\n"
     )
+    assert afm("token", "mint", "--issuer", "https://dev.example", "--policy", policy).code == 0
+    assert afm("check", "--policy", policy).code == 0
 
 
 def test_what_is_wrong_with_a_token_is_told_to_its_holder(afm, policy):

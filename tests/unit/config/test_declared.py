@@ -56,3 +56,43 @@ def test_the_digest_covers_what_is_declared_and_not_where() -> None:
         digest("a.py:1", capability="a.b") == digest("b.py:9", capability="a.b") != digest("a.py:1", capability="a.c")
     )
     assert digest_with("00", []) == "00"
+
+
+def test_the_digest_covers_by_which_code_a_value_is_found() -> None:
+    class Finder:
+        def __call__(self, view: Any) -> str:
+            return str(view)
+
+    def digest(call: Any) -> str:
+        return digest_with("00", [("POST /pay", Declaration({"capability": "a.b", "recipient": call}, "app.py:3"))])
+
+    assert digest(made) == digest(made) != digest(test_what_is_wrong_names_the_line_of_the_declaration)
+    assert digest(Finder()) == digest(Finder()) != digest(made)
+
+
+def test_a_wrong_declaration_leaves_the_others_right() -> None:
+    wrong: dict[str, Any] = {"public": True, "capability": "a.b"}
+    right = {"capability": "a.c"}
+    several = [wrong, right, right, wrong]
+    routes, problems = declared_routes(
+        CONFIG, [(f"POST /{place}", Declaration(fields, f"app.py:{place}")) for place, fields in enumerate(several)]
+    )
+    assert [route and route.route for route in routes] == [None, "POST /1", "POST /2", None]
+    assert [one.partition(": ")[0] for one in problems] == ["app.py:0", "app.py:3"]
+
+
+def test_an_unknown_key_inside_a_declaration_is_named() -> None:
+    assert made(amount={"from": "body.price", "unti": "minor"}) == [
+        "app.py:3: POST /pay: unknown key 'unti' in amount; did you mean 'unit'?"
+    ]
+
+
+def test_what_is_declared_for_agents_needs_a_session_of_the_application() -> None:
+    declared = [("POST /pay", Declaration({"capability": "a.b", "applies_to": "agents"}, "app.py:3"))]
+    [said] = declared_routes(CONFIG, declared)[1]
+    assert said.startswith("app.py:3: POST /pay: applies_to: without a session of the application's own")
+    known = load("version: 1\nservice: s\nidentity: {from_app: true}\n")
+    [route], problems = declared_routes(known, declared)
+    assert problems == []
+    assert route is not None
+    assert route.applies_to == "agents"

@@ -102,3 +102,25 @@ def test_what_is_right_is_not_marked(validator, place, value):
 
 def test_numbers_may_be_written_without_quotes(validator):
     assert validator.is_valid({"version": "1", "service": 42, "environment": True})
+
+
+def test_an_editor_is_told_what_is_usual_and_not_what_pydantic_adds_for_itself():
+    schema = json_schema()
+    assert schema["properties"]["mode"]["default"] == "enforce"
+    assert schema["$defs"]["Issuer"]["properties"]["leeway_s"]["default"] == 10
+
+    def keys(node, named=False):
+        """The keys of a schema with their values, but for the names of the file's own keys."""
+        if isinstance(node, list):
+            for one in node:
+                yield from keys(one)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if not named:
+                    yield key, value
+                yield from keys(value, named=key in {"properties", "$defs"} and not named)
+
+    told = list(keys(schema))
+    assert ("default", None) not in told
+    assert ("type", "null") not in told
+    assert [value for key, value in told if key == "title"] == [schema["title"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afmiddleware.config.ledger_url import check_ledger, parse_postgres, parse_redis
+from afmiddleware.config.ledger_url import check_ledger, parse_postgres, parse_redis, shown
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1500ms", 1.5), ("1ms", 0.001), ("2s", 2.0)])
@@ -51,3 +51,28 @@ def test_a_url_of_redis_with_nothing_behind_a_name_is_none(url, said):
 def test_a_url_of_postgresql_with_nothing_behind_a_name_is_none(url, said):
     with pytest.raises(ValueError, match=said):
         parse_postgres(url)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "rates", "said"),
+    [
+        ("memory", None, "memory"),
+        ("sqlite:///fence.db", None, "sqlite:///fence.db"),
+        ("postgresql://me:hush@h:5433/d?schema=s", None, "postgresql://h:5433/d"),
+        (
+            "postgresql://me:hush@h/d",
+            "rediss://me:hush@r:6380/1?prefix=p",
+            "postgresql://h/d, rates rediss://r:6380/1",
+        ),
+        ("sqlite:///fence.db", "redis://r", "sqlite:///fence.db, rates redis://r"),
+    ],
+)
+def test_what_logs_say_of_a_ledger_holds_no_secret(ledger, rates, said):
+    assert shown(ledger, rates) == said
+
+
+def test_a_ledger_in_a_file_has_no_options():
+    """They became a part of the file's name, and another ledger began."""
+    with pytest.raises(ValueError, match="a ledger in a file has no options"):
+        check_ledger("sqlite:///fence.db?timeout=5s")
+    check_ledger("sqlite:////var/lib/fence/fence.db")

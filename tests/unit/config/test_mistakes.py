@@ -35,7 +35,19 @@ WHOLE = {
     ),
     "no-such-character": (
         'version: 1\nservice: "a\\U00110000"\n',
-        ["1:1: this is not YAML: chr() arg not in range(0x110000)"],
+        ["2:14: this is not YAML: there is no such character, the last is \\U0010FFFF; correct it"],
+    ),
+    "no-such-character-by-far": (
+        'version: 1\nservice: s\nmetadata: {a: "\\UFFFFFFFF"}\n',
+        ["3:18: this is not YAML: there is no such character, the last is \\U0010FFFF; correct it"],
+    ),
+    "a-version-of-yaml-without-end": (
+        f"%YAML 1.{'1' * 5000}\n---\nversion: 1\nservice: s\n",
+        ["1:9: this is not YAML: the number that begins here is too long; shorten it"],
+    ),
+    "exclaimed": (
+        "version: 1\nservice: !a%FF\n",
+        ["2:12: this is not YAML: an exclamation mark stands before a text without quotes; put the text in quotes"],
     ),
     "tab-indent": (
         "version: 1\nidentity:\n\tproxy: {mode: direct}\n",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmiddleware.limits.keys import row_key
+from afmiddleware.limits.keys import named_key, row_key, values_of
 from afmiddleware.model import ActionEvent, Actor
 from afmiddleware.model.limit import KEYS
 from afmiddleware.model.tier import Tier
@@ -52,3 +52,37 @@ def test_no_two_lists_of_values_share_a_row(one: str, two: str, three: str, four
         )
 
     assert (of(one, two) == of(three, four)) == ((one, two) == (three, four))
+
+
+@given(
+    values=st.tuples(TEXT, TEXT, TEXT, TEXT),
+    actor=st.text(st.sampled_from("a:=?+1 0"), min_size=1, max_size=6),
+    per=st.sampled_from(
+        ["global", "actor", "tenant", "recipient+tenant", "actor+category", "network+recipient+tenant"]
+    ),
+)
+def test_a_key_tells_what_it_was_made_of(values: tuple[str, str, str, str], actor: str, per: str) -> None:
+    tenant, recipient, category, network = values
+    event = ActionEvent(capability="a.b", actor=ACTOR, recipient=recipient, category=category, network=network)
+    made = key(per, Actor(id=actor, tenant=tenant), event)
+    told = values_of(made, per)
+    assert told is not None
+    named, whose = told
+    said = {"actor": actor, "tenant": tenant, "recipient": recipient, "category": category, "network": network}
+    assert named == {name: said[name] for name in per.split("+") if said.get(name)}
+    assert named_key(per, named, whose) == made
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tenant", "tenant:", "tenant:4=acm", "tenant:4=acme:", "tenant+x:4=acme", "x", "9=a"]
+)
+def test_a_key_of_another_kind_tells_nothing(text: str) -> None:
+    assert values_of(text, "tenant") is None
+    assert values_of(text, "actor") is None
+    assert values_of(text, "global") is None
+
+
+def test_whose_counter_it_is_has_to_be_said() -> None:
+    for per in ("actor", "tenant", "actor+recipient"):
+        with pytest.raises(ValueError, match="whose counter"):
+            named_key(per, {})

@@ -241,3 +241,34 @@ async def test_from_a_policy_file(tmp_path: Path, closing: Callable[[FenceMiddle
     assert await ask(fence, "GET", "/x/7") == 200
     with pytest.raises(ConfigError, match="there is no policy file"):
         FenceMiddleware(app, policy=tmp_path / "none.yaml")
+
+
+async def test_no_more_is_read_of_a_body_than_its_cap() -> None:
+    app = App()
+    config = load(POLICY.replace("{from: body.amount}", "{from: body.amount}, max_body: 100"))
+    fence = Fence(config, clock=FrozenClock())
+    asked = 0
+
+    async def receive() -> Any:
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request", "body": b"x" * 30, "more_body": asked < 50}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"a"), (b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/pay",
+        "raw_path": b"/pay",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("203.0.113.9", 1),
+    }
+    await FenceMiddleware(app, fence=fence)(scope, receive, send)
+    assert (sent[0]["status"], asked, app.ran) == (413, 4, [])
+    fence.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from afmiddleware.fence import Fence
 from afmiddleware.identity.api_keys import new_key
-from afmiddleware.model import ActionEvent, Actor, Money
+from afmiddleware.model import ActionEvent, Actor, Money, Tier
 from afmiddleware.model.entry import Order
 from afmiddleware.pep.asgi import FenceMiddleware
 from afmiddleware.testing import FrozenClock
@@ -120,3 +121,18 @@ def test_it_is_only_read_and_only_there(service: Service) -> None:
     assert service.get(f"{PREFIX}budget", "ann", method="POST")[0] == 405
     assert service.get(f"{PREFIX}budget", "ann", method="HEAD")[2] == b""
     assert service.get(f"{PREFIX}budget/key:bob", "ann")[0] == 403
+
+
+def test_what_is_not_settled_is_told_as_held(service: Service) -> None:
+    """Also what is in doubt; what others hold is not in it."""
+    for who, amount in (("ann", "7 USD"), ("bob", "9 USD")):
+        actor = Actor(id=f"key:{who}", account=who, tier=Tier.TOKEN)
+        event = ActionEvent(capability="pay.one", actor=actor, amount=Money.parse(amount), recipient="key:ann")
+        with suppress(ZeroDivisionError), service.fence.action(event):
+            raise ZeroDivisionError
+    spend(service, "ann", "2 USD")
+    actor = Actor(id="key:ann", account="ann", tier=Tier.TOKEN)
+    with service.fence.action(ActionEvent(capability="pay.one", actor=actor, amount=Money.parse("3 USD"))):
+        found = {one["limit"]: (one["used"], one["held"]) for one in budget(service, "ann")["limits"]}
+    assert (found["daily"], found["life"], found["one"]) == (("12.00", "10.00"),) * 3
+    assert (found["burst"], found["at-once"]) == ((3, 0), (1, 1))

@@ -104,6 +104,13 @@ def test_what_was_read_is_put_back(more: dict[str, Any]) -> None:
     assert body.read(4) == b"body"
 
 
+def test_what_was_read_is_too_large_for_a_smaller_cap() -> None:
+    body = body_of(b"body", CONTENT_LENGTH="4")
+    assert body.read(4) == b"body"
+    with pytest.raises(MappingError, match="too_large"):
+        body.read(3)
+
+
 def test_bytes_that_no_length_announces_are_no_body() -> None:
     body = body_of(b"body")
     assert body.read(4) == b""

@@ -47,3 +47,18 @@ def authorized(rules: str) -> set[str]:
 )
 def test_for_whom_a_rule_is(rules: str, who: set[str]) -> None:
     assert authorized(rules) == who
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [
+        ("stranger", "identity.required"),
+        ("key", "identity.tier"),
+        ("person", "identity.tier"),
+        ("agent", "identity.scope"),
+    ],
+)
+def test_who_is_no_proven_agent_is_told_so_before_its_scopes_are_looked_at(who: str, code: str) -> None:
+    config: Any = load(f"{HEAD}rules: {{allow: [{{capability: a.b, applies_to: proven_agents, scopes: [b, a]}}]}}")
+    refused = compile_policy(config).decide(ActionEvent(capability="a.b", actor=CALLERS[who]))
+    assert (refused.code, refused.scopes) == (code, ("a", "b"))

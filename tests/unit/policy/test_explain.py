@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from afmiddleware.model.action import ActionEvent
 from afmiddleware.model.actor import Actor
 from afmiddleware.model.codes import AMOUNT_UNRESOLVABLE
 from afmiddleware.model.limit import Balance, Limit, Unit, Window
+from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy
 from afmiddleware.policy.conditions import Names, compile_when
@@ -114,3 +116,51 @@ def test_what_costs_nothing_asks_nothing_of_a_budget() -> None:
     assert (stand.asked, stand.used, stand.fits) == ("0.00 USD", "5.00 USD", True)
     [stand] = stands([Balance(budget, 500, 0)], event("0.01 USD"))
     assert (stand.asked, stand.fits) == ("0.01 USD", False)
+
+
+def test_an_explanation_of_what_is_not_there_says_so() -> None:
+    demanding = policy([rule(scopes=["pay"], roles=["clerk"], currency=["USD"])])
+    found = explain(demanding, event("6 EUR", actor=Actor(id="key:a", tier=Tier.TOKEN)), 0)
+    assert [(one.name, one.seen, one.met) for one in found.rules[0].demands] == [
+        ("scopes", "(absent)", False),
+        ("roles", "(absent)", False),
+        ("currency", "6.00 EUR", False),
+    ]
+    without = explain(demanding, event(), 0).rules[0].demands[-1]
+    assert (without.name, without.seen, without.met) == ("currency", "(absent)", False)
+
+
+def test_money_with_other_digits_is_in_another_currency() -> None:
+    capped = policy([rule(max_amount="5 USD")])
+    for digits, code in ((0, "currency.mismatch"), (2, "policy.allowed"), (3, "currency.mismatch")):
+        paid = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), amount=Money(4, "USD", digits))
+        assert capped.decide(paid, 0).code == code
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"amount": {"gt": "5 USD"}},
+        {"risk": {"eq": "high"}},
+        {"recipient": {"eq": "x"}},
+        {"time": {"in": "office"}},
+        {"actor.roles": {"contains": "x"}},
+        {"actor.tier": {"in": ["verified"]}},
+        {"payload.a": {"eq": "x"}},
+        {"amount": {"gt": "5 USD"}, "recipient": {"eq": "x"}},
+        [{"amount": {"gt": "5 USD"}}, {"recipient": {"eq": "x"}}],
+    ],
+    ids=str,
+)
+def test_what_does_not_hold_is_told_from_what_cannot_be_judged(when: Any) -> None:
+    night = int(datetime(2026, 11, 22, tzinfo=UTC).timestamp()) * 1_000_000
+    found = explain(policy([rule(when=when)]), event(), night).rules[0]
+    assert found.outcome == "condition false"
+    assert {one.holds for conditions in found.when for one in conditions} == {False}
+
+
+@pytest.mark.parametrize("digits", [0, 3])
+def test_a_threshold_cannot_be_judged_of_money_with_other_digits(digits: int) -> None:
+    paid = ActionEvent(capability="payments.transfer", actor=Actor(id="key:a"), amount=Money(1, "USD", digits))
+    found = explain(policy([rule(when={"amount": {"lt": "5 USD"}})]), paid, 0).rules[0]
+    assert (found.outcome, found.when[0][0].holds) == ("cannot be judged", None)

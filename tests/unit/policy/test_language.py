@@ -309,3 +309,47 @@ def test_a_share_never_holds_strangers() -> None:
     strangers = [Actor(id=f"address:2001:db8:{n:x}::/64", tier=Tier.ANONYMOUS) for n in range(50)]
     assert {half.decide(event(actor=one), 0).code for one in strangers} == {DENIED}
     assert half.decide(event(actor=Actor(id="key:a", tier=Tier.TOKEN)), 0).code == ALLOWED
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["currency", "resource", "recipient", "network", "category", "environment", "method", "route", "actor.tenant"],
+)
+def test_what_an_action_has_not_is_absent_and_not_empty(field: str) -> None:
+    bare = event(actor=Actor(id="key:a"))
+    for operators, code in (
+        ({"ne": "x"}, UNMATCHED),
+        ({"not_in": ["x"]}, UNMATCHED),
+        ({"eq": ""}, UNMATCHED),
+        ({"exists": "true"}, UNMATCHED),
+        ({"exists": "false"}, ALLOWED),
+    ):
+        assert policy([rule(when={field: operators})]).decide(bare, 0).code == code
+
+
+def test_who_is_frozen_by_the_beginning_of_its_id() -> None:
+    some = ActorSet(["key:ab*", "jwt:x"])
+    assert [one in some for one in ("key:ab", "key:abc", "key:a", "key:ac", "jwt:x", "jwt:xy")] == [
+        True, True, False, False, True, False,
+    ]  # fmt: skip
+    assert "key:a" not in ActorSet([])
+
+
+def test_a_frozen_actor_is_refused_before_the_body_is_read() -> None:
+    refused = policy([rule()], frozen=["key:acct"]).may_refuse_early("payments.transfer", TOKEN)
+    assert refused is not None
+    assert refused.code == "actor.frozen"
+    assert policy([rule()], frozen=["key:other"]).may_refuse_early("payments.transfer", TOKEN) is None
+
+
+def test_an_approval_that_some_callers_only_observe_is_asked_of_the_others() -> None:
+    rules = policy([ANY], approve=[rule(id="new", observe=2_500)])
+    verdicts = [rules.decide(event(actor=Actor(id=f"key:{number}", tier=Tier.TOKEN))) for number in range(400)]
+    assert {(one.code, one.flags) for one in verdicts} == {(ALLOWED, ("observed:new",)), (APPROVAL, ())}
+    assert 50 < sum(one.authorized for one in verdicts) < 150
+
+
+def test_of_two_rules_that_came_as_near_the_first_is_named_where_no_amount_is() -> None:
+    unjudged, capped = rule(id="listed", when={"recipient": {"in": "$payees"}}), rule(id="capped", max_amount="5 USD")
+    for rules in ([unjudged, capped], [capped, unjudged]):
+        assert policy(rules).decide(event(recipient="vitalik.eth")).rule == rules[0].id

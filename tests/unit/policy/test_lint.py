@@ -13,7 +13,7 @@ from afmiddleware.grammar.capability import matches
 from afmiddleware.policy.lint import IDS
 from afmiddleware.policy.patterns import covers, meets
 
-START = "version: 1\nservice: s\nledger: memory\n"
+START = "version: 1\nservice: s\nledger: sqlite:///fence.db\n"
 ROUTES = """routes:
   - {route: POST /pay, capability: pay.out, amount: {from: body.amount}, recipient: {from: body.to}}
   - {route: GET /look, capability: shop.look}
@@ -26,8 +26,8 @@ limits: [{name: day, spend: 5 USD, window: day}, {name: hour, spend: 1 USD, wind
 """
 
 
-def found(text: str, tmp_path) -> list[tuple[str, int]]:
-    config = load(START + text)
+def found(text: str, tmp_path, start: str = START) -> list[tuple[str, int]]:
+    config = load(start + text)
     plan, _ = assemble(config, tmp_path)
     return [(one.id, one.line) for one in doubts_of(config, plan, config.routes)]
 
@@ -241,6 +241,25 @@ CASES = {
         "mode: observe 5%\nactors:\n  'key:a': {enabled: true}\n  'key:b': {enabled: false}",
         [("actor.only_observed", 7)],
     ),
+    "a route that is open only for some of its calls": (
+        ("routes: [{route: GET /h, public: true}, {route: POST /rpc, protocol: jsonrpc, capability: 'rpc.{method}', methods: {look: {}}}]\n"
+        "rules: {allow: [rpc.look]}"),
+        [],
+    ),
+    "money that anybody could move and nobody may": (
+        ROUTES + "rules: {deny: ['pay.*'], allow: [shop.look, {id: open, capability: '**'}]}",
+        [],
+    ),
+    "a session's rate alone": ("rules: {allow: ['**']}\nlimits: [{name: s, rate: 5/day, per: session}]", []),
+    "a session's budget of everything under its caller's of something": (
+        ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session}\n"
+        "  - {name: d, spend: 9 USD, window: day, per: actor, capability: 'pay.*'}"),
+        [("limit.session_alone", 6)],
+    ),
+    "two limits of the same on one line": (
+        "limits: [{name: a, rate: 5/day}, {name: b, rate: 5/day}, {name: c, rate: 5/hour}]",
+        [("limit.never_binds", 4)],
+    ),
     "a stop that stops": ("actors: {'key:b': {enabled: false}}", []),
     "a session's budget under its caller's": (
         ("rules: {allow: ['**']}\nlimits:\n  - {name: s, spend: 1 USD, window: session, per: session, capability: pay.out}\n"
@@ -253,6 +272,20 @@ CASES = {
 @pytest.mark.parametrize(("text", "told"), CASES.values(), ids=CASES.keys())
 def test_findings(text, told, tmp_path):
     assert found(text + "\n", tmp_path) == told
+
+
+def test_a_finding_names_what_it_is_about(tmp_path):
+    config = load(
+        START + "lists: {nobody: {file: nobody.txt}}\n"
+        "rules: {deny: [{capability: a.b, when: {recipient: {in: $nobody}}}]}\n"
+        "limits: [{name: a, rate: 5/day}, {name: b, rate: 5/day}]\n"
+    )
+    (tmp_path / "nobody.txt").write_text("")
+    plan, _ = assemble(config, tmp_path)
+    assert [one.text for one in doubts_of(config, plan, config.routes)] == [
+        "the deny rule deny[1] never holds: the list nobody is empty; correct it, or remove the rule",
+        "the limit b never refuses, since a is reached before it; remove one",
+    ]
 
 
 def test_every_id_has_a_case():
@@ -292,3 +325,9 @@ def test_what_covers(wide, narrow):
 def test_what_does_not_meet(one, other):
     assert not meets(one, other)
     assert not meets(other, one)
+
+
+@pytest.mark.parametrize("url", ["memory", "memory:"])
+def test_a_ledger_in_memory_is_told(tmp_path, url):
+    assert found(GOOD, tmp_path, START.replace("sqlite:///fence.db", url)) == [("ledger.in_memory", 0)]
+    assert found(GOOD, tmp_path) == []

@@ -73,6 +73,10 @@ def test_what_was_not_kept_is_undecidable() -> None:
     [
         ("recipient not kept", "receipts.payload: fields keeps it, where the action has one"),
         ("actor.id not kept", "kept unless receipts.redact names actor, or it was redacted"),
+        (
+            "the policy that decided not kept",
+            "a ledger keeps the texts of files of up to 4 MiB; name a policy with --policy to decide by that",
+        ),
         ("actor.scopes not kept", "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"),
         ("decided by request.ambiguous", "no rule decided that, so no rules can again"),
     ],
@@ -87,3 +91,14 @@ def test_a_traced_event_is_decided_at_its_own_time_or_at_that_of_the_run() -> No
     cases = [Case(name="c", event=event(), now=now, expect={"verdict": "allow"}) for now in (office, night, None)]
     assert [replay(rules, [record_of_case(one, office)]).reproduced for one in cases] == [1, 0, 1]
     assert [replay(rules, [record_of_case(one, night)]).reproduced for one in cases] == [1, 0, 0]
+
+
+def test_what_a_receipt_kept_is_decided_by() -> None:
+    record = record_of({**BODY, "category": "travel", "network": "eip155:1"}, ACTOR)
+    assert record is not None
+    assert record.unknown == {"recipient", "resource"}
+    kept = policy([rule(when={"category": {"eq": "travel"}, "network": {"eq": "eip155:1"}})])
+    again = replay(kept, [record])
+    assert (again.reproduced, again.blocked, again.newly_allowed) == (1, 0, 0)
+    other = replay(policy([rule(when={"category": {"eq": "food"}})]), [record])
+    assert (other.reproduced, other.blocked, other.newly_allowed) == (0, 1, 0)

@@ -1,0 +1,53 @@
+"""What the commands of an operator have in common: an order to the ledger, names of limits, times."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from afmiddleware.anchoring import open_for_changes
+from afmiddleware.cli.common import echo_json, policy_at
+from afmiddleware.fence import system_clock
+from afmiddleware.model.entry import Closed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from afmiddleware.model.entry import Order
+    from afmiddleware.model.limit import Limit
+
+
+def do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
+    """Give an order, say what was done, and end the command: with 1 when nothing changes."""
+    config, base = policy_at(policy)
+    with closing(open_for_changes(config, base, system_clock)) as ledger:
+        closed = ledger.commit(order)
+    if order.what == "freeze" and config.mode != "enforce":
+        text = f"{policy} has mode: {config.mode}, so whom the fence only observes goes on; write mode: enforce"
+        click.echo(f"warning: {text}", err=True)
+    done = isinstance(closed, Closed) and closed.booked
+    if done and then is not None:
+        then()
+    if as_json:
+        echo_json({"done": done, "order": order.what})
+    else:
+        click.echo(said if done else "nothing changes", err=not done)
+    sys.exit(0 if done else 1)
+
+
+def named_limit(name: str, limits: Iterable[Limit], kind: str) -> Limit:
+    """The limit with this name. Raises `BadParameter`, which lists those that there are."""
+    known = {one.name: one for one in limits}
+    if name not in known:
+        said = f"the policy has no {kind} {name[:64]}; it has {', '.join(known) or 'none'}"
+        raise click.BadParameter(said, param_hint="NAME")
+    return known[name]
+
+
+def time_text(at: int) -> str:
+    """A time in microseconds since the epoch as RFC 3339, UTC; empty for 0."""
+    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
