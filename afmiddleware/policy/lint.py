@@ -132,9 +132,9 @@ def lint(  # noqa: PLR0913 (a part of the file each)
 def _reach(policy: Policy) -> Iterator[Finding]:
     plain = [rule for rule in policy.rules["deny"] if rule.holds is None and not rule.observe]
     allows = policy.rules["allow"]
-    for kind in ("require_approval", "allow"):
+    for kind in ("deny", "require_approval", "allow"):
         for rule in policy.rules[kind]:
-            denied = next((one for one in plain if covers(one.pattern, rule.pattern)), None)
+            denied = _denied_by(rule, plain)
             if denied is not None:
                 text = f"{_named(rule)} decides nothing, since {denied.id} denies all of it; remove one of them"
                 yield Finding(rule.line, UNREACHABLE, text)
@@ -147,6 +147,23 @@ def _reach(policy: Policy) -> Iterator[Finding]:
         if not any(meets(rule.pattern, one.pattern) for one in allows):
             text = f"{_named(rule)} lifts a threshold of nothing, since no rule allows it; add an allow rule"
             yield Finding(rule.line, OPENS_NOTHING, text)
+
+
+def _denied_by(rule: Rule, plain: Sequence[Rule]) -> Rule | None:
+    """The plain denial that decides all that a rule could. Of two that deny the same it is the first."""
+    for one in plain:
+        if one is not rule and covers(one.pattern, rule.pattern):
+            return one
+        if one is rule:
+            return next(
+                (
+                    wider
+                    for wider in plain
+                    if covers(wider.pattern, rule.pattern) and not covers(rule.pattern, wider.pattern)
+                ),
+                None,
+            )
+    return None
 
 
 def _open(rule: Rule) -> bool:

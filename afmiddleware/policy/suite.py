@@ -39,7 +39,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A case that two policies decide differently. `opens` when only the new one allows it.
+    """A case that two policies decide differently, so that at most one allows it. `opens` when that is the new one.
 
     `reads` says that it comes by a method that changes nothing, and costs nothing.
     """
@@ -159,6 +159,6 @@ _ORDER: Final = (
 
 
 def weight(change: Change) -> tuple[bool, bool, int]:
-    """The order of changes: newly allowed ones first, then those that only read; what closes most last."""
+    """The order of changes: newly allowed ones first, what only reads last of them; what closes most last."""
     words = word_of(change.old), word_of(change.new)
-    return (not change.opens, change.opens and change.reads, _ORDER.index(words if words in _ORDER else _SAME))
+    return not change.opens, change.opens and change.reads, _ORDER.index(words if words in _ORDER else _SAME)

@@ -87,6 +87,13 @@ CASES = {
         "rules:\n  deny: [pay.out]\n  require_approval: [pay.out]\n  allow: ['pay.*']",
         [("rule.unreachable", 6)],
     ),
+    "a deny under a wider one": ("rules:\n  deny:\n  - {capability: pay.out}\n  - 'pay.**'", [("rule.unreachable", 6)]),
+    "a deny with a condition under the same without": (
+        "rules:\n  deny:\n  - {capability: pay.out, when: {recipient: x}}\n  - pay.out",
+        [("rule.unreachable", 6)],
+    ),
+    "the same deny twice": ("rules:\n  deny:\n  - pay.out\n  - pay.out", [("rule.unreachable", 7)]),
+    "denials beside each other": ("rules:\n  deny:\n  - pay.out\n  - pay.in\n  - 'ship.**'", []),
     "an observed deny hides nothing": (
         "rules: {deny: [{capability: 'pay.**', observe: true}], allow: [pay.out]}",
         [],

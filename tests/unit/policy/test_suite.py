@@ -38,35 +38,6 @@ def test_what_is_newly_allowed_comes_first_and_what_closes_most_last(backwards: 
     assert [one.opens for one in found] == [True, True, False, False, False, False]
 
 
-def test_another_reason_stands_between_what_opens_and_what_closes_as_it_stands_in_the_file() -> None:
-    def verdict(code: str) -> Verdict:
-        return Verdict(authorized=code == "policy.allowed", code=code)
-
-    codes = [
-        ("policy.denied", "policy.unmatched"),
-        ("policy.allowed", "policy.denied"),
-        ("policy.unmatched", "policy.denied"),
-        ("policy.denied", "policy.allowed"),
-    ]
-    cases = [Case(name=str(place), event=ActionEvent(actor=Actor(id="a"), capability="a.b")) for place in range(4)]
-    old, new = (iter([verdict(code) for code in side]) for side in zip(*codes, strict=True))
-    found = compare(cases, lambda _event, _now: next(old), lambda _event, _now: next(new), 0)
-    assert [one.name for one in found] == ["3", "0", "2", "1"]
-
-
-@pytest.mark.parametrize(("told", "depth"), [({}, 0), ({"depth": "2"}, 2), ({"depth": 3}, 3)])
-def test_the_depth_of_an_actor_is_a_whole_number(told: dict[str, Any], depth: int) -> None:
-    event = {"capability": "a.b", "actor": {"id": "key:a", **told}}
-    assert read_cases([{"event": event, "expect": "deny"}], ASSETS)[0].event.actor.depth == depth
-
-
-@pytest.mark.parametrize("depth", ["-1", -1, "\u0663", "", 1.5, True, [1]])
-def test_what_is_no_depth_of_an_actor_is_refused(depth: object) -> None:
-    event = {"capability": "a.b", "actor": {"id": "key:a", "depth": depth}}
-    with pytest.raises(CaseError, match=r"actor\.depth is a whole number"):
-        read_cases([{"event": event, "expect": "deny"}], ASSETS)
-
-
 def test_newly_allowed_side_effects_come_first() -> None:
     """Before what is only read, and before what opens as much without being allowed."""
     words: list[tuple[str, str, str | None, str, str]] = [
@@ -95,6 +66,35 @@ def test_newly_allowed_side_effects_come_first() -> None:
     names = [one.name for one in found]
     assert names == ["read for money", "anything", "approved no more", "read", "an approval", "closed"]
     assert [one.reads for one in found] == [False, False, False, True, False, True]
+
+
+def test_another_reason_stands_between_what_opens_and_what_closes_as_it_stands_in_the_file() -> None:
+    def verdict(code: str) -> Verdict:
+        return Verdict(authorized=code == "policy.allowed", code=code)
+
+    codes = [
+        ("policy.denied", "policy.unmatched"),
+        ("policy.allowed", "policy.denied"),
+        ("policy.unmatched", "policy.denied"),
+        ("policy.denied", "policy.allowed"),
+    ]
+    cases = [Case(name=str(place), event=ActionEvent(actor=Actor(id="a"), capability="a.b")) for place in range(4)]
+    old, new = (iter([verdict(code) for code in side]) for side in zip(*codes, strict=True))
+    found = compare(cases, lambda _event, _now: next(old), lambda _event, _now: next(new), 0)
+    assert [one.name for one in found] == ["3", "0", "2", "1"]
+
+
+@pytest.mark.parametrize(("told", "depth"), [({}, 0), ({"depth": "2"}, 2), ({"depth": 3}, 3)])
+def test_the_depth_of_an_actor_is_a_whole_number(told: dict[str, Any], depth: int) -> None:
+    event = {"capability": "a.b", "actor": {"id": "key:a", **told}}
+    assert read_cases([{"event": event, "expect": "deny"}], ASSETS)[0].event.actor.depth == depth
+
+
+@pytest.mark.parametrize("depth", ["-1", -1, "\u0663", "", 1.5, True, [1]])
+def test_what_is_no_depth_of_an_actor_is_refused(depth: object) -> None:
+    event = {"capability": "a.b", "actor": {"id": "key:a", "depth": depth}}
+    with pytest.raises(CaseError, match=r"actor\.depth is a whole number"):
+        read_cases([{"event": event, "expect": "deny"}], ASSETS)
 
 
 def test_a_case_that_is_wrong_says_which_it_is() -> None:
