@@ -89,10 +89,12 @@ class Renewal:
         return replace(_flagged(entry), others=others)
 
     def _caught_up(self, entry: Entry) -> None:
-        """Take it back that the process is behind, after the ledger has decided an entry by its policy."""
+        """Take it back that the process is behind, after the ledger has decided by its policy, or by a newer one."""
         fence = self._fence()
-        if self.behind and entry.policy == self.behind and fence is not None:
-            self.behind = ""
+        if fence is None or not entry.policy:
+            return
+        behind, self.behind = self.behind, ""
+        if entry.policy == behind:
             fence.standing = replace(fence.standing, superseded_by="", generation=0)
             _log.warning("policy %s decides again", entry.policy[:16])
 

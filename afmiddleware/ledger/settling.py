@@ -158,7 +158,8 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
             hold.lines = give_back(hold.lines, books.rows, hold.amount - captured)
         else:
             hold.lines = overrun(hold.lines, books.rows, captured - hold.amount, books.now)
-        books.changed.update([line.key for line in hold.lines])
+        # A counter that was over, and dropped since, has nothing to give back to.
+        books.changed.update([line.key for line in hold.lines if line.key in books.rows])
         hold.amount = captured
     hold.state = booked.settlement
     books.changed_holds.add(name)

@@ -30,8 +30,9 @@ class Cell(msgspec.Struct, array_like=True):
 
     `until` is the first instant at which it has to be rolled: the end of a calendar window, of `span` microseconds, or
     that of the newest sub-window of a ring, of which `slots` has one more than fit into the window. It also marks what
-    was counted until then. A counter without end has neither span nor slots. Of a paced rate `span` is the interval as
-    a negative number, and `until` when the next one has drained away.
+    was counted until then. A counter that never begins anew has neither span nor slots; from `until` on it can be
+    dropped. Of a paced rate `span` is the interval as a negative number, and `until` when the next one has drained
+    away.
     """
 
     until: int
@@ -60,7 +61,8 @@ def _cell(window: Window, now: int, count: int, quota: int) -> Cell:
     if window.kind == "pacing":
         interval = -(-window.seconds * _SECOND // max(quota, 1))
         return Cell(now + interval, -interval, 0, [])
-    return Cell(NEVER, 0, 0, [])
+    # A session's counter goes when the session has ended, or never.
+    return Cell(now + window.seconds * _SECOND if window.seconds else NEVER, 0, 0, [])
 
 
 def roll(cell: Cell, now: int, window: Window) -> None:
@@ -74,6 +76,9 @@ def roll(cell: Cell, now: int, window: Window) -> None:
         return
     elif cell.slots:
         _advance(cell, now)
+    elif not cell.span:
+        # Whatever was said of its end: what still counts goes on counting.
+        cell.until = now + window.seconds * _SECOND if window.seconds else NEVER
     else:
         start, end = bounds(window.kind, now, window.zone, window.week_start)
         # A zone that changed under a running window must not open a second one inside it.

@@ -167,7 +167,7 @@ def cap_text(limit: Limit) -> str:
 
 def window_text(window: Window) -> str:
     """The time a limit looks at, such as `day` or `rolling 60s`."""
-    return f"{window.kind} {window.seconds}s" if window.seconds else window.kind
+    return f"{window.kind} {window.seconds}s" if window.seconds and window.kind != "session" else window.kind
 
 
 def _requests(count: int) -> str:

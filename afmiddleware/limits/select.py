@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,9 @@ _REMEMBERED: Final = 4096
 _NAMED: Final = frozenset({"recipient", "category", "network", "address"})
 """What a caller may choose anew each time."""
 
+SESSION_ENDS: Final = 32 * 86_400
+"""After how many seconds a session that the fence has named is over for certain: minted ones live 30 days at most."""
+
 _OF_ACTOR: Final = frozenset({"actor", "principal", "tenant", "session", "capability", "global"})
 _NONE: Final[Mapping[str, Limit]] = MappingProxyType({})
 
@@ -34,6 +38,7 @@ class Limits:
     def __init__(self, limits: Sequence[Limit], overlays: Sequence[Overlay] = ()) -> None:
         limits = [replace(one, named=True) if _NAMED.intersection(one.per.split("+")) else one for one in limits]
         self._limits = {limit.name: limit for limit in limits}
+        self._sessions = any(limit.window.kind == "session" for limit in limits)
         self._claims = any(limit.claim for limit in limits)
         self.named = any(limit.named for limit in limits)
         self._overlays = tuple(overlays)
@@ -94,6 +99,12 @@ class Limits:
             for limit in ([with_claim(one, actor) for one in matching] if self._claims else matching)
             if limit.currency == currency
         ]
+        if actor.session and self._sessions and not actor.session.startswith("claim:"):
+            # When a session ends that an issuer has named, nobody knows.
+            charged = [
+                replace(charge, limit=_ending(charge.limit)) if charge.limit.window.kind == "session" else charge
+                for charge in charged
+            ]
         if matching and not charged:
             code, detail = "currency.mismatch", f"No spend limit for this action is in {currency}."
             raise MappingError(code, detail)
@@ -155,6 +166,12 @@ class Limits:
             if len(self._found) < _REMEMBERED:
                 self._found[capability] = found
         return found
+
+
+@lru_cache(maxsize=1024)
+def _ending(limit: Limit) -> Limit:
+    """The limit of a session that ends."""
+    return replace(limit, window=replace(limit.window, seconds=SESSION_ENDS))
 
 
 def _capped(limit: Limit, overlays: Sequence[Overlay]) -> Limit:

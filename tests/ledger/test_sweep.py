@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from afmiddleware.model import Conclusion, Held, Outcome, Settlement, Window
-from afmiddleware.model.entry import Claim, Settle
+from afmiddleware.ledger.base import Filter
+from afmiddleware.limits.select import Limits
+from afmiddleware.model import (
+    ActionEvent,
+    Actor,
+    Charge,
+    Closed,
+    Conclusion,
+    Held,
+    Money,
+    Outcome,
+    Settlement,
+    Tier,
+    Window,
+)
+from afmiddleware.model.entry import Claim, Entry, Keep, Refund, Settle
 from afmiddleware.testing import FrozenClock
-from tests.ledger.conftest import DENY, entry, opened, rate, spend
+from tests.ledger.conftest import DENY, ending, entry, opened, rate, spend
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.base import Ledger
@@ -102,3 +116,75 @@ def claims(ledger: Ledger) -> int:
         with ledger._read() as connection:
             return int(connection.execute("SELECT count(*) FROM claim").fetchone()[0])
     return int(ledger._all("SELECT count(*) FROM {}.claim")[0][0])  # type: ignore[attr-defined]
+
+
+def test_counters_of_sessions_go_after_these_and_those_that_an_issuer_names_never(
+    ledger: Ledger, clock: FrozenClock
+) -> None:
+    """Every caller has a session of its own each day: they filled the ledger up."""
+    limit = spend(100, Window("session"), "session", per="session")
+    keys = {}
+    for name in ("day:20778", "minted:00ff", "claim:s1"):
+        actor = Actor(id="key:a", tier=Tier.TOKEN, session=name)
+        event = ActionEvent(capability="payments.pay", actor=actor, amount=Money(40, "USD", 2))
+        charges = Limits([limit]).spends(event)
+        keys[name] = charges[0].key
+        ledger.commit(replace(entry(name, amount=40), spends=charges))
+    clock.advance(31 * DAY)
+    rest(ledger)
+    assert set(ledger.rows(list(keys.values()))) == set(keys.values())
+    clock.advance(3 * DAY)
+    rest(ledger)
+    assert list(ledger.rows(list(keys.values()))) == [keys["claim:s1"]]
+
+
+EACH = spend(100, Window("day"), "each", per="recipient")
+
+
+def paid(name: str) -> Entry:
+    """A payment that counts for its recipient alone, whose counter goes after its day."""
+    return replace(entry(name, amount=40), spends=(Charge(EACH, "recipient:4=acme", 40),))
+
+
+@pytest.mark.parametrize("captured", [None, 10, 90])
+@pytest.mark.parametrize("settlement", [Settlement.RELEASE, Settlement.CAPTURE])
+def test_what_is_settled_after_its_counter_was_dropped_is_settled(
+    ledger: Ledger, clock: FrozenClock, settlement: Settlement, captured: int | None
+) -> None:
+    """It failed, and with it whatever was committed together with it, again and again where nobody waited for it."""
+    begun = paid("d1")
+    held = ledger.commit(begun)
+    assert isinstance(held, Held)
+    clock.advance(3 * DAY)
+    rest(ledger)
+    assert ledger.rows(["recipient:4=acme"]) == {}
+    ledger.post(ending(begun, held, settlement, captured))
+    assert ledger.commit(Settle("d1", Settlement.RELEASE)) == Closed(booked=False, state=settlement)
+    assert isinstance(ledger.commit(entry("d2", amount=1)), Held)
+
+
+def test_what_is_over_at_its_deadline_after_its_counter_was_dropped_is_given_back(
+    ledger: Ledger, clock: FrozenClock
+) -> None:
+    ledger.commit(replace(paid("d1"), on_expiry=Keep(4 * DAY * 1_000_000, "release")))
+    clock.advance(3 * DAY)
+    rest(ledger)
+    assert ledger.rows(["recipient:4=acme"]) == {}
+    clock.advance(2 * DAY)
+    rest(ledger)
+    assert [name for name, _ in ledger.holds("expired")] == ["d1"]
+
+
+def test_a_refund_of_what_was_counted_in_a_dropped_counter_is_booked(ledger: Ledger, clock: FrozenClock) -> None:
+    begun = paid("d1")
+    held = ledger.commit(begun)
+    assert isinstance(held, Held)
+    ledger.commit(replace(ending(begun, held), reference="ref:1"))
+    clock.advance(3 * DAY)
+    rest(ledger)
+    back = replace(entry("d2"), money=None, refund=Refund("ref:1"))
+    held = ledger.commit(back)
+    assert isinstance(held, Held)
+    ledger.post(ending(back, held))
+    ledger.commit(Settle("nothing", Settlement.RELEASE))
+    assert [one.columns["decision"] for one in ledger.receipts(Filter(kind="refund"))] == ["d1"]

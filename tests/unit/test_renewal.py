@@ -148,8 +148,10 @@ def test_a_file_that_is_behind_decides_nothing_until_it_is_the_new_one(hosts: Ho
     # It is not read for every request.
     assert acts(hosts.two) == "policy.unavailable"
     hosts.clock.advance(1)
+    assert hosts.two._renewal.behind
     assert acts(hosts.two) == "policy.denied"
     assert hosts.two.standing.healthy
+    assert not hosts.two._renewal.behind
 
 
 def test_a_wrong_file_decides_nothing_either(hosts: Hosts, caplog: pytest.LogCaptureFixture):

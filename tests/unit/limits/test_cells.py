@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afmiddleware.limits.calendar import day_bounds
-from afmiddleware.limits.cells import Cell, add, credit, expired, frees_at, new_cell, resets_at, roll
+from afmiddleware.limits.cells import Cell, add, credit, expired, frees_at, new_cell, resets_at, roll, spend_cell
 from afmiddleware.limits.rows import Hold, Line, Row, pack, unpack_hold, unpack_row
 from afmiddleware.model import Limit, Unit, Window
 
@@ -185,3 +185,18 @@ def test_what_comes_back_first_is_room_for_one_more(slots, at, span, plain, cap)
     cell = Cell(at * max(span, 1), span, sum(slots) if slots else plain, slots)
     room = cap - cell.total + 1 if 0 < cell.total <= cap else 1
     assert frees_at(cell, cap) == resets_at(cell, room, cap)
+
+
+def test_a_session_that_ends_goes_on_counting_until_it_is_dropped() -> None:
+    window = Window("session", 60)
+    cell = spend_cell(window, 1_000_000)
+    mark = add(cell, 5)
+    assert not expired(cell, 60_999_999)
+    assert expired(cell, 61_000_000)
+    # Nobody should come after its end; who does has what it had.
+    roll(cell, 70_000_000, window)
+    assert (cell.total, expired(cell, 129_999_999), expired(cell, 130_000_000)) == (5, False, True)
+    credit(cell, mark, 5)
+    assert cell.total == 5
+    assert (resets_at(cell, 1, 5), frees_at(cell, 5)) == (0, 0)
+    assert not expired(spend_cell(Window("session"), 0), 2**61)
