@@ -235,6 +235,8 @@ def _fork(copy: Path, work: Any, *, quiet: bool = True) -> int:
         places = [str(copy / one) for one in (".", "integrations", "sample_apps")]
         sys.path[:] = [*places, *(one for one in sys.path if not (one or ".").startswith((str(ROOT), ".")))]
         os.environ.update(PYTHONPATH=os.pathsep.join(places), PYTHONDONTWRITEBYTECODE="1")
+        # Several forks of one process look like a server's workers, for which ledgers in memory are refused.
+        os.environ.setdefault("AFM_MEMORY_WORKERS", "1")
         sys.dont_write_bytecode = quiet
         for name in [one for one in sys.modules if one.split(".")[0] in ("tests", "afmiddleware")]:
             del sys.modules[name]

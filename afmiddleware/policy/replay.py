@@ -111,14 +111,10 @@ def replay_each(policies: Callable[[str], Policy | None], records: Iterable[Reco
     undecidable: dict[str, int] = {}
     for record in records:
         total += 1
-        policy = policies(record.policy)
-        if policy is None:
-            undecidable[_NO_POLICY] = undecidable.get(_NO_POLICY, 0) + 1
+        verdict = _again(policies(record.policy), record)
+        if isinstance(verdict, str):
+            undecidable[verdict] = undecidable.get(verdict, 0) + 1
             continue
-        if (missing := _missing(policy, record)) is not None:
-            undecidable[missing] = undecidable.get(missing, 0) + 1
-            continue
-        verdict = policy.decide(record.event, record.now)
         told = record.verdict.code
         if verdict.code == told if told else word_of(verdict) == word_of(record.verdict):
             reproduced += 1
@@ -133,14 +129,17 @@ def differences(old: Policy, new: Policy, records: Iterable[Record]) -> Replay:
 
     def again() -> Iterator[Record]:
         for record in records:
-            missing = _missing(old, record)
-            yield replace(record, lacks=missing) if missing else replace(record, verdict=_at(old, record))
+            verdict = _again(old, record)
+            yield replace(record, lacks=verdict) if isinstance(verdict, str) else replace(record, verdict=verdict)
 
     return replay(new, again())
 
 
-def _at(policy: Policy, record: Record) -> Verdict:
-    return policy.decide(record.event, record.now)
+def _again(policy: Policy | None, record: Record) -> Verdict | str:
+    """What a policy decides of a record, or what keeps it from being decided again."""
+    if policy is None:
+        return _NO_POLICY
+    return _missing(policy, record) or policy.decide(record.event, record.now)
 
 
 def _missing(policy: Policy, record: Record) -> str | None:
