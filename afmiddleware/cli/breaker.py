@@ -79,7 +79,7 @@ def breaker_reset(  # noqa: PLR0913 (options)
     """Close the breaker NAME. Exit 1 when it was not open."""
     config, _ = policy_at(policy)
     limit = named_limit(name, [one for one in limits_of(config) if one.on_exceed == "trip"], "breaker")
-    values = dict(one.partition("=")[::2] for one in of)
+    values = {key: value for key, _, value in (one.partition("=") for one in of)}
     if not set(values) <= {*limit.per.split("+")}:
         raise click.BadParameter(f"{name} counts per {limit.per}", param_hint="--of")
     try:

@@ -116,8 +116,9 @@ def _known_of(actor: str, ledger: Reader) -> tuple[Actor, frozenset[str]]:
     tenants = {""}
     if kind == "key":
         tenants = {one.tenant for one in ledger.api_keys() if one.account == name and not one.revoked}
-    known = frozenset({"actor", "principal", *(["tenant"] if len(tenants) == 1 else [])})
-    return Actor(id=actor, account=name, tenant=tenants.pop() if len(tenants) == 1 else ""), known
+    if len(tenants) != 1:
+        return Actor(id=actor, account=name), frozenset({"actor", "principal"})
+    return Actor(id=actor, account=name, tenant="".join(tenants)), frozenset({"actor", "principal", "tenant"})
 
 
 def _told(limit: Limit, one: Standing | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pytest
 from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.model import Held, Limit, Settlement, Unit, Window
 from afmiddleware.model.entry import Order
+from afmiddleware.model.receipt import ReceiptRef
 from afmiddleware.testing import FrozenClock
 from tests.ledger.conftest import ALLOW, crowd, ending, entry, rate, spend
 from tests.ledger.proxy import Proxy
@@ -377,7 +378,6 @@ def test_a_counter_goes_once_nothing_of_it_counts(server: RedisProcess, hosts: H
     kept = [ms for key, ms in left.items() if not key.endswith((b":epoch", b":leases"))]
     assert len(kept) == 4
     assert all(0 < ms <= 7 * 86_400_000 for ms in kept)
-    # No window is shorter than its key lives: an hour beyond, whatever the window.
     assert min(sorted(kept)[1:]) > 3_590_000
 
 
@@ -392,8 +392,6 @@ def test_no_name_is_shown_and_no_two_names_share_a_counter(server: RedisProcess,
 
 
 def _held(name: str) -> Held:
-    from afmiddleware.model.receipt import ReceiptRef
-
     return Held(ALLOW, ReceiptRef("", 1, b""))
 
 

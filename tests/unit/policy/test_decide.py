@@ -14,7 +14,6 @@ from afmiddleware.model.codes import CODES
 from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy, compile_policy
-from afmiddleware.policy.rules import falls_on
 
 
 def rule(capability: str = "payments.*", /, **changes: Any) -> SimpleNamespace:
@@ -354,14 +353,6 @@ def test_what_a_rule_demands_of_the_amount_is_told() -> None:
     assert "is allowed with an amount, and this action has none" in priced.reason
 
 
-def test_a_share_of_the_callers_is_as_large_as_it_says() -> None:
-    drawn = [[falls_on(share, "rule", f"key:{number}") for number in range(30_000)] for share in (0, 1, 9_999, 10_000)]
-    none, few, most, whole = map(sum, drawn)
-    assert (none, whole) == (0, 30_000)
-    assert 0 < few < 15
-    assert 29_985 < most < 30_000
-
-
 def test_reasons_hold_no_payload_and_no_cap_for_anonymous_callers() -> None:
     rules = policy([rule(max_amount="123.45 USD", when={"payload.note": {"starts_with": "a"}})])
     over = rules.decide(event(TOKEN, "999 USD", body=b'{"note": "as3cret"}'))
@@ -377,29 +368,6 @@ def test_reasons_hold_no_payload_and_no_cap_for_anonymous_callers() -> None:
     assert "s3cret" not in doubt.reason
 
 
-def test_a_verdict_says_which_rule_gave_it_unless_the_rule_says_it_itself() -> None:
-    rules = SimpleNamespace(
-        allow=[rule("payments.**", id="open")],
-        deny=[rule("payments.wipe", id="wipe"), rule("payments.burn", reason="Nothing is burnt.")],
-        require_approval=[
-            rule("payments.large", id="large", approval="finance"),
-            rule("payments.huge", reason="Ask the board.", approval="board"),
-        ],
-    )
-    decided: Any = SimpleNamespace(rules=rules, assets={})
-    told = {
-        name: compile_policy(decided).decide(event(capability=f"payments.{name}")).reason
-        for name in ("out", "wipe", "burn", "large", "huge")
-    }
-    assert told == {
-        "out": "Rule open allows payments.out.",
-        "wipe": "Rule wipe denies payments.wipe.",
-        "burn": "Nothing is burnt.",
-        "large": "payments.large needs an approval, by rule large.",
-        "huge": "Ask the board.",
-    }
-
-
 def test_a_refusal_names_the_scopes_or_the_roles_that_are_lacking() -> None:
     def refused(**demands: Any) -> tuple[str, tuple[str, ...]]:
         verdict = policy([rule(**demands)]).decide(event())
@@ -409,12 +377,6 @@ def test_a_refusal_names_the_scopes_or_the_roles_that_are_lacking() -> None:
     assert refused(scopes=["pay", "read", "buy"]) == (text.format("scope buy, pay"), ("buy", "pay", "read"))
     assert refused(roles=["ops", "cfo"], scopes=["read"]) == (text.format("role cfo"), ())
     assert refused(roles=["cfo"]) == (text.format("role cfo"), ())
-
-
-def test_a_rule_that_observes_everybody_observes_strangers_too() -> None:
-    anybody = rule("**")
-    assert policy([anybody], [rule("**", id="new", observe=10_000)]).decide(event(ANONYMOUS)).flags == ("observed:new",)
-    assert policy([anybody], [rule("**", id="new", observe=9_999)]).decide(event(ANONYMOUS)).code == "policy.denied"
 
 
 def test_of_two_rules_that_came_as_near_the_first_is_named() -> None:
