@@ -385,34 +385,9 @@ def test_a_claim_is_in_major_units_unless_it_says_minor():
     assert [(one.claim, one.minor) for one in limits_of(load(START + text))] == [("max", False), ("max", True)]
 
 
-def test_a_url_with_a_password_is_read_whole_from_the_environment():
-    env = {"LEDGER": "postgresql://me:hush@h/d", "RATES": "redis://:hush@h"}
-    read = load(START + "ledger: ${LEDGER}\nrates: ${RATES}\nmetadata: {a: ['${LEDGER}']}\n", env=env)
-    assert (read.ledger, read.rates) == (env["LEDGER"], env["RATES"])
-    assert read.metadata == {"a": ["${LEDGER}"]}
-    with pytest.raises(ConfigError, match="the environment variable LEDGER is not set; set it"):
-        load(START + "ledger: ${LEDGER}\n")
-
-
 def test_roles_and_scopes_are_looked_up_in_lists_that_are_compared_as_they_are():
     lists = "lists: {some: [Ops], more: {values: [Admin]}, own: {values: [x], normalize: lower}}\n"
     when = "[{actor.roles: {in: $some}}, {actor.scopes: {not_in: $more}}, {recipient: {in: $own}}]"
     assert (
         len(load(f"{START}{lists}rules: {{deny: [{{capability: a.b, when: {when}}}]}}\n").rules.deny[0].when or ()) == 3
     )
-
-
-def test_without_secrets_a_policy_reads_that_names_some() -> None:
-    """What is kept of a policy is its text: it decides once more where nobody has its secrets."""
-    text = (
-        "version: 1\nservice: s\nledger: ${LEDGER}\nrates: ${RATES}\n"
-        "receipts: {mac_key: '${MAC}', signing_key: '${KEY}'}\n"
-        "identity: {introspection: {issuer: 'https://a.example', endpoint: 'https://a.example/i', audience: x,"
-        " client_id: c, client_secret: '${CLIENT}'}}\n"
-    )
-    with pytest.raises(ConfigError, match="LEDGER is not set"):
-        load(text)
-    found = load(text, secrets=False)
-    assert found.digest == load(text, env={}, secrets=False).digest
-    assert "${" not in found.ledger
-    assert found.rates is None
