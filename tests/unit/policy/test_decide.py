@@ -14,6 +14,7 @@ from afmiddleware.model.codes import CODES
 from afmiddleware.model.money import Money
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.compiled import Policy, compile_policy
+from afmiddleware.policy.rules import falls_on
 
 
 def rule(capability: str = "payments.*", /, **changes: Any) -> SimpleNamespace:
@@ -353,6 +354,14 @@ def test_what_a_rule_demands_of_the_amount_is_told() -> None:
     assert "is allowed with an amount, and this action has none" in priced.reason
 
 
+def test_a_share_of_the_callers_is_as_large_as_it_says() -> None:
+    drawn = [[falls_on(share, "rule", f"key:{number}") for number in range(30_000)] for share in (0, 1, 9_999, 10_000)]
+    none, few, most, whole = map(sum, drawn)
+    assert (none, whole) == (0, 30_000)
+    assert 0 < few < 15
+    assert 29_985 < most < 30_000
+
+
 def test_reasons_hold_no_payload_and_no_cap_for_anonymous_callers() -> None:
     rules = policy([rule(max_amount="123.45 USD", when={"payload.note": {"starts_with": "a"}})])
     over = rules.decide(event(TOKEN, "999 USD", body=b'{"note": "as3cret"}'))
@@ -366,20 +375,3 @@ def test_reasons_hold_no_payload_and_no_cap_for_anonymous_callers() -> None:
     doubt = rules.decide(event(TOKEN, "1 USD", body=b'{"note": ["s3cret"]}'))
     assert doubt.code == NO_AMOUNT
     assert "s3cret" not in doubt.reason
-
-
-def test_a_refusal_names_the_scopes_or_the_roles_that_are_lacking() -> None:
-    def refused(**demands: Any) -> tuple[str, tuple[str, ...]]:
-        verdict = policy([rule(**demands)]).decide(event())
-        return verdict.reason, verdict.scopes
-
-    text = "payments.transfer needs the {}, which the caller has not."
-    assert refused(scopes=["pay", "read", "buy"]) == (text.format("scope buy, pay"), ("buy", "pay", "read"))
-    assert refused(roles=["ops", "cfo"], scopes=["read"]) == (text.format("role cfo"), ())
-    assert refused(roles=["cfo"]) == (text.format("role cfo"), ())
-
-
-def test_of_two_rules_that_came_as_near_the_first_is_named() -> None:
-    unjudged, capped = rule(id="foreign", when=when(amount={"gt": "1 EUR"})), rule(id="capped", max_amount="5 EUR")
-    for rules in ([unjudged, capped], [capped, unjudged]):
-        assert policy(rules).decide(event(TOKEN, "3 USD")).rule == rules[0].id

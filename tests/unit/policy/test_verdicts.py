@@ -1,4 +1,4 @@
-"""What a verdict says for itself, and for how many a rule that observes only says it."""
+"""What a verdict says beside its code: whose it is, and what is lacking."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from afmiddleware.policy.compiled import compile_policy
-from afmiddleware.policy.rules import falls_on
-from tests.unit.policy.test_decide import ANONYMOUS, event, policy, rule
-
-
-def test_a_share_of_the_callers_is_as_large_as_it_says() -> None:
-    drawn = [[falls_on(share, "rule", f"key:{number}") for number in range(30_000)] for share in (0, 1, 9_999, 10_000)]
-    none, few, most, whole = map(sum, drawn)
-    assert (none, whole) == (0, 30_000)
-    assert 0 < few < 15
-    assert 29_985 < most < 30_000
+from tests.unit.policy.test_decide import ANONYMOUS, TOKEN, event, policy, rule, when
 
 
 def test_a_verdict_says_which_rule_gave_it_unless_the_rule_says_it_itself() -> None:
@@ -41,7 +32,24 @@ def test_a_verdict_says_which_rule_gave_it_unless_the_rule_says_it_itself() -> N
     }
 
 
+def test_a_refusal_names_the_scopes_or_the_roles_that_are_lacking() -> None:
+    def refused(**demands: Any) -> tuple[str, tuple[str, ...]]:
+        verdict = policy([rule(**demands)]).decide(event())
+        return verdict.reason, verdict.scopes
+
+    text = "payments.transfer needs the {}, which the caller has not."
+    assert refused(scopes=["pay", "read", "buy"]) == (text.format("scope buy, pay"), ("buy", "pay", "read"))
+    assert refused(roles=["ops", "cfo"], scopes=["read"]) == (text.format("role cfo"), ())
+    assert refused(roles=["cfo"]) == (text.format("role cfo"), ())
+
+
 def test_a_rule_that_observes_everybody_observes_strangers_too() -> None:
     anybody = rule("**")
     assert policy([anybody], [rule("**", id="new", observe=10_000)]).decide(event(ANONYMOUS)).flags == ("observed:new",)
     assert policy([anybody], [rule("**", id="new", observe=9_999)]).decide(event(ANONYMOUS)).code == "policy.denied"
+
+
+def test_of_two_rules_that_came_as_near_the_first_is_named() -> None:
+    unjudged, capped = rule(id="foreign", when=when(amount={"gt": "1 EUR"})), rule(id="capped", max_amount="5 EUR")
+    for rules in ([unjudged, capped], [capped, unjudged]):
+        assert policy(rules).decide(event(TOKEN, "3 USD")).rule == rules[0].id

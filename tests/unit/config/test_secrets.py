@@ -1,4 +1,4 @@
-"""Values of the environment are read where a policy names them, and only there."""
+"""What a policy reads from the environment."""
 
 from __future__ import annotations
 
