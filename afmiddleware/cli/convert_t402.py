@@ -18,6 +18,9 @@ from afmiddleware.grammar.schedules import parse_day
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+MOST_DECIMALS: Final = 18
+"""What an asset has at most, as in fence.yaml."""
+
 _WINDOWS: Final = {
     "hourly": ("hour", ""),
     "daily": ("day", ""),
@@ -100,6 +103,8 @@ class _Money:
             raise ConfigError([f"{value!r:.40} is no whole number of minor units"])
         if self._decimals.setdefault(symbol, decimals) != decimals or type(decimals) is not int:
             raise ConfigError([f"{symbol} is written with {decimals!r:.10} and with {self._decimals[symbol]} decimals"])
+        if not 0 <= decimals <= MOST_DECIMALS:
+            raise ConfigError([f"{symbol} is written with {decimals!r:.10} decimals; it can have {MOST_DECIMALS}"])
         if ISO_4217.get(symbol, decimals) != decimals:
             raise ConfigError([f"{symbol} has {ISO_4217[symbol]} decimals, not {decimals}"])
         return f"{to_major(int(value), decimals)} {symbol}"

@@ -87,9 +87,9 @@ def test_any_change_of_a_policy_is_converted_or_refused(convert: Any, document: 
             break
         holder, key = draw.choice(found)
         if isinstance(holder, dict) and draw.random() < 0.3:
-            holder[draw.choice(["x", "capability", "allowed", "value"])] = draw.choice(VALUES)
+            holder[draw.choice(["x", "capability", "allowed", "value"])] = copy.deepcopy(draw.choice(VALUES))
         else:
-            holder[key] = draw.choice(VALUES)
+            holder[key] = copy.deepcopy(draw.choice(VALUES))
     try:
         text = convert(changed)
     except ConfigError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from afmiddleware.policy.replay import advice, reads, record_of, record_of_case, replay
+from afmiddleware.policy.replay import advice, reads, record_of, record_of_case, replay, replay_each
 from afmiddleware.policy.suite import Case
 from tests.unit.policy.test_language import at, event, policy, rule
 
@@ -66,6 +67,14 @@ def test_what_was_not_kept_is_undecidable() -> None:
     assert replay(policy([rule()], frozen=["key:*"]), [hidden]).undecidable == {"actor.id not kept": 1}
     opened = replay(policy([rule()], risk={"high": "deny"}), [record])
     assert (opened.undecidable, opened.changed, opened.newly_allowed, opened.blocked) == ({"risk not kept": 1}, 0, 0, 0)
+
+
+def test_without_the_policy_that_decided_nothing_is_decided_again() -> None:
+    record = record_of({**BODY, "policy": "d1"}, ACTOR)
+    assert record is not None
+    found = replay_each({"d1": policy([rule()])}.get, [record, msgspec.structs.replace(record, policy="d2")])
+    assert (found.total, found.reproduced) == (2, 1)
+    assert found.undecidable == {"the policy that decided not kept": 1}
 
 
 @pytest.mark.parametrize(
