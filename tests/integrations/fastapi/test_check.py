@@ -15,7 +15,7 @@ from afmiddleware.cli import main
 POLICY = """
 version: 1
 service: s
-ledger: memory
+ledger: sqlite:///fence.db
 routes:
   - {route: GET /health, public: true}
   - {route: "GET /items/<int:item>", capability: items.read}
