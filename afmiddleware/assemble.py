@@ -168,7 +168,7 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
                 findings += [Finding(DECLARATION, _LINE.sub("", text), declaration.where) for text in error.problems]
             else:
                 bindings |= {key: replace(binding, where=declaration.where) for key, binding in one.items()}
-    findings += gaps(bindings, listing, config.inner_middleware)
+    findings += gaps(bindings, listing, config.inner_middleware, config.unmapped)
     return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
 
 
@@ -228,6 +228,7 @@ def _plan(  # noqa: PLR0913 (what a plan is made of)
         share=0 if config.mode == "observe" else observing(config.mode),
         draw=sha256 if sign is _unsigned else sign,
         bindings=bindings,
+        unmapped=config.unmapped,
         policy=policy,
         limits=Limits(limits, overlays_of(config)),
         identify=checks.identify,

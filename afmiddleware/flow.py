@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from afmiddleware.acts import judge_acts
 from afmiddleware.callers import check_body, identify, identity_verdict, note
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
@@ -67,7 +69,7 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     if target is None:
         return Pass()
     binding = plan.bindings.get(target.key)
-    if binding is not None and binding.public:
+    if binding.public if binding is not None else plan.unmapped == "allow":
         return Pass(target=target) if not dry else unjudged(plan, new_id(now), stranger(plan.client(facts)))
     spends = binding is not None and binding.spends
     found = plan.recall(facts, now) or (yield from identify(plan, facts, now, known, spends=spends))
@@ -84,7 +86,8 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
-        return (yield from _turn_away(plan, asked, unmapped, target))
+        passes = replace(plan, observe=True) if plan.unmapped == "observe" else plan
+        return (yield from _turn_away(passes, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)

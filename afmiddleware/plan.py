@@ -64,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     identify: Callable[[HttpFacts, int], Generator[Need, Any, Absent | Ok | Invalid | Unavailable]]
     recall: Callable[[HttpFacts, int], Ok | None]
     """`identify` for a credential that was good a moment ago: asks for nothing, and `None` says nothing."""
+    unmapped: str = "deny"
+    """What becomes of an endpoint without a binding: `deny`, `allow` (as if it were public) or `observe`."""
     client: Callable[[HttpFacts], str] = peer_of
     """The address of the client, empty when it is not known: what strangers are told apart by."""
     unclear: Callable[[HttpFacts], bool] = Proxies().unclear

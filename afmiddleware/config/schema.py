@@ -243,7 +243,7 @@ class Config(Model):
     rates: Annotated[Word, Checked(check_rates, examples=["redis://127.0.0.1:6379/0"])] | None = None
     identity: Identity = Identity()
     routes: Annotated[tuple[Route, ...], BeforeValidator(list_of)] = ()
-    unmapped: Annotated[Word, one_of("deny", later=("allow", "observe"))] = "deny"
+    unmapped: Annotated[Word, one_of("deny", "allow", "observe")] = "deny"
     inner_middleware: Annotated[tuple[Text, ...], BeforeValidator(list_of)] = ()
     endpoints: EndpointsEntry = EndpointsEntry()
     lists: dict[Annotated[str, Checked(check_name)], Annotated[ListEntry, BeforeValidator(list_entry)]] = Field(

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import core_schema
 
-from afmiddleware.config.later import NOT_SUPPORTED
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.grammar.origins import origin_of
 from afmiddleware.grammar.quoting import quoted
@@ -62,13 +61,10 @@ class Checked:
         return {**handler(schema), **self._shown}
 
 
-def one_of(*words: str, later: tuple[str, ...] = ()) -> Checked:
-    """A text that is one of `words`; those of `later` are refused as not supported yet."""
+def one_of(*words: str) -> Checked:
+    """A text that is one of `words`."""
 
     def check(value: str) -> None:
-        if value in later:
-            msg = f"{value} {NOT_SUPPORTED}; use {_or(words)}"
-            raise ValueError(msg)
         if value not in words:
             msg = f"{quoted(value)} is not known here; use {_or(words)}"
             raise ValueError(msg)

@@ -21,6 +21,7 @@ The ids of findings are stable.
 from __future__ import annotations
 
 import difflib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -36,8 +37,16 @@ if TYPE_CHECKING:
 
 Kind = Literal["http", "websocket", "mount", "unknown"]
 
+_UNMAPPED: Final = MappingProxyType(
+    {
+        "deny": "is always refused",
+        "allow": "runs for everybody (unmapped: allow)",
+        "observe": "runs for everybody, and is only recorded (unmapped: observe)",
+    }
+)
+
 UNMAPPED: Final = "coverage.unmapped"
-"""A mutating endpoint has no binding: every request to it is refused."""
+"""A mutating endpoint has no binding: every request to it is refused, or passes undecided, as `unmapped:` says."""
 NO_ENDPOINT: Final = "coverage.no_endpoint"
 """The policy binds an endpoint that the application does not have."""
 AMBIGUOUS: Final = "coverage.ambiguous"
@@ -214,8 +223,9 @@ def gaps(
     bindings: Mapping[str, Binding],
     listing: Listing,
     allowed_inner: Collection[str],
+    unmapped: str,
 ) -> list[Finding]:
-    """What is wrong with an application, its bindings aside."""
+    """What is wrong with an application, its bindings aside. `unmapped` is the word of the policy."""
     findings = [Finding(ROUTER, problem) for problem in listing.problems]
     whole = _by_template(bindings)
     for one in listing.endpoints:
@@ -223,7 +233,7 @@ def gaps(
             text = f"the router has a node of an unknown kind, {one.name}: the fence cannot see what it runs"
             findings.append(Finding(UNKNOWN_NODE, text, one.where))
         elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
-            text = f"{one.key} ({one.name}) may change something and is not mapped, so that it is always refused"
+            text = f"{one.key} ({one.name}) may change something and is not mapped, so that it {_UNMAPPED[unmapped]}"
             findings.append(Finding(UNMAPPED, text, one.where))
         findings += _misread(one, _bindings_of(one, bindings, whole))
     findings += [

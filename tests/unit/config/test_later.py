@@ -73,7 +73,6 @@ def test_the_tables_hold_every_such_key():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("unmapped: observe", "unmapped: observe is not supported yet by this version; use deny"),
         (
             "identity: {public_origins: ['https://a.example'], web_bot_auth: {trust: open, agents: [{origin: 'https://b'}]}}",
             (
