@@ -182,6 +182,24 @@ def test_what_is_not_there_is_a_mistake_of_the_caller(check: Callable[..., Ran],
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("deny", "is always refused"),
+        ("allow", "runs for everybody"),
+        ("observe", "is only recorded (unmapped: observe)"),
+    ],
+)
+def test_what_becomes_of_an_unmapped_endpoint_is_said(
+    check: Callable[..., Ran], tmp_path: Path, word: str, said: str
+) -> None:
+    (tmp_path / "shop_app.py").write_text(APP + '@app.delete("/all")\ndef remove(): ...\n')
+    (tmp_path / "fence.yaml").write_text(f"{POLICY}unmapped: {word}\n")
+    ran = check("shop_app:app")
+    assert ran.code == 1
+    assert said in ran.out + ran.err
+
+
 def test_what_code_declares_is_linted_too(check: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "fence.yaml").write_text(POLICY.replace(", identity: token", ""))
     ran = check("shop_app:app", "--strict")
