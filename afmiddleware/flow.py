@@ -10,8 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from afmiddleware.acts import judge_acts
 from afmiddleware.callers import check_body, identify, identity_verdict, note
 from afmiddleware.effects import Commit, Flow, Post, ReadBody
@@ -86,8 +84,8 @@ def admit(  # noqa: PLR0913 (what a request is known by)
     asked.guess = isinstance(found, Invalid) and found.guess
     if binding is None:
         unmapped = refused("route.unmapped", f"{target.key} is not mapped to a capability.")
-        passes = replace(plan, observe=True) if plan.unmapped == "observe" else plan
-        return (yield from _turn_away(passes, asked, unmapped, target))
+        ruling = plan.unblocking() if plan.unmapped == "observe" else plan
+        return (yield from _turn_away(ruling, asked, unmapped, target))
     asked.capability = binding.capability
     asked.route = binding.key
     unproven = None if isinstance(found, Ok) else identity_verdict(found, binding)

@@ -119,6 +119,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             return self.enforcing or self
         if self.enforcing is not None:
             return self
+        return self.unblocking()
+
+    def unblocking(self) -> Plan:
+        """The same plan where it only observes."""
+        if self.observe:
+            return self
         if self.observing is None:
             observing = replace(self, observe=True)
             msgspec.structs.force_setattr(observing, "enforcing", self)

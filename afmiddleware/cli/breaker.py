@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
-from afmiddleware.cli.orders import do, named_limit, time_text
+from afmiddleware.cli.orders import do, named_limit
 from afmiddleware.config.limits import limits_of
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.limits.keys import named_key, values_of
 from afmiddleware.model.entry import Order
+from afmiddleware.pep.respond import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +46,7 @@ def breaker_status(actor: str, policy: str, *, as_json: bool) -> None:
             "breaker": limit.name,
             "state": "open",
             "of": _of(limit, key),
-            "since": time_text(since),
+            "since": instant(since),
             "reset": _reset_with(limit, key, policy),
         }
         for limit, key, since in tripped

@@ -10,7 +10,7 @@ import click
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
-from afmiddleware.cli.orders import do, named_limit, time_text
+from afmiddleware.cli.orders import do, named_limit
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.overlays import overlays_of
 from afmiddleware.errors import AFError, GrammarError
@@ -29,6 +29,7 @@ from afmiddleware.model.entry import Closed, Order, Settle
 from afmiddleware.model.limit import Unit
 from afmiddleware.model.money import Money
 from afmiddleware.model.outcome import Settlement
+from afmiddleware.pep.respond import instant
 
 if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
@@ -131,7 +132,7 @@ def _told(limit: Limit, one: Standing | None) -> dict[str, str]:
         "used": amount_text(one.limit, one.used),
         "held": amount_text(one.limit, one.held),
         "remaining": "" if one.limit.claim else amount_text(one.limit, one.remaining),
-        "resets_at": time_text(one.resets_at),
+        "resets_at": instant(one.resets_at),
         "breaker": ("open" if one.tripped else "closed") if one.limit.on_exceed == "trip" else "",
     }
 
@@ -295,7 +296,7 @@ def _list_open(config: Config, policy: str, *, as_json: bool) -> None:
         {
             "reservation": name,
             "state": hold.state,
-            "since": time_text(hold.created),
+            "since": instant(hold.created),
             "capability": hold.capability,
             "amount": f"{to_major(hold.reserved, hold.exponent)} {hold.currency}" if hold.currency else "",
         }

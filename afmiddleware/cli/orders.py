@@ -1,11 +1,10 @@
-"""What the commands of an operator have in common: an order to the ledger, names of limits, times."""
+"""What the commands of an operator have in common: an order to the ledger, how it ends, and the names of limits."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -32,8 +31,13 @@ def do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[]
     done = isinstance(closed, Closed) and closed.booked
     if done and then is not None:
         then()
+    ended(done, {"order": order.what}, said, as_json=as_json)
+
+
+def ended(done: bool, told: dict[str, Any], said: str, *, as_json: bool) -> NoReturn:  # noqa: FBT001 (it is the answer)
+    """Say what was done, as JSON with what else is `told`, and end the command: with 1 when nothing changes."""
     if as_json:
-        echo_json({"done": done, "order": order.what})
+        echo_json({"done": done, **told})
     else:
         click.echo(said if done else "nothing changes", err=not done)
     sys.exit(0 if done else 1)
@@ -46,8 +50,3 @@ def named_limit(name: str, limits: Iterable[Limit], kind: str) -> Limit:
         said = f"the policy has no {kind} {name[:64]}; it has {', '.join(known) or 'none'}"
         raise click.BadParameter(said, param_hint="NAME")
     return known[name]
-
-
-def time_text(at: int) -> str:
-    """A time in microseconds since the epoch as RFC 3339, UTC; empty for 0."""
-    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""

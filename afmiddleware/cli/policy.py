@@ -12,6 +12,7 @@ import click
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.assemble import assemble
 from afmiddleware.cli.common import Group, echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.orders import ended
 from afmiddleware.cli.receipt_text import when
 from afmiddleware.fence import system_clock
 from afmiddleware.ledger.open import open_for_reading
@@ -136,11 +137,8 @@ def _do(config: Config, base: Path, item: InForce | Order, *, as_json: bool, sai
         found = generation_in(ledger.rows([CONTROL]))
     number = found.number if found is not None else 0
     done = isinstance(closed, Closed) and closed.booked
-    if as_json:
-        echo_json({"done": done, "generation": number, "policy": found.digest if found is not None else ""})
-    else:
-        click.echo(f"{said} (generation {number})" if done else "nothing changes", err=not done)
-    sys.exit(0 if done else 1)
+    told = {"generation": number, "policy": found.digest if found is not None else ""}
+    ended(done, told, f"{said} (generation {number})", as_json=as_json)
 
 
 def _digest(config: Config, base: Path) -> str:

@@ -278,6 +278,10 @@ class Books:
         self.waiting.append(draft)
         return None
 
+    def rebooked(self, lines: Sequence[Line]) -> None:
+        """Note that these counters have changed; one that was over, and dropped since, has nothing that could."""
+        self.changed.update([line.key for line in lines if line.key in self.rows])
+
     def catch_up(self) -> None:
         """Put what waits into the log."""
         waiting, self.waiting = self.waiting, []

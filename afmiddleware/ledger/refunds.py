@@ -72,6 +72,5 @@ def _give(books: Books, name: str, hold: Hold, asked: Refunding, said: int | Non
     books.append(draft, captured.owner)
     captured.lines = give_back(captured.lines, books.rows, amount)
     captured.amount = left
-    # A counter that was over, and dropped since, has nothing to give back to.
-    books.changed.update([line.key for line in captured.lines if line.key in books.rows])
+    books.rebooked(captured.lines)
     books.changed_holds.add(asked.of)

@@ -158,8 +158,7 @@ def _book(books: Books, name: str, hold: Hold, booked: Outcome) -> None:
             hold.lines = give_back(hold.lines, books.rows, hold.amount - captured)
         else:
             hold.lines = overrun(hold.lines, books.rows, captured - hold.amount, books.now)
-        # A counter that was over, and dropped since, has nothing to give back to.
-        books.changed.update([line.key for line in hold.lines if line.key in books.rows])
+        books.rebooked(hold.lines)
         hold.amount = captured
     hold.state = booked.settlement
     books.changed_holds.add(name)

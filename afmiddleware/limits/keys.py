@@ -24,11 +24,8 @@ def row_key(per: str, actor: Actor, capability: str, event: ActionEvent | None, 
         return per
     if per == "actor":
         return f"actor:{actor.id}"
-    parts = [per]
-    for name in per.split("+"):
-        value = _value(name, actor, capability, event, address)
-        parts.append(f"{len(value)}={value}" if value else f"{len(actor.id)}?{actor.id}")
-    return ":".join(parts)
+    values = {name: _value(name, actor, capability, event, address) for name in per.split("+")}
+    return named_key(per, values, actor.id)
 
 
 def named_key(per: str, values: Mapping[str, str], actor: str = "") -> str:
