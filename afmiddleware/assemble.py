@@ -168,7 +168,8 @@ def audit(plan: Plan, config: Config, listing: Listing) -> tuple[list[Finding], 
                 findings += [Finding(DECLARATION, _LINE.sub("", text), declaration.where) for text in error.problems]
             else:
                 bindings |= {key: replace(binding, where=declaration.where) for key, binding in one.items()}
-    findings += gaps(bindings, listing, config.inner_middleware, config.unmapped)
+    observed = config.mode == "observe" and config.unmapped == "deny"
+    findings += gaps(bindings, listing, config.inner_middleware, "observed" if observed else config.unmapped)
     return findings, replace(plan, bindings=bindings, digest=digest_with(plan.digest, [*entries.items()]))
 
 

@@ -109,7 +109,7 @@ def _read(place: Path) -> tuple[str, Path]:
         msg = f"{place}: the policy file is not UTF-8"
         raise ConfigError([msg]) from None
     except FileNotFoundError:
-        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init"
+        msg = f"{place}: there is no policy file; write a first one with: afmiddleware init --app module:app"
         raise ConfigError([msg]) from None
     except OSError as error:
         msg = f"{place}: the policy file cannot be read: {error.strerror}"

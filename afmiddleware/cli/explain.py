@@ -12,7 +12,7 @@ import click
 from afmiddleware.cli.common import echo_json, json_option, policy_option
 from afmiddleware.cli.events import event_options, looking_fence, read_options
 from afmiddleware.config.calls import with_calls
-from afmiddleware.grammar.capability import matches
+from afmiddleware.policy.patterns import meets, of_calls
 
 if TYPE_CHECKING:
     from afmiddleware.config.schema import Config
@@ -66,12 +66,11 @@ def _explained(policy: str, options: dict[str, Any], *, live: bool) -> Explanati
 def unnamed(config: Config, capability: str, source: str) -> str:
     """That a policy has routes and none of this capability, nor a rule for it alone, and what is near; or nothing.
 
-    So a capability that was mistyped does not pass for one that is denied.
+    So a capability that was mistyped does not pass for one that is denied, nor a pattern for one that was stopped.
     """
     routes = [route.capability for route in with_calls(config.routes) if route.capability]
     rules = {rule.capability for rule in (*config.rules.deny, *config.rules.require_approval, *config.rules.allow)}
-    made = [one.replace("{method}", "*").replace("{tool}", "*") for one in routes]
-    if not routes or capability in rules or any(matches(one, capability) for one in made):
+    if not routes or capability in rules or any(meets(of_calls(one), capability) for one in routes):
         return ""
     nearest = get_close_matches(capability, routes, n=1, cutoff=0)[0]
     return f"note: no route of {source} is {capability}; the nearest is {nearest}"

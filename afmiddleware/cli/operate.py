@@ -10,6 +10,7 @@ import click
 
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
+from afmiddleware.cli.explain import unnamed
 from afmiddleware.cli.orders import do, named_limit
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.overlays import overlays_of
@@ -247,7 +248,11 @@ def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
 @json_option
 def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
-    do(policy, _stop("freeze", target, reason), as_json=as_json, said=f"{target} is frozen")
+    order = _stop("freeze", target, reason)
+    note = unnamed(policy_at(policy)[0], order.name, policy) if order.name else ""
+    if note:
+        click.echo(note, err=True)
+    do(policy, order, as_json=as_json, said=f"{target} is frozen")
 
 
 @click.command("unfreeze")
@@ -262,7 +267,7 @@ def unfreeze_command(target: str, reason: str, policy: str, *, as_json: bool) ->
 
 @click.command("reconcile")
 @click.argument("reservation", default="")
-@click.option("--capture", "amount", help="It was performed: the amount really spent, or `all` that was reserved.")
+@click.option("--capture", "amount", help="It was performed: the amount really spent, such as 12.50, or `all`.")
 @click.option("--release", is_flag=True, help="It was not performed: give its money back.")
 @policy_option
 @json_option
@@ -277,6 +282,9 @@ def reconcile_command(reservation: str, amount: str | None, policy: str, *, rele
     text = "" if amount in (None, "all") else str(amount)
     settlement = Settlement.RELEASE if release else Settlement.CAPTURE
     with closing(open_for_changes(config, base, system_clock)) as ledger:
+        text, _, currency = text.partition(" ")
+        if currency:
+            _same_currency(ledger, reservation, currency)
         closed = ledger.commit(Settle(reservation, settlement, text, who()))
     if not isinstance(closed, Closed) or not closed.state:
         raise AFError(f"there is no reservation {reservation[:64]}")
@@ -285,6 +293,14 @@ def reconcile_command(reservation: str, amount: str | None, policy: str, *, rele
     else:
         click.echo(f"{reservation}: {closed.state}" + ("" if closed.booked else ", as before"))
     sys.exit(0 if closed.booked else 1)
+
+
+def _same_currency(ledger: Reader, reservation: str, currency: str) -> None:
+    """Hold an amount that names its currency, as the list does, against the one that was reserved."""
+    reserved = next((hold.currency for state in _OPEN for name, hold in ledger.holds(state) if name == reservation), "")
+    if reserved and currency.strip() != reserved:
+        said = f"{reservation} is in {reserved}, not in {currency[:40].strip()}"
+        raise click.BadParameter(said, param_hint="--capture")
 
 
 def _list_open(config: Config, policy: str, *, as_json: bool) -> None:

@@ -256,6 +256,7 @@ def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
     line = (
         f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
         f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or about(body)}"
+        f"{', observed' if body.get('mode') == 'observe' and columns['verdict'] == 'refuse' else ''}"
     )
     return line.rstrip()
 

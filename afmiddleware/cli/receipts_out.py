@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from contextlib import closing
@@ -40,9 +41,12 @@ def export_command(policy: str, owner: str, output: str) -> None:
         if owner and next(log.find(actor=owner), None) is None:
             click.echo(f"the log has no receipt of {owner}; nothing was written", err=True)
             sys.exit(1)
+        last = b""
         with click.open_file(output, "wb") as file:
-            for line in log.export(log.pseudonym(owner) if owner else ""):
-                file.write(line)
+            for last in log.export(log.pseudonym(owner) if owner else ""):
+                file.write(last)
+    if output != "-":
+        click.echo(f"{many(json.loads(last)['end'], 'receipt')} written to {output}", err=True)
 
 
 @click.command("prove")

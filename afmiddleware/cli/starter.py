@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from afmiddleware.grammar.capability import MAX_CAPABILITY
+from afmiddleware.grammar.templates import normal
 from afmiddleware.mapping.coverage import ANY_METHOD
 
 if TYPE_CHECKING:
@@ -71,9 +72,12 @@ def lines_of(endpoints: Sequence[Endpoint], document: Any) -> list[Line]:
         methods = [endpoint.method] if endpoint.method != ANY_METHOD else ["GET", "POST"]
         if endpoint.kind == "mount":
             methods = ["GET"]
+        # Django's have no slash before them.
+        spelled = endpoint.template if endpoint.template.startswith("/") else normal(endpoint.template)
+        rooted = msgspec.structs.replace(endpoint, template=spelled)
         for method in methods:
             if method in _VERBS:
-                line = _line(method, endpoint, document)
+                line = _line(method, rooted, document)
                 found.setdefault(line.route, line)
     return list(found.values())
 
@@ -145,7 +149,8 @@ def _allowed(lines: Sequence[Line], proven: tuple[str, ...], *, anonymous_reads:
         if not one.endswith(".read"):
             cap = ", max_amount: 50 USD" if one in money else ""
             entries.append(
-                f"    # - {{capability: {one}, identity: verified{cap}}}      # REVIEW: remove the # to open it"
+                f"    # - {{capability: {one}, identity: verified{cap}}}      # REVIEW: remove the # to open it; "
+                "API keys are `token`"
             )
     return entries
 
@@ -159,7 +164,7 @@ def _entry(line: Line) -> list[str]:
     entry = [f"  - route: {json.dumps(line.route)}", f"    capability: {line.capability}"]
     if guess.amount:
         unit = ", unit: minor" if guess.minor else ""
-        entry.append(f"    amount: {{from: {guess.amount}{unit}}}      # REVIEW: guessed from its name")
+        entry.append(f"    amount: {{from: {guess.amount}{unit}}}      # REVIEW: {_amount_review(line.capability)}")
     if guess.currency:
         why = "a request without it is refused" if guess.omitted else "guessed from its name"
         entry.append(f"    currency: {{from: {guess.currency}}}      # REVIEW: {why}")
@@ -170,6 +175,12 @@ def _entry(line: Line) -> list[str]:
     elif guess.idempotency:
         entry.append("    idempotency: optional      # REVIEW: required, if every caller sends an Idempotency-Key")
     return entry
+
+
+def _amount_review(capability: str) -> str:
+    if "refund" in capability:
+        return "counts as spent; for a refund add refunds: {of: ...}, where the reference of the earlier action is"
+    return "guessed from its name"
 
 
 def _line(method: str, endpoint: Endpoint, document: Any) -> Line:

@@ -76,7 +76,7 @@ def schedule_faults(root: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Iterator[Fault]:
-    """What is wrong with `actors`: every cap is of a limit of its own kind, and only widens where it may."""
+    """What is wrong with `actors`: a name without its kind, a cap of no limit, one of another kind or too wide."""
     found = root.get("limits")
     limits = {
         limit["name"]: limit
@@ -84,6 +84,9 @@ def actor_faults(root: Mapping[str, Any], exponents: Mapping[str, int]) -> Itera
         if isinstance(limit, dict) and isinstance(limit.get("name"), str)
     }
     for name, entry in named(root, "actors").items():
+        if ":" not in name and "*" not in name:
+            said = f"write key:{name[:64]} for whoever has its API keys, or jwt:..., local:..., address:..."
+            yield ("actors", name), f"{quoted(name)} is no actor; {said}"
         if not isinstance(entry, dict):
             continue
         for limit, cap in named(entry, "limits").items():

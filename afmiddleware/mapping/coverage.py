@@ -42,6 +42,7 @@ _UNMAPPED: Final = MappingProxyType(
         "deny": "is always refused",
         "allow": "runs for everybody (unmapped: allow)",
         "observe": "runs for everybody, and is only recorded (unmapped: observe)",
+        "observed": "is refused as soon as the policy enforces (mode: observe)",
     }
 )
 

@@ -11,6 +11,7 @@ from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
 from afmiddleware.policy.lint_money import other_currencies, under
+from afmiddleware.policy.lint_names import names_nothing
 from afmiddleware.policy.patterns import covers, meets
 from afmiddleware.policy.rules import Rule
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 UNREACHABLE: Final = "rule.unreachable"
 SHADOWED: Final = "rule.shadowed"
 NEVER: Final = "rule.never_holds"
+NAMES_NOTHING: Final = "rule.names_nothing"
 OPENS_NOTHING: Final = "approval.opens_nothing"
 UNMAPPED_FIELD: Final = "rule.field_unmapped"
 MAY_OMIT: Final = "rule.caller_may_omit"
@@ -42,6 +44,7 @@ IDS: Final = (
     UNREACHABLE,
     SHADOWED,
     NEVER,
+    NAMES_NOTHING,
     OPENS_NOTHING,
     UNMAPPED_FIELD,
     MAY_OMIT,
@@ -118,6 +121,7 @@ def lint(  # noqa: PLR0913 (a part of the file each)
         *_omissions(policy, mapped),
         *_hidden(policy),
         *(_unmarked(policy, routes, unmarked) if unmarked else ()),
+        *_names(policy, routes),
         *_routes(policy, mapped),
         *_limits(limits, mapped),
         *_sessions(limits),
@@ -270,12 +274,23 @@ def _for_anybody(rule: Rule) -> bool:
     return rule.tier is Tier.ANONYMOUS and not demands
 
 
+def _names(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
+    for rule, why in names_nothing(policy, routes):
+        yield Finding(rule.line, NAMES_NOTHING, f"{_named(rule)} refuses nothing there: {why}")
+
+
 def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
     for route in routes:
         plan = policy.matching(str(route.capability))
         if not plan.allows:
             text = (
                 f"{route.route} is never allowed, since no rule allows {route.capability}; add one, or remove the route"
+            )
+            yield Finding(route.line, ROUTE_CLOSED, text)
+        elif _lacks_amount(route) and plan.denied is None and all(rule.priced for rule, _ in plan.allows):
+            text = (
+                f"{route.route} is never allowed, since it maps no amount and {plan.allows[0][0].id} asks for one; "
+                f"map it, or allow {route.capability} by a rule without max_amount and currency"
             )
             yield Finding(route.line, ROUTE_CLOSED, text)
         if getattr(route, "amount", None) is None or plan.denied is not None:
@@ -286,6 +301,10 @@ def _routes(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Finding]:
                     f"{_named(rule)} lets anybody use {route.route}, which moves money; add identity: token or verified"
                 )
                 yield Finding(rule.line, MONEY_OPEN, text)
+
+
+def _lacks_amount(route: RouteSource) -> bool:
+    return getattr(route, "amount", None) is None and not _reads(route) and not getattr(route, "protocol", None)
 
 
 def _asks_tier(rule: Rule) -> bool:

@@ -89,6 +89,11 @@ def _place(entry: tuple[int, T]) -> int:
     return entry[0]
 
 
+def of_calls(capability: str) -> str:
+    """The pattern of all that a route's capability may become, where it holds a place for the call's method or tool."""
+    return capability.replace("{method}", "*").replace("{tool}", "*")
+
+
 def covers(wide: str, narrow: str) -> bool:
     """Whether a pattern covers all that another does. False where that cannot be told from the segments."""
     return _covers(wide.split("."), narrow.split("."))

@@ -249,6 +249,7 @@ def test_fence_check(policy: FileOf, patterns: list[Any]) -> None:
     with project([*patterns, path("new", view)], **policy.write()):
         code, out, err = run("fence_check")
         assert (code, "/new" in err) == (1, True)
+        assert len({line.rindex("  ") for line in out.splitlines()}) == 1
         code, out, _ = run("fence_check", "--json")
         told = json.loads(out)
         assert (code, told["ok"], [one["id"] for one in told["findings"]]) == (1, False, ["coverage.unmapped"])

@@ -188,6 +188,8 @@ def test_what_is_not_there_is_a_mistake_of_the_caller(check: Callable[..., Ran],
         ("deny", "is always refused"),
         ("allow", "runs for everybody"),
         ("observe", "is only recorded (unmapped: observe)"),
+        ("deny\nmode: observe", "is refused as soon as the policy enforces"),
+        ("deny\nmode: observe 25%", "is always refused"),
     ],
 )
 def test_what_becomes_of_an_unmapped_endpoint_is_said(

@@ -72,7 +72,7 @@ def test_a_missing_policy_is_said_and_nothing_is_made(afm, tmp_path, command, op
     policy = tmp_path / "nowhere.yaml"
     ran = afm(*command, *options, "--policy", policy)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"{policy}: there is no policy file; write a first one with: afmiddleware init\n"
+    assert ran.err == f"{policy}: there is no policy file; write a first one with: afmiddleware init --app module:app\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -189,7 +189,10 @@ def test_what_is_in_doubt_is_listed_and_settled(afm, policy):
         (two, "unknown", "8.00 USD"),
     ]
     assert one in afm("reconcile", "--policy", policy).out
-    assert afm("reconcile", one, "--capture", "2.50", "--policy", policy).out == f"{one}: capture\n"
+    other = afm("reconcile", one, "--capture", "2.50 EUR", "--policy", policy)
+    assert other.code == 2
+    assert f"{one} is in USD, not in EUR" in other.err
+    assert afm("reconcile", one, "--capture", "2.50 USD", "--policy", policy).out == f"{one}: capture\n"
     assert afm("reconcile", one, "--release", "--policy", policy).code == 1
     assert afm("reconcile", two, "--release", "--policy", policy, "--json").json["state"] == "release"
     assert afm("reconcile", "--policy", policy, "--json").json == []
@@ -219,6 +222,22 @@ def test_what_names_nobody_is_not_frozen(afm, policy, target):
     refused = afm("freeze", target, "--policy", policy)
     assert refused.code == 2
     assert "TARGET" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("payment.pay.live", "note: no route of {} is payment.pay.live; the nearest is payments.pay.live\n"),
+        ("payment.**", "note: no route of {} is payment.**; the nearest is payments.pay.live\n"),
+        ("payments.*.live", ""),
+        ("shop.look.live", ""),
+        ("all", ""),
+        ("key:payment", ""),
+    ],
+)
+def test_a_freeze_of_what_no_route_is_says_so(afm, policy, target, said):
+    frozen = afm("freeze", target, "--policy", policy)
+    assert (frozen.code, frozen.out, frozen.err) == (0, f"{target} is frozen\n", said.format(policy))
 
 
 @pytest.mark.parametrize(("mode", "warned"), [("enforce", False), ("observe", True), ("observe 25%", True)])

@@ -76,6 +76,13 @@ def test_the_list_can_be_narrowed(afm, log, options, count):
     assert len(listed(afm, log, *options)) == count
 
 
+def test_a_refusal_that_passed_is_marked_in_the_list(afm, tmp_path):
+    policy = written(tmp_path, "mode: observe\n")
+    assert acted(policy, "50 USD") == ["done"]
+    listed = afm("receipts", "list", "--policy", policy).out.splitlines()
+    assert [one.rpartition("  ")[2] for one in listed if " intent " in one] == ["amount.over_action_cap, observed"]
+
+
 def test_one_receipt_and_one_decision_can_be_shown(afm, log):
     intent = listed(afm, log, "--kind", "intent")[0]
     text = afm("receipts", "show", intent["seq"], "--policy", log)

@@ -33,7 +33,8 @@ def key(afm, log):
 
 def test_the_whole_log_is_verified_elsewhere(afm, log, key, tmp_path_factory):
     away = tmp_path_factory.mktemp("away") / "all.jsonl"
-    assert afm("receipts", "export", "--policy", log, "--output", away).code == 0
+    written = afm("receipts", "export", "--policy", log, "--output", away)
+    assert (written.code, written.out, written.err) == (0, "", f"5 receipts written to {away}\n")
     ran = afm("receipts", "check", away, "--public-key", key)
     assert (ran.code, ran.out.split(" of")[0]) == (0, "whole: 5 receipts")
     away.write_text(away.read_text().replace('\\"amount\\":\\"100\\"', '\\"amount\\":\\"101\\"'))

@@ -347,6 +347,12 @@ def test_a_cap_for_one_actor_is_at_most_that_of_all_unless_it_overrides(limit, c
         loaded(more)
 
 
+def test_an_actor_is_named_with_its_kind():
+    with pytest.raises(ConfigError, match="'acct' is no actor; write key:acct for whoever has its API keys") as refused:
+        load(f"{START}actors:\n  acct: {{enabled: false}}\n  'key:b': {{enabled: false}}\n  '*': {{enabled: true}}\n")
+    assert len(refused.value.problems) == 1
+
+
 def test_a_file_that_is_wrong_as_a_whole_is_read_to_its_end():
     with pytest.raises(ConfigError) as told:
         load("--- &all\nversion: 1\nservice: s\nservise: s\n", "x.yaml")

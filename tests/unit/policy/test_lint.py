@@ -38,6 +38,43 @@ def test_a_good_policy_has_no_findings(tmp_path):
 
 PEOPLE = "identity: {from_app: true, agent_detection: {%s}}\n"
 CASES = {
+    "a refusal of what no route is, by its whole name": (
+        ROUTES
+        + "rules: {deny: [{capability: pay.uot}], require_approval: [{capability: shop.lock}],"
+        + " allow: ['shop.*', {capability: pay.out, identity: token}]}",
+        [("rule.names_nothing", 7), ("rule.names_nothing", 7)],
+    ),
+    "a refusal of an actor whose kind is not said": (
+        ("rules: {deny: [{capability: '**', when: {actor.id: acct}}, {capability: '*', when: {actor.id: {in: ['key:a', b]}}}],"
+        " allow: [{capability: pay.out, identity: token}]}"),
+        [("rule.names_nothing", 4), ("rule.names_nothing", 4)],
+    ),
+    "a refusal of what code may do without a route": (
+        ROUTES
+        + "rules: {deny: [{capability: pay.in, when: {amount: 5 USD}}, {capability: 'admin.*'}, {capability: '*.delete'}],"
+        + " allow: ['shop.*', pay.in, {capability: pay.out, identity: token}]}",
+        [],
+    ),
+    "a refusal of a method that the route makes a capability of": (
+        ("routes: [{route: POST /rpc, protocol: jsonrpc, capability: 'rpc.{method}', max_batch: 2}]\n"
+        "rules: {deny: [{capability: rpc.drop}], allow: ['rpc.*']}"),
+        [],
+    ),
+    "a cap on what has no amount": (
+        ("routes: [{route: POST /back, capability: pay.back, refunds: {of: body.id}}, {route: GET /a, capability: pay.look}]\n"
+        "rules: {allow: [{capability: 'pay.*', identity: token, max_amount: 5 USD}]}"),
+        [("route.never_allowed", 4)],
+    ),
+    "a currency of what has no amount": (
+        ("routes: [{route: POST /back, capability: pay.back}]\n"
+        "rules: {allow: [{capability: 'pay.*', identity: token, currency: USD}]}"),
+        [("route.never_allowed", 4)],
+    ),
+    "a cap beside a rule without one": (
+        ("routes: [{route: POST /back, capability: pay.back}]\n"
+        "rules: {allow: [{capability: 'pay.*', identity: token, max_amount: 5 USD}, {capability: pay.back, identity: token}]}"),
+        [],
+    ),
     "agents that are not looked for": (
         PEOPLE % "user_agents: off"
         + "routes: [{route: GET /a, capability: a.b, applies_to: agents}]\n"

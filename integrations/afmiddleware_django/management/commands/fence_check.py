@@ -44,8 +44,9 @@ class Command(BaseCommand):
             self.stdout.write(msgspec.json.encode(told).decode())
         else:
             width = max((len(one.endpoint) for one in report.endpoints), default=0)
+            wide = max((len(one.capability) for one in report.endpoints), default=0)
             for one in report.endpoints:
-                self.stdout.write(f"{one.endpoint:{width}}  {one.capability}  {one.handler}")
+                self.stdout.write(f"{one.endpoint:{width}}  {one.capability:{wide}}  {one.handler}")
             for found in wrong:
                 self.stderr.write(f"{found['where']}: {found['text']}" if found["where"] else found["text"])
         if wrong:
