@@ -21,7 +21,8 @@ from rich.table import Table
 
 from afmiddleware.config.ledger_url import parse_postgres
 from afmiddleware.errors import AFError
-from afmiddleware.fence import new_id, system_clock, undo
+from afmiddleware.fence import system_clock, undo
+from afmiddleware.ledger.chance import Ids
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import Location
@@ -41,6 +42,7 @@ from afmiddleware.model import (
 from afmiddleware.receipts.keys import ReceiptKeys
 from benchmarks.ledger_full import beside_stored
 from benchmarks.ledger_stores import PROCESSES, four_processes, redis_admit
+from benchmarks.throughput import BARE, SQLITE, in_turns
 
 if TYPE_CHECKING:
     from afmiddleware.ledger.base import Ledger
@@ -77,9 +79,12 @@ _SPENDS = (
 )
 
 
+_ids = Ids()
+
+
 def entry_of(actor: str) -> Entry:
     """An action of one actor under six limits, one of them the same for all."""
-    name = new_id(system_clock())
+    name = _ids(system_clock())
 
     def key(limit: Limit) -> str:
         return "global" if limit.per == "global" else f"actor:{actor}"
@@ -205,6 +210,9 @@ def ledger(seconds: float, actors: int, stored: int) -> None:
     alone, together = beside_stored(entry_of, stored, actors, IN_FLIGHT, console)
     _row(table, f"SQLite, {stored} receipts of {actors} actors / an empty ledger", alone, at_most=1.2)
     _row(table, f"the same, {IN_FLIGHT} in flight", together, at_most=1.2)
+    served = in_turns((BARE, SQLITE), 3 * seconds, IN_FLIGHT)
+    share = served[SQLITE][0] / served[BARE][0]
+    _row(table, f"uvicorn, {IN_FLIGHT} connections: a fenced app with SQLite / the bare one", share, at_least=0.5)
     console.print(rates)
     console.print(table)
 

@@ -20,7 +20,11 @@ def main() -> None:
     else:
         fence, key = fence_for("memory" if name.endswith("memory") else "sqlite:///bench.db", Path(folder))
         app = fenced_fastapi(fence)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    # With its protocol named: asyncio sends small answers at once (TCP_NODELAY) only where it is sure that it is TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(256)
     sys.stdout.write(f"{listener.getsockname()[1]} {key}\n")
     sys.stdout.flush()
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))

@@ -10,30 +10,36 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.overhead import BODY
 
-_VARIANTS = ("fastapi", "fastapi+fence memory", "fastapi+fence sqlite")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BARE, MEMORY, SQLITE = "fastapi", "fastapi+fence memory", "fastapi+fence sqlite"
+WARM = 1.0
+"""For how long a server is asked before it counts, in seconds: what is imported late is there then."""
 
 
 def throughput(seconds: float, connections: int) -> None:
-    """Print requests per second, latencies and ratios to the bare app; the variants take turns, three rounds."""
-    rates: dict[str, list[float]] = {name: [] for name in _VARIANTS}
-    tails: dict[str, list[float]] = {name: [] for name in _VARIANTS}
-    for _ in range(3):
-        for name in _VARIANTS:
-            rate, tail = _measure(name, seconds / 3, connections)
-            rates[name].append(rate)
-            tails[name].append(tail)
+    """Print requests per second, latencies and ratios to the bare app."""
+    found = in_turns((BARE, MEMORY, SQLITE), seconds, connections)
     table = Table("variant", "requests/s", "of bare", "p99 ms")
-    bare = median(rates[_VARIANTS[0]])
-    for name in _VARIANTS:
-        rate = median(rates[name])
-        table.add_row(name, f"{rate:.0f}", f"{rate / bare:.2f}", f"{median(tails[name]) * 1000:.1f}")
+    for name, (rate, tail) in found.items():
+        table.add_row(name, f"{rate:.0f}", f"{rate / found[BARE][0]:.2f}", f"{tail * 1000:.1f}")
     Console().print(table)
+
+
+def in_turns(names: Sequence[str], seconds: float, connections: int) -> dict[str, tuple[float, float]]:
+    """Requests per second and the p99 of a request in seconds, each the median of three rounds in turns."""
+    rounds = [{name: _measure(name, seconds / 3, connections) for name in names} for _ in range(3)]
+    return {
+        name: (median([one[name][0] for one in rounds]), median([one[name][1] for one in rounds])) for name in names
+    }
 
 
 def _measure(name: str, seconds: float, connections: int) -> tuple[float, float]:
@@ -55,8 +61,8 @@ async def _load(port: int, key: str, seconds: float, connections: int) -> tuple[
         f"authorization: Bearer {key}\r\ncontent-length: {len(BODY)}\r\n\r\n"
     ).encode() + BODY
     latencies: list[float] = []
-    end = time.perf_counter() + seconds + 0.3
-    start = time.perf_counter() + 0.3
+    start = time.perf_counter() + WARM
+    end = start + seconds
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

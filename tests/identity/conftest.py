@@ -20,7 +20,7 @@ def server() -> Iterator[AuthorizationServer]:
 
     server = AuthorizationServer()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture(scope="module", params=["fastapi", "flask", "django"])
@@ -44,4 +44,4 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     site = Site(getattr(request, "param", "fastapi"), tmp_path, server)
     yield site
     site.close()
-    server.stop()
+    server.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -63,7 +64,11 @@ class AuthorizationServer:
         self.introspection: Response | Callable[[], Awaitable[Response]] | None = None
         self.seen: list[str] = []
         self._served: Served | None = None
-        self._port = 0
+        # Nobody else gets its port while it is gone.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self._port: int = self._held.getsockname()[1]
         self.start()
 
     @property
@@ -71,15 +76,19 @@ class AuthorizationServer:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Serve, on the port of the last time."""
+        """Serve, always on the same port."""
         self._served = Served(self._app(), self._port)
-        self._port = self._served.port
 
     def stop(self) -> None:
         """Be gone: connections are refused."""
         if self._served is not None:
             self._served.stop()
             self._served = None
+
+    def close(self) -> None:
+        """Be gone for good."""
+        self.stop()
+        self._held.close()
 
     def rotate(self, *, keep: bool = False) -> str:
         """Sign with a new key from now on; its id. Without `keep` the old one is gone."""
