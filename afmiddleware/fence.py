@@ -26,6 +26,7 @@ from afmiddleware.flow import admit_event, conclusion
 from afmiddleware.former import replayed
 from afmiddleware.identity.resource import WELL_KNOWN
 from afmiddleware.keys import Keys
+from afmiddleware.ledger.chance import Ids
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.ledger.steady import SteadyClock
 from afmiddleware.mapping.coverage import Listing, merge
@@ -66,11 +67,6 @@ def system_clock() -> int:
     return time.time_ns() // 1000
 
 
-def new_id(now: int) -> str:
-    """A decision's id: the time it was made and 72 random bits, as 32 hexadecimal digits."""
-    return f"{now:014x}{os.urandom(9).hex()}"
-
-
 class Fence:
     """A policy at work. Make one with `Fence.from_file`; one is enough for a process, and `close` ends it.
 
@@ -89,7 +85,7 @@ class Fence:
         base: Path | None = None,
         ledger: Ledger | None = None,
         clock: Callable[[], int] = system_clock,
-        new_id: Callable[[int], str] = new_id,
+        new_id: Callable[[int], str] | None = None,
         signer: Signer | None = None,
         mac_key: Callable[[], bytes] | None = None,
         authenticators: Sequence[Callable[[RequestView], Any]] = (),
@@ -98,7 +94,7 @@ class Fence:
         self.config = config
         self.file = file
         self.clock = clock
-        self.new_id = new_id
+        self.new_id = new_id or Ids()
         self.base = base = base or Path.cwd()
         plan, keys = assemble(config, base, self.sign)
         self.plan = replace(plan, plugins=tuple(authenticators))
@@ -305,6 +301,8 @@ class Fence:
         text = self._text if self._text is not None and self._text.file == plan.file else None
         self.ledger.post(InForce(plan.digest, mode, cause, file=plan.file, before=before, text=text))
         self._told, self._text = plan, None
+        if self.config.mode != "enforce":
+            _log.warning("mode %s: what is only observed is let through, whatever the policy says", self.config.mode)
 
     def resolve(self, need: Need) -> Any:
         """Look up what identity needs, blocking."""

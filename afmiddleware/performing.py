@@ -10,7 +10,7 @@ from afmiddleware.identity.needs import NeedOnce
 from afmiddleware.model.codes import POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from afmiddleware.effects import AsyncIo, Io
     from afmiddleware.identity.needs import Need
@@ -41,32 +41,34 @@ class Performer(Protocol):
     async def aresolve(self, need: Need) -> Any: ...
 
 
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
 class FirstUses:
     """What may be used once, and was used first by the request at hand: so it is, when that is decided again."""
 
     __slots__ = ("_before", "_now")
 
     def __init__(self) -> None:
-        self._before: set[str] = set()
-        self._now: set[str] = set()
+        self._before = self._now = _NOTHING
 
     def again(self) -> None:
         """From here on the request is decided once more."""
         self._before |= self._now
-        self._now = set()
+        self._now = _NOTHING
 
     def known(self, need: Need) -> bool:
         """Whether the request was told already that it is the first."""
         if not isinstance(need, NeedOnce) or need.key not in self._before:
             return False
-        self._before.remove(need.key)
-        self._now.add(need.key)
+        self._before -= {need.key}
+        self._now |= {need.key}
         return True
 
     def note(self, need: Need, answer: Any) -> Any:
         """Remember what is answered."""
         if isinstance(need, NeedOnce) and answer is True:
-            self._now.add(need.key)
+            self._now |= {need.key}
         return answer
 
 
@@ -123,10 +125,10 @@ class AsyncFenceIo:
         """Look up what identity needs."""
         return True if self._firsts.known(need) else self._firsts.note(need, await self._fence.aresolve(need))
 
-    async def commit(self, entry: Entry) -> Held:
+    def commit(self, entry: Entry) -> Awaitable[Held]:
         """Commit and wait."""
         fence = self._fence
-        return fence.commit(entry) if fence.inline else await fence.acommit(entry)
+        return _made(fence.commit(entry)) if fence.inline else fence.acommit(entry)
 
     async def post(self, item: Entry | Conclusion) -> None:
         """Commit without waiting."""
@@ -149,6 +151,10 @@ class Begun:
         if waited > LATE or (waited > SOON and self._fence.plan is not self._plan):
             detail = "The body came so late that the request would be judged by what held before; send it again."
             raise MappingError(POLICY_UNAVAILABLE, detail)
+
+
+async def _made(held: Held) -> Held:
+    return held
 
 
 def _no_body(cap: int) -> ClientGoneError:

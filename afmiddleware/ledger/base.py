@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from afmiddleware.limits.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from afmiddleware.identity.api_keys import ApiKeyRecord
     from afmiddleware.ledger.anchors import Anchors
@@ -122,7 +122,7 @@ class Ledger(Reader, Protocol):
         """Commit and wait."""
         ...
 
-    async def acommit(self, item: Item) -> Held | Closed:
+    def acommit(self, item: Item) -> Coroutine[Any, Any, Held | Closed]:
         """Commit and wait without blocking the event loop."""
         ...
 

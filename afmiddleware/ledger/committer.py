@@ -109,31 +109,37 @@ class Committer:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._idle = False
+        self._faults = 0
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait. Raises `LedgerUnavailableError` when it was not done within the deadline."""
         waiter: Future[Answer] = Future()
         ticket = self._put(Ticket(item, waiter, None))
         try:
-            return _unwrap(waiter.result(self._deadline))
+            answer = waiter.result(self._deadline)
         except FutureTimeoutError:
             self._abandon(ticket)
             raise LedgerUnavailableError(_LATE) from None
+        except BaseException:
+            # A signal's handler has raised: a server or a queue has given the caller up.
+            self._abandon(ticket)
+            raise
+        return _unwrap(answer)
 
     async def acommit(self, item: Item) -> Held | Closed:
         """Commit and wait without blocking the event loop. Raises as `commit` does."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Answer] = loop.create_future()
         ticket = self._put(Ticket(item, waiter, loop))
+        late = loop.call_later(self._deadline, self._too_late, ticket, waiter)
         try:
-            async with asyncio.timeout(self._deadline):
-                return _unwrap(await waiter)
-        except TimeoutError:
-            self._abandon(ticket)
-            raise LedgerUnavailableError(_LATE) from None
-        except asyncio.CancelledError:
+            return _unwrap(await waiter)
+        except (asyncio.CancelledError, GeneratorExit):
             self._abandon(ticket)
             raise
+        finally:
+            late.cancel()
 
     def post(self, item: Item) -> None:
         """Hand over without waiting. What is handed over is written before `close` returns."""
@@ -166,9 +172,15 @@ class Committer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="afmiddleware-ledger", daemon=True)
                 self._thread.start()
-            else:
+            elif self._idle:
+                self._idle = False
                 self._wake.notify()
         return ticket
+
+    def _too_late(self, ticket: Ticket, waiter: asyncio.Future[Answer]) -> None:
+        if not waiter.done():
+            self._abandon(ticket)
+            waiter.set_result(LedgerUnavailableError(_LATE))
 
     def _abandon(self, ticket: Ticket) -> None:
         with self._wake:
@@ -200,6 +212,7 @@ class Committer:
             while not self._waiting:
                 if self._closing:
                     return None
+                self._idle = True
                 if not self._wake.wait(self._rests):
                     return []
             batch: list[Ticket] = []
@@ -241,6 +254,7 @@ class Committer:
             fault = LedgerUnavailableError(f"the ledger's writer failed: {type(error).__name__}")
             self._fail(batch, fault, again=passing)
         else:
+            self._faults = 0
             with self._wake:
                 for ticket, answer in zip(batch, answers, strict=True):
                     ticket.answer = answer
@@ -292,7 +306,9 @@ class Committer:
         _deliver(batch, [error] * len(batch))
         if waiting:
             with self._wake:
-                self._wake.wait(_RETRY)
+                self._idle = True
+                self._wake.wait(_RETRY * 2 ** min(self._faults, _DOUBLED))
+            self._faults += 1
 
 
 def _forked(committer: weakref.ref[Committer]) -> None:
@@ -303,6 +319,8 @@ def _forked(committer: weakref.ref[Committer]) -> None:
 
 
 _RETRY: Final = 0.2
+"""How long what nobody waits for rests after a fault, in seconds, if nothing comes; then twice as long each time."""
+_DOUBLED: Final = 5
 _DRAIN: Final = 10
 _log = logging.getLogger("afmiddleware.ledger")
 _LATE = "the commit took longer than its deadline"

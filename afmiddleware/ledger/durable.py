@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afmiddleware.ledger.committer import Committer, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.redis_rates import Rates
@@ -51,9 +51,9 @@ class Durable:
         """Commit and wait."""
         return self._committer.commit(item)
 
-    async def acommit(self, item: Item) -> Held | Closed:
+    def acommit(self, item: Item) -> Coroutine[Any, Any, Held | Closed]:
         """Commit and wait without blocking the event loop."""
-        return await self._committer.acommit(item)
+        return self._committer.acommit(item)
 
     def post(self, item: Item) -> None:
         """Commit without waiting."""

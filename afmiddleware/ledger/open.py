@@ -19,6 +19,7 @@ from afmiddleware.config.limits import limits_of
 from afmiddleware.errors import ConfigError, LedgerError
 from afmiddleware.ledger import epoch_sqlite
 from afmiddleware.ledger.archive_sqlite import SqliteShelf
+from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.memory import MemoryLedger
 from afmiddleware.ledger.receipt_key import read_keys, read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger, SqliteReader
@@ -70,7 +71,7 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     signer = signer or _signer(url, base, receipts)
     if url in MEMORY:
         one_process_only()
-        return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, os.urandom, signer=signer)
+        return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, Supply(), signer=signer)
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
         opened = _postgres().PostgresLedger(

@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
@@ -253,7 +254,7 @@ class PostgresLedger(Durable, PostgresReader):
         undo: Callable[[Entry, Held], Conclusion],
         *,
         clock: Callable[[], int] | None = None,
-        draw: Callable[[int], bytes] = os.urandom,
+        draw: Callable[[int], bytes] | None = None,
         secret: bytes | None = None,
         signing: Path | None = None,
         signer: Signer | None = None,
@@ -269,13 +270,13 @@ class PostgresLedger(Durable, PostgresReader):
         if anchors is not None:
             anchors.check(self)
         seen = self._seen = Seen(steady=Steady(url.name) if clock is None else None)
-        keys = self.keys
+        keys, supply = self.keys, draw or Supply()
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
         def open_writer() -> Writer:
-            return PostgresWriter(url, keys, draw, anchors, seen, clock, read_signer, max_rows)
+            return PostgresWriter(url, keys, supply, anchors, seen, clock, read_signer, max_rows)
 
         waits = float(url.timeout) if deadline is None else deadline
         self._begin(open_writer, undo, partial(PostgresReader.rows, self), rates, waits)

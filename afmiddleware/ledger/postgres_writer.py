@@ -18,7 +18,7 @@ from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, tally
-from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, without
+from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, signer_of, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire, Record
@@ -211,7 +211,8 @@ class PostgresWriter:
         head = self._checked(Head(*known))
         self._frontier = Frontier.unpack(head.size, frontier)
         books = Books(head, self._keys, self._draw)
-        if self._signs(public):
+        self._signer = signer_of(public, self._signer, self._read_signer, self._url.name)
+        if self._signer is not None:
             books.seal = Seal()
         books.now = self._clock() if self._clock is not None else told[0]
         if self._seen.steady is not None:
@@ -257,15 +258,6 @@ class PostgresWriter:
             )
             raise LedgerUnavailableError(msg)
         return head
-
-    def _signs(self, public: bytes) -> bool:
-        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
-        if (self._signer.public if self._signer is not None else b"") != public:
-            self._signer = self._read_signer()
-            if self._signer is None or self._signer.public != public:
-                msg = f"the signing key at hand is not the one of the log in {self._url.name}"
-                raise LedgerUnavailableError(msg)
-        return self._signer is not None
 
     def _carry_out(self, record: Record, size: int) -> None:
         """Do what a record says was done."""

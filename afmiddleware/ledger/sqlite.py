@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -13,11 +12,13 @@ import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.identity.api_keys import ApiKeyRecord
+from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
+from afmiddleware.ledger.sqlite_forks import Forks, Reopened
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
 from afmiddleware.limits.rows import Hold, Row, unpack_row
@@ -58,6 +59,7 @@ class SqliteReader:
             raise ReceiptError(msg)
         self.location = location
         self._connect = connect_to_read
+        self._forks = Forks()
         self._local = threading.local()
 
     def head(self) -> Head:
@@ -189,12 +191,14 @@ class SqliteReader:
 
     @contextmanager
     def _read(self) -> Generator[sqlite3.Connection]:
-        """This thread's connection in this process. Raises `LedgerUnavailableError` for any fault of the file."""
+        """This thread's connection, none that is from before a fork. Raises `LedgerUnavailableError` for any fault."""
         local = self._local
         try:
-            if getattr(local, "pid", None) != os.getpid() or local.connection is None:
-                local.connection, local.pid = self._connect(self.location.database), os.getpid()
-            yield local.connection
+            with self._forks.used() as count:
+                if getattr(local, "count", None) != count or local.connection is None:
+                    local.connection, local.count = self._connect(self.location.database), count
+                    self._forks.opened(local.connection)
+                yield local.connection
         except sqlite3.Error as error:
             msg = f"the ledger {self.location.database} cannot be read: {error}"
             raise LedgerUnavailableError(msg) from error
@@ -213,7 +217,7 @@ class SqliteLedger(Durable, SqliteReader):
         clock: Callable[[], int],
         undo: Callable[[Entry, Held], Conclusion],
         *,
-        draw: Callable[[int], bytes] = os.urandom,
+        draw: Callable[[int], bytes] | None = None,
         secret: bytes | None = None,
         signer: Signer | None = None,
         anchors: Anchors | None = None,
@@ -227,14 +231,17 @@ class SqliteLedger(Durable, SqliteReader):
         self.anchors = anchors
         if anchors is not None:
             anchors.check(self)
-        seen = Seen()
+        seen, supply = Seen(), draw or Supply()
         path, keys, place = location.database, self.keys, location.signing
 
         def read_signer() -> Signer | None:
             return signer or (read_signing_key(place) if place.exists() else None)
 
+        def make_writer() -> Writer:
+            return SqliteWriter(path, keys, clock, supply, anchors, seen, read_signer, max_rows)
+
         def open_writer() -> Writer:
-            return SqliteWriter(path, keys, clock, draw, anchors, seen, read_signer, max_rows)
+            return Reopened(make_writer, self._forks)
 
         self._begin(open_writer, undo, partial(SqliteReader.rows, self), rates, deadline)
 

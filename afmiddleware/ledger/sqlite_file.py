@@ -48,13 +48,12 @@ class Location(msgspec.Struct, frozen=True):
 
 def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open a connection for one thread, durable at every commit. Raises `LedgerUnavailableError`."""
-    mode = "rwc" if create else "rw"
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        connection = _connect(path, "mode=rwc" if create else "mode=rw")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         connection.execute("PRAGMA synchronous = FULL")
-        # The writer folds the log back itself, under the lock: with several processes that is the safe moment.
+        # The writers fold the log back, under the lock: with several processes that is the safe moment.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA secure_delete = ON")
         full = connection.execute("PRAGMA synchronous").fetchone()[0]
@@ -82,7 +81,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     # Without files beside it nobody is using it, so it needs no lock; with them SQLite reads what they say.
     mode = "mode=ro" if any(one.exists() for one in beside) else "mode=ro&immutable=1"
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        connection = _connect(path, mode)
         connection.execute("SELECT size FROM head").fetchone()
     except sqlite3.Error as error:
         msg = (
@@ -91,6 +90,15 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         )
         raise LedgerUnavailableError(msg) from error
     return connection
+
+
+class _Connection(sqlite3.Connection):
+    """One that can be referred to weakly: a thread that forks closes those of the others."""
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=_Connection)
 
 
 @contextmanager

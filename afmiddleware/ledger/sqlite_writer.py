@@ -12,8 +12,10 @@ from afmiddleware.ledger.claims import pack_claim, unanswered, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
+from afmiddleware.ledger.sqlite_batch import CHECKPOINT, COUNTER, HEAD, HOLD, NODE, RECEIPT, prepare, put
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
-from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, revocation_row, without
+from afmiddleware.ledger.sqlite_warm import Warm, select
+from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, public_of, revocation_row, signer_of, without
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
@@ -25,7 +27,7 @@ from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from afmiddleware.ledger.anchors import Anchors
@@ -36,26 +38,22 @@ if TYPE_CHECKING:
     from afmiddleware.receipts.keys import ReceiptKeys
 
 EXPIRED_AT_ONCE: Final = 100
-FOLD_BYTES: Final = 4 << 20
-"""How large the write-ahead log may grow before it is folded back into the database."""
+FOLDED_AT: Final = 4000
+"""How many pages of 4 KiB the write-ahead log may have before a commit folds it back into the database."""
+_CACHED_KIB: Final = 16_000
+"""How much of the database a writer keeps in memory: the counters of many callers are on many pages."""
 
 PUT_API_KEY: Final = "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)"
 _REVOCATION: Final = "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)"
 _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
-_RECEIPT = "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_COUNTER = "INSERT INTO counter VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data"
-_HOLD = (
-    "INSERT INTO hold (id, state, created, due, data) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, data = excluded.data"
-)
 _CLAIMS_AT = "SELECT key, data FROM claim WHERE key IN"
 _CLAIM = (
     "INSERT INTO claim VALUES (?, ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, data = excluded.data"
 )
 _LEASE = "INSERT INTO lease VALUES (?, ?) ON CONFLICT (holder) DO UPDATE SET until = excluded.until"
-_HEAD = "UPDATE head SET size = ?, leaf = ?, ts = ?, frontier = ? WHERE id = 1 AND size = ?"
 _ROWS_AT = "SELECT key, data FROM counter WHERE key IN"
+_HOLDS_AT = "SELECT id, data FROM hold WHERE id IN"
 _PAGE = "SELECT key, data FROM counter WHERE key > ? ORDER BY key LIMIT ?"
 _STALE = (
     (
@@ -100,7 +98,6 @@ class SqliteWriter:
         most: int = MOST_ROWS,
     ) -> None:
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
         self._keys = keys
         self._clock = clock
         self._draw = draw
@@ -115,6 +112,7 @@ class SqliteWriter:
         self._read_signer = read_signer
         self._signer = read_signer()
         self._frontier = Frontier()
+        self._warm = Warm(self._connection)
         seen.hold(draw)
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
@@ -152,11 +150,12 @@ class SqliteWriter:
             return
         with self._queue.turn(), transaction(connection):
             # What was seen without the lock may have been used since.
-            again = _select(connection, _ROWS_AT, [key for key, _ in page])
+            self._warm.forget()
+            again = select(connection, _ROWS_AT, [key for key, _ in page])
             found = Swept(again, now)
             connection.executemany("UPDATE counter SET data = ? WHERE key = ?", [(row, key) for key, row in found.kept])
             connection.executemany("DELETE FROM counter WHERE key = ?", [(key,) for key in found.dropped])
-            for _, data in _select(connection, _ROWS_AT, [CONTROL]) if found.dropped else ():
+            for _, data in select(connection, _ROWS_AT, [CONTROL]) if found.dropped else ():
                 row = fewer(unpack_row(data), found.dropped)
                 connection.execute("UPDATE counter SET data = ? WHERE key = ?", (pack(row), CONTROL))
             for at, _, drop in _STALE:
@@ -187,11 +186,15 @@ class SqliteWriter:
                     answers += [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
-                    self._store(books, [item for item in items if isinstance(item, Record)])
+                    records = [item for item in items if isinstance(item, Record)]
+                    self._store(books, records)
                     if not books.written and any(isinstance(item, Ping) for item in items):
                         self._touch()
                     asked = True
-                self._fold(erased=any(isinstance(item, Record) and item.erase for item in items))
+                if not records:
+                    self._warm.keep()
+                if any(record.erase for record in records):
+                    self._empty()
         except (sqlite3.Error, OSError) as error:
             msg = f"the ledger {self._path} did not commit: {error}"
             if asked:
@@ -213,14 +216,17 @@ class SqliteWriter:
 
     def _load(self, items: Sequence[Item]) -> Books:
         connection = self._connection
-        log, size, leaf, ts, frontier, signer = connection.execute(_END).fetchone()
+        warm = self._warm
+        warm.begin()
+        log, size, leaf, ts, frontier, signer = warm.end = warm.end or connection.execute(_END).fetchone()
         known = self._seen.head
         if known is not None and (size < known.size or log != known.log):
             msg = f"the log in {self._path} has {size} receipts, but {known.size} were acknowledged: it was replaced"
             raise LedgerUnavailableError(msg)
         self._frontier = Frontier.unpack(size, frontier)
         books = Books(Head(log, size, leaf, ts), self._keys, self._draw)
-        if self._signs(signer):
+        self._signer = signer_of(signer, self._signer, self._read_signer, str(self._path))
+        if self._signer is not None:
             books.seal = Seal()
         books.now = self._clock()
         books.turned_away = dict(self._seen.turned_away)
@@ -229,16 +235,16 @@ class SqliteWriter:
         claims = claims_of(items)
         wanted = sorted(holds)
         while wanted:
-            for name, data in _select(connection, "SELECT id, data FROM hold WHERE id IN", wanted):
+            for name, data in warm.read(warm.holds, _HOLDS_AT, wanted):
                 hold = books.holds[name] = unpack_hold(data)
                 keys |= keys_of_hold(hold)
             wanted, more = lacks(books.holds, holds, claims)
             holds.update(wanted)
             claims += more
-        for name, data in _select(connection, _ROWS_AT, keys):
+        for name, data in warm.read(warm.counters, _ROWS_AT, keys):
             books.rows[name] = unpack_row(data)
         if claims:
-            for key, data in _select(connection, _CLAIMS_AT, claims):
+            for key, data in select(connection, _CLAIMS_AT, claims):
                 books.claims[key] = unpack_claim(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
@@ -246,24 +252,18 @@ class SqliteWriter:
         count_rows(books, self._most)
         return books
 
-    def _signs(self, public: bytes) -> bool:
-        """Whether this log is signed, and by the key that is at hand: another process may have rotated it."""
-        if (self._signer.public if self._signer is not None else b"") != public:
-            self._signer = self._read_signer()
-            if self._signer is None or self._signer.public != public:
-                msg = f"the signing key at hand is not the one of the log in {self._path}"
-                raise LedgerUnavailableError(msg)
-        return self._signer is not None
-
     def _store(self, books: Books, records: Sequence[Record]) -> None:
-        connection = self._connection
+        connection, warm = self._connection, self._warm
         tally(books)
-        if books.changed:
-            connection.executemany(_COUNTER, [(key, pack(books.rows[key])) for key in books.changed])
-        if books.changed_holds:
-            holds = [(name, books.holds[name]) for name in books.changed_holds]
-            rows = [(name, hold.state, hold.created, hold.due, pack(hold)) for name, hold in holds]
-            connection.executemany(_HOLD, rows)
+        counters = [(key, pack(books.rows[key])) for key in books.changed]
+        holds = [(name, books.holds[name], pack(books.holds[name])) for name in books.changed_holds]
+        rows: list[tuple[object, ...]] = [(COUNTER, *one) for one in counters]
+        rows += [(HOLD, name, hold.state, hold.created, hold.due, data) for name, hold, data in holds]
+        if books.written:
+            rows += self._appended(books)
+        put(connection, rows)
+        warm.counters.update(counters)
+        warm.holds.update([(name, data) for name, _, data in holds])
         for key, claimed in books.changed_claims.items():
             if claimed is None:
                 connection.execute("DELETE FROM claim WHERE key = ?", (key,))
@@ -273,25 +273,22 @@ class SqliteWriter:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if books.texts:
             connection.executemany("INSERT INTO policy VALUES (?, ?) ON CONFLICT DO NOTHING", books.texts.items())
-        if not books.written:
-            return
-        connection.executemany(_RECEIPT, books.columns())
-        head = books.head
-        before = head.size - len(books.written)
-        leaves = [written.leaf for written in books.written]
+        for record in records if books.written else ():
+            self._carry_out(record, books.head.size)
+
+    def _appended(self, books: Books) -> Iterator[tuple[object, ...]]:
+        """The rows of the batch's receipts, of the tree over them, and of the end of the log."""
+        head, leaves = books.head, [written.leaf for written in books.written]
         sealed = seal(head.log, self._frontier, leaves, self._signer, books.seal)
-        self._note = sealed.note
-        done = connection.execute(_HEAD, (head.size, head.leaf, head.ts, sealed.frontier.pack(), before))
-        if done.rowcount != 1:
-            msg = f"the end of the log in {self._path} moved during a transaction"
-            raise LedgerUnavailableError(msg)
-        if sealed.nodes:
-            nodes = [(node.level, node.index, node.hash) for node in sealed.nodes]
-            connection.executemany("INSERT INTO node VALUES (?, ?, ?)", nodes)
+        self._note, frontier = sealed.note, sealed.frontier.pack()
+        self._warm.end = (head.log, head.size, head.leaf, head.ts, frontier, public_of(self._signer))
+        for columns in books.columns():
+            yield RECEIPT, *columns
+        yield HEAD, head.size, head.leaf, head.ts, frontier, head.size - len(leaves)
+        for node in sealed.nodes:
+            yield NODE, node.level, node.index, node.hash
         if sealed.note:
-            connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (head.size, sealed.note))
-        for record in records:
-            self._carry_out(record, head.size)
+            yield CHECKPOINT, head.size, sealed.note
 
     def _carry_out(self, record: Record, size: int) -> None:
         """Do what a record says was done."""
@@ -320,16 +317,10 @@ class SqliteWriter:
             if unanswered(claimed, decision):
                 connection.execute(_CLAIM, (key, claimed.expires, pack_claim(claimed)))
 
-    def _fold(self, *, erased: bool) -> None:
-        """Fold the write-ahead log back when it is large; at once, and emptied, when it still holds what was erased."""
-        try:
-            large = self._wal.stat().st_size > FOLD_BYTES
-        except FileNotFoundError:
-            return
-        if erased and self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            _log.warning("%s still holds what was erased while somebody reads; redact again later", self._wal)
-        elif large:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    def _empty(self) -> None:
+        """Empty the write-ahead log at once: it still holds what was erased."""
+        if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            _log.warning("%s-wal still holds what was erased while somebody reads; redact again later", self._path)
 
     def _still_the_same_file(self) -> None:
         if self._path.stat().st_ino != self._inode:
@@ -342,18 +333,12 @@ def _opened(path: Path) -> sqlite3.Connection:
     connection = connect(path)
     try:
         check_tail(connection.execute(TAIL).fetchone(), str(path))
+        # Only here, where every commit is made in the turn of its process.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {FOLDED_AT}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
+        prepare(connection)
     except (sqlite3.Error, LedgerUnavailableError) as error:
         connection.close()
         msg = f"the ledger {path} cannot be opened: {error}"
         raise LedgerUnavailableError(msg) from error
     return connection
-
-
-def _select(connection: sqlite3.Connection, query: str, values: Iterable[str]) -> list[tuple[str, bytes]]:
-    """The rows whose key is among `values`, in portions that every SQLite accepts as parameters."""
-    wanted = list(values)
-    found: list[tuple[str, bytes]] = []
-    for start in range(0, len(wanted), 500):
-        portion = wanted[start : start + 500]
-        found += connection.execute(f"{query} ({','.join('?' * len(portion))})", portion)
-    return found

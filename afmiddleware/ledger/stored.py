@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.revocation import Revocation
+    from afmiddleware.receipts.checkpoint import Signer
 
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 _pack = msgspec.msgpack.Encoder().encode
@@ -48,6 +49,25 @@ class Seen(msgspec.Struct):
                 self.turned_away = {}
             self.pid, self.lease = os.getpid(), 0
             self.holder = int.from_bytes(draw(8)) >> 2
+
+
+def public_of(signer: Signer | None) -> bytes:
+    """The public key of who signs a log, empty where nobody does."""
+    return signer.public if signer is not None else b""
+
+
+def signer_of(public: bytes, held: Signer | None, read: Callable[[], Signer | None], place: str) -> Signer | None:
+    """Who signs the log whose head names the key `public`: who did so far, or, after a rotation elsewhere, another.
+
+    Raises `LedgerUnavailableError` when the key at hand is not that one.
+    """
+    if public_of(held) == public:
+        return held
+    found = read()
+    if found is None or found.public != public:
+        msg = f"the signing key at hand is not the one of the log in {place}"
+        raise LedgerUnavailableError(msg)
+    return found
 
 
 TAIL: Final = "SELECT head.leaf, receipt.leaf, receipt.body FROM head LEFT JOIN receipt ON receipt.seq = head.size"

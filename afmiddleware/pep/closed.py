@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import LedgerError
-from afmiddleware.fence import new_id, system_clock
+from afmiddleware.fence import system_clock
 from afmiddleware.flow import refused
 from afmiddleware.identity.address import anonymous
+from afmiddleware.ledger.chance import Ids
 from afmiddleware.model.codes import LEDGER_UNAVAILABLE, POLICY_UNAVAILABLE
 from afmiddleware.pep.asgi import facts_of
 from afmiddleware.pep.passage import cross_origin
@@ -33,6 +34,7 @@ class Closed:
 
     def __init__(self, error: AFError) -> None:
         self._error = error
+        self._ids = Ids()
         self._code = LEDGER_UNAVAILABLE if isinstance(error, LedgerError) else POLICY_UNAVAILABLE
         _log.critical("the application has no fence, so nothing runs: %s", error)
 
@@ -48,7 +50,7 @@ class Closed:
     async def _refuse(self, scope: Scope, send: Send) -> None:
         facts, now = facts_of(scope), system_clock()
         verdict = refused(self._code, "The service was not started correctly.", retry_after=_RETRY_AFTER)
-        passage = Refused(id=new_id(now), verdict=verdict, actor=anonymous(facts))
+        passage = Refused(id=self._ids(now), verdict=verdict, actor=anonymous(facts))
         status, headers, body = refusal(passage, now, b"Authorization", cross_origin=cross_origin(facts))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

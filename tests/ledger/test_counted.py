@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from afmiddleware.fence import new_id
 from afmiddleware.ledger.base import Filter, Ledger
+from afmiddleware.ledger.chance import Ids
 from afmiddleware.ledger.log import ReceiptLog
 from afmiddleware.receipts.canonical import strict_parse
 from afmiddleware.receipts.verify import Report
@@ -16,7 +16,7 @@ from tests.ledger.conftest import DENY, entry
 
 
 def turn_away(ledger: Ledger, clock: FrozenClock) -> str:
-    decision = new_id(clock())
+    decision = Ids()(clock())
     ledger.commit(entry(decision, verdict=DENY, quiet=True, owner="anonymous"))
     return decision
 
@@ -49,7 +49,7 @@ def test_they_are_recorded_though_nothing_else_is_committed(ledger: Ledger, cloc
         assert log.decision(decision) == []
         assert [one.receipt.seq for one in log.counted(decision)] == [1]
     clock.advance(100)
-    assert log.counted(new_id(clock())) == []
+    assert log.counted(Ids()(clock())) == []
     assert not log.is_counted_soon(decisions[0], clock())
     assert log.counted("d1") == log.counted("z" * 32) == log.counted("") == []
     report: Report = log.verify()
