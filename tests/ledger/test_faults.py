@@ -265,8 +265,8 @@ def test_a_process_that_is_stopped_with_the_turn_is_waited_out(tmp_path: Path) -
             print("holding", flush=True)
             sys.stdin.readline()
     """
-    with closing(sqlite(tmp_path, FrozenClock(), deadline=0.2)) as ledger:
-        ledger.commit(entry("d0"))
+    assert acknowledged(tmp_path, "d0")
+    with closing(sqlite(tmp_path, FrozenClock(), deadline=0.3)) as ledger:
         worker = start(code, tmp_path)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "holding\n"

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -155,10 +155,11 @@ def test_a_database_that_is_replaced_under_it_is_not_written(tmp_path: Path) -> 
 
 
 def test_a_peer_that_holds_the_turn_makes_it_unavailable_and_is_waited_out(tmp_path: Path) -> None:
-    ledger = sqlite(tmp_path, FrozenClock(), deadline=0.3)
     begun = entry("d1", spend(10_000, TOTAL), amount=100)
-    held = ledger.commit(begun)
-    assert isinstance(held, Held)
+    with closing(sqlite(tmp_path, FrozenClock())) as first:
+        held = first.commit(begun)
+        assert isinstance(held, Held)
+    ledger = sqlite(tmp_path, FrozenClock(), deadline=0.3)
     with held_lock(tmp_path):
         with pytest.raises(LedgerUnavailableError):
             admit(ledger, "d2")
@@ -179,8 +180,9 @@ def test_a_peer_that_holds_the_turn_makes_it_unavailable_and_is_waited_out(tmp_p
 
 @pytest.mark.anyio
 async def test_a_stuck_commit_does_not_stop_the_event_loop(tmp_path: Path) -> None:
+    with closing(sqlite(tmp_path, FrozenClock())) as first:
+        admit(first, "d1")
     ledger = sqlite(tmp_path, FrozenClock(), deadline=0.3)
-    admit(ledger, "d1")
     turns = 0
 
     async def tick() -> None:

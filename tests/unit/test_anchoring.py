@@ -209,7 +209,7 @@ def test_what_waits_too_long_stops_admission_only_where_that_is_asked() -> None:
 
 
 def test_a_required_anchor_that_fails_refuses_and_admits_again(tmp_path: Path) -> None:
-    with closing(fence_with(tmp_path, "{file: far/anchor.json, every: 1s, required: true, patience: 1s}")) as fence:
+    with closing(fence_with(tmp_path, "{file: far/anchor.json, every: 1s, required: true, patience: 60s}")) as fence:
         (tmp_path / "far").write_text("a file where a folder should be")
         anchors = fence.ledger.anchors
         assert anchors is not None
