@@ -72,8 +72,7 @@ def open_for_changes(config: Config, base: Path, clock: Callable[[], int]) -> Le
     Raises as `check_place` and `open_ledger` do.
     """
     check_place(config, base)
-    receipts = config.receipts
-    return open_ledger(config.ledger, base, receipts, clock, no_undo, anchors=anchors_of(receipts, base))
+    return open_ledger(config, base, clock, no_undo, anchors=anchors_of(config.receipts, base))
 
 
 def renew(config: Config, base: Path, clock: Callable[[], int], item: NewEpoch) -> tuple[Closed, str]:
@@ -84,7 +83,7 @@ def renew(config: Config, base: Path, clock: Callable[[], int], item: NewEpoch) 
     """
     not_in_memory(config)
     anchors = anchors_of(config.receipts, base)
-    with closing(open_ledger(config.ledger, base, config.receipts, clock, no_undo)) as ledger:
+    with closing(open_ledger(config, base, clock, no_undo)) as ledger:
         head, held, copy = make_way(config, base)
         found = (head.log, head.size, head.leaf.hex())
         closed = ledger.commit(replace(item, found=found, open=held))

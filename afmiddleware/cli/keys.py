@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -19,7 +19,7 @@ from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
 from afmiddleware.keys import Keys, NewKey, last_used
-from afmiddleware.ledger.open import open_for_tools
+from afmiddleware.ledger.open import check_place, open_for_reading
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -144,15 +144,16 @@ def public_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def list_command(policy: str, *, as_json: bool) -> None:
     """List the keys: ids, states, when they were made and last used, and accounts; never the keys."""
-    ledger = open_for_tools(*policy_at(policy))
-    try:
+    config, base = policy_at(policy)
+    check_place(config, base)
+    with closing(open_for_reading(config, base)) as ledger:
         records = ledger.api_keys()
         used = last_used(ledger, [record.id for record in records])
-    finally:
-        ledger.close()
     if as_json:
         echo_json([{**_told(record), "last_used": _instant(used.get(record.id))} for record in records])
         return
+    if not records:
+        click.echo("no key was made yet; make one with: afmiddleware keys new ACCOUNT", err=True)
     for record in records:
         state, seen = _state(record), used.get(record.id)
         last = f"used {seen:%Y-%m-%d}" if seen is not None else "never used"

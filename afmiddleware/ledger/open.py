@@ -30,7 +30,7 @@ from afmiddleware.receipts.checkpoint import KeySigner
 from afmiddleware.receipts.keys import ReceiptKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from afmiddleware.config.receipts_schema import Receipts
@@ -50,9 +50,8 @@ KEY_FILE: Final = "fence.key"
 
 
 def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
-    url: str,
+    config: Config,
     base: Path,
-    receipts: Receipts,
     clock: Callable[[], int],
     undo: Callable[[Entry, Held], Conclusion],
     secret: bytes | None = None,
@@ -60,13 +59,13 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
     anchors: Anchors | None = None,
     rates: Rates | None = None,
 ) -> Ledger:
-    """Open `memory`, `sqlite:///path` (relative to `base`; four slashes for an absolute path) or `postgresql://...`.
+    """Open the ledger of a policy: in memory, of SQLite (its path relative to `base`) or on PostgreSQL.
 
     A PostgreSQL ledger goes by the database's clock and not by `clock`; `anchors` are where its mark goes, and `rates`
-    are counted elsewhere. Raises
-    `ConfigError` for another kind of URL, a driver that is not installed or a memory ledger under several workers, and
-    what the ledger raises.
+    are counted elsewhere. Raises `ConfigError` for another kind of URL, a driver that is not installed or a memory
+    ledger under several workers, and what the ledger raises.
     """
+    url, receipts = config.ledger, config.receipts
     secret = secret or receipt_secret(receipts)
     signer = signer or _signer(url, base, receipts)
     if url in MEMORY:
@@ -74,7 +73,7 @@ def open_ledger(  # noqa: PLR0913 (what a ledger is made of)
         return MemoryLedger(ReceiptKeys.derive(secret or os.urandom(32)), clock, Supply(), signer=signer)
     if url.startswith(POSTGRES):
         key = _key_on_server(base, receipts)
-        opened = _postgres().PostgresLedger(
+        opened = _postgres(config).PostgresLedger(
             parse_postgres(url),
             key,
             undo,
@@ -103,10 +102,7 @@ def open_for_fence(  # noqa: PLR0913 (what a fence's ledger is made of)
     if rates is not None:
         # Before the first request: a server that resets limits in silence is not started with.
         rates.check()
-    receipts = config.receipts
-    return open_ledger(
-        config.ledger, base, receipts, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates
-    )
+    return open_ledger(config, base, clock, undo, secret=secret, signer=signer, anchors=anchors, rates=rates)
 
 
 def open_rates(config: Config) -> Rates | None:
@@ -118,13 +114,7 @@ def open_rates(config: Config) -> Rates | None:
         return None
     if config.ledger in MEMORY:
         raise ConfigError([f"{config.source}: {MEMORY_SHARES_NOTHING}"])
-    try:
-        module = import_module("afmiddleware.ledger.redis_rates")
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "redis":
-            raise
-        msg = "rates: redis needs a driver that is not installed: pip install 'afmiddleware[redis]'"
-        raise ConfigError([msg]) from None
+    module = _driver("redis_rates", ("redis",), config, "rates: redis", "redis")
     cells = [limit.cell for limit in limits_of(config) if limit.unit is not Unit.SPEND]
     return cast("Rates", module.Rates(parse_redis(config.rates), os.urandom, cells=cells))
 
@@ -201,14 +191,14 @@ def open_for_tools(config: Config, base: Path, clock: Callable[[], int] | None =
     It makes the ledger when there is none. Raises `ConfigError` as `check_place` does.
     """
     check_place(config, base)
-    return open_ledger(config.ledger, base, config.receipts, clock or _no_clock, no_undo)
+    return open_ledger(config, base, clock or _no_clock, no_undo)
 
 
 def open_for_reading(config: Config, base: Path) -> Reader:
     """Open the ledger of a policy as it is, changing nothing. Raises `ReceiptError` when there is none."""
     not_in_memory(config)
     if config.ledger.startswith(POSTGRES):
-        return cast("Reader", _postgres().PostgresReader(parse_postgres(config.ledger)))
+        return cast("Reader", _postgres(config).PostgresReader(parse_postgres(config.ledger)))
     return SqliteReader(locate(config.ledger, base, config.receipts))
 
 
@@ -224,7 +214,9 @@ def keys_for_reading(config: Config, base: Path) -> ReceiptKeys | None:
 def make_way(config: Config, base: Path) -> tuple[Head, tuple[str, ...], str]:
     """Put an empty log in the place of that of a policy, which is copied: see `ledger.epoch_sqlite`."""
     if config.ledger.startswith(POSTGRES):
-        found: tuple[Head, tuple[str, ...], str] = _postgres("epoch_postgres").make_way(parse_postgres(config.ledger))
+        found: tuple[Head, tuple[str, ...], str] = _postgres(config, "epoch_postgres").make_way(
+            parse_postgres(config.ledger)
+        )
         return found
     return epoch_sqlite.make_way(locate(config.ledger, base, config.receipts))
 
@@ -232,7 +224,7 @@ def make_way(config: Config, base: Path) -> tuple[Head, tuple[str, ...], str]:
 def open_shelf(url: str, base: Path) -> Shelf:
     """Where an export is read into: a ledger that is not there yet. Raises `ConfigError` and `ReceiptError`."""
     if url.startswith(POSTGRES):
-        return cast("Shelf", _postgres("archive_postgres").PostgresShelf(parse_postgres(url)))
+        return cast("Shelf", _postgres(None, "archive_postgres").PostgresShelf(parse_postgres(url)))
     return SqliteShelf(locate(url, base).database)
 
 
@@ -241,13 +233,20 @@ def _key_on_server(base: Path, receipts: Receipts) -> Path:
     return base / (named or KEY_FILE)
 
 
-def _postgres(name: str = "postgres") -> Any:
+def _postgres(config: Config | None, name: str = "postgres") -> Any:
+    return _driver(name, ("psycopg", "psycopg_pool"), config, "ledger: postgresql", "postgres")
+
+
+def _driver(name: str, packages: Collection[str], config: Config | None, wants: str, extra: str) -> Any:
+    """A module of the ledger that needs packages of an extra. Raises `ConfigError` when one is not installed."""
     try:
         return import_module(f"afmiddleware.ledger.{name}")
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in packages:
             raise
-        msg = "ledger: postgresql needs a driver that is not installed: pip install 'afmiddleware[postgres]'"
+        where = f"{config.source}: " if config is not None else ""
+        msg = f"{where}{wants} needs {missing}, which is not installed: pip install 'afmiddleware[{extra}]'"
         raise ConfigError([msg]) from None
 
 

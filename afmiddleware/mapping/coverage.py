@@ -65,6 +65,8 @@ ROUTER: Final = "coverage.router"
 
 MISREAD: Final = "coverage.misread"
 """The policy reads a value from another place than the handler."""
+UNREAD: Final = "coverage.unread"
+"""The policy reads a value that the handler does not take."""
 
 STOPS: Final = frozenset(
     {NO_ENDPOINT, AMBIGUOUS, DECLARED_TWICE, DECLARATION, UNKNOWN_NODE, INNER_MIDDLEWARE, ROUTER, MISREAD}
@@ -84,8 +86,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     `methods` are those that are judged under `method` (`GET` includes `HEAD` where one handler answers both). `kind` is
     `mount` for an application judged as a whole, `unknown` for what the adapter cannot look into. `name` is the
     handler's import path, `where` its file and line where that is known. `misread` says from which place the handler
-    takes a value that it would also know by the place given, empty when that is the place; `None` where the framework
-    does not know what its handlers read.
+    takes a value that it would also know by the place given, empty when that is the place; `unread` says what it takes
+    where it does not take what is at the place given, `None` when it may. Both are `None` where the framework does not
+    know what its handlers read.
     """
 
     method: str
@@ -96,6 +99,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
     declaration: Declaration | None = None
     misread: Callable[[Source], str] | None = None
+    unread: Callable[[Source], tuple[str, ...] | None] | None = None
 
     @property
     def key(self) -> str:
@@ -236,7 +240,8 @@ def gaps(
         elif one.declaration is None and one.method not in _READING and not _bindings_of(one, bindings, whole):
             text = f"{one.key} ({one.name}) may change something and is not mapped, so that it {_UNMAPPED[unmapped]}"
             findings.append(Finding(UNMAPPED, text, one.where))
-        findings += _misread(one, _bindings_of(one, bindings, whole))
+        mapped = _bindings_of(one, bindings, whole)
+        findings += (*_misread(one, mapped), *_unread(one, mapped))
     findings += [
         Finding(
             INNER_MIDDLEWARE,
@@ -260,6 +265,20 @@ def _misread(endpoint: Endpoint, found: Mapping[str, Binding]) -> Iterator[Findi
                     f"{binding.key} reads {source.label}, and {endpoint.name} takes {counts} before it; write {counts}"
                 )
                 yield Finding(MISREAD, text, endpoint.where)
+
+
+def _unread(endpoint: Endpoint, found: Mapping[str, Binding]) -> Iterator[Finding]:
+    if endpoint.unread is None:
+        return
+    for binding in found.values():
+        for source in dict.fromkeys(binding.sources):
+            taken = endpoint.unread(source)
+            if taken is not None:
+                kind, names = source.kind, [one.removeprefix(source.kind) for one in taken]
+                near = difflib.get_close_matches(source.label.removeprefix(kind), names, n=1)
+                hint = f"did you mean {kind}{near[0]}?" if near else "correct the policy, or let the handler take it"
+                text = f"{binding.key} reads {source.label}, which {endpoint.name} does not take; {hint}"
+                yield Finding(UNREAD, text, endpoint.where)
 
 
 def _by_template(bindings: Mapping[str, Binding]) -> dict[str, dict[str, Binding]]:

@@ -35,6 +35,7 @@ BY_RULES: Final = frozenset(
         codes.IDENTITY_TIER,
         codes.IDENTITY_SCOPE,
         codes.AMOUNT_OVER_ACTION_CAP,
+        codes.CURRENCY_MISMATCH,
     },
 )
 """The reason codes that only rules give."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from afmiddleware.declare import declared, location
 from afmiddleware.mapping.coverage import Endpoint, Listing
 from afmiddleware.pep.asgi import FenceMiddleware
 from afmiddleware_fastapi.tree import REST, Tree, dotted, is_stock_router, router_of
+from afmiddleware_fastapi.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +126,7 @@ def _endpoint(node: Node, method: str, methods: tuple[str, ...]) -> Endpoint:
         where=location(node.endpoint),
         # What a router declares is meant for its requests: a WebSocket among them stays unmapped, and is refused.
         misread=node.spelled.misread if node.spelled is not None else None,
+        unread=partial(unread, node.dependant) if node.dependant is not None else None,
         declaration=declared(node.endpoint, method) or (node.held if node.kind != "websocket" else None),
     )
 

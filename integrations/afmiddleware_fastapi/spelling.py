@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from afmiddleware.grammar.paths import Path, Source
 
 _PLACES: Final = {"query": "query_params", "header": "header_params", "cookie": "cookie_params"}
-_UNIONS: Final = (Union, types.UnionType)
+UNIONS: Final = (Union, types.UnionType)
 _TEXT_SETTINGS: Final = ("str_strip_whitespace", "str_to_lower", "str_to_upper")
 
 
@@ -45,7 +45,7 @@ class Spelling:
         found = self._known.get(source)
         if found is None:
             # The policy names the sources, so there are few.
-            readings = _readings(self._dependant, source)
+            readings = read_at(self._dependant, source)
             found = self._known[source] = tuple(adapter for one in readings for adapter in _adapters(one))
         return all(is_own(adapter, text) for adapter in found)
 
@@ -54,7 +54,7 @@ class Spelling:
 
         A model that knows a value by several names takes it from the first of them.
         """
-        readings = [*_readings(self._dependant, source)]
+        readings = [*read_at(self._dependant, source)]
         if not readings or not all(one.first for one in readings):
             return ""
         return f"{source.kind}.{'.'.join(map(str, readings[0].first))}"
@@ -62,18 +62,19 @@ class Spelling:
 
 def spelling_of(dependant: Any) -> Spelling | None:
     """What a handler and its dependencies make of a request besides its path; `None` when nothing is declared."""
-    declared = any(_fields(dependant, where) for where in (*_PLACES.values(), "body_params"))
+    declared = any(declared_in(dependant, where) for where in (*_PLACES.values(), "body_params"))
     return Spelling(dependant) if declared else None
 
 
-def _readings(dependant: Any, source: Source) -> Iterator[Reading]:
+def read_at(dependant: Any, source: Source) -> Iterator[Reading]:
+    """The values that a handler takes from a place of the request: none where it takes no such, or nobody knows."""
     kind = source.kind
     place = _PLACES.get(kind)
     if place is not None:
-        for field in _fields(dependant, place):
+        for field in declared_in(dependant, place):
             yield from _at(field, (source.name,), header=kind == "header")
         return
-    fields = _fields(dependant, "body_params")
+    fields = declared_in(dependant, "body_params")
     whole = len({field.name for field in fields}) == 1 and not getattr(fields[0].field_info, "embed", None)
     for field in fields:
         form = type(field.field_info).__name__ in ("Form", "File")
@@ -102,7 +103,7 @@ def _reach(annotation: Any, path: Path, *, header: bool = False) -> Iterator[Rea
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         yield from _reach(inner[0], path, header=header)
-    elif origin in _UNIONS:
+    elif origin in UNIONS:
         for arm in inner:
             yield from _reach(arm, path, header=header)
     elif type(annotation).__name__ == "TypeAliasType":
@@ -159,10 +160,11 @@ def _adapters(reading: Reading) -> Iterator[TypeAdapter[Any]]:
         yield TypeAdapter(kind)
 
 
-def _fields(dependant: Any, where: str) -> list[Any]:
+def declared_in(dependant: Any, where: str) -> list[Any]:
+    """The parameters of one kind of a handler and all that it depends on, as FastAPI keeps them."""
     if dependant is None:
         return []
     found = list(getattr(dependant, where))
     for inner in dependant.dependencies:
-        found += _fields(inner, where)
+        found += declared_in(inner, where)
     return found

@@ -33,13 +33,14 @@ class Node:
     `template` is its whole template. `child` is the table below a mount or host; without one the node is an endpoint.
     `keys` maps a method as sent to (judged method, binding key); with `any_method` others are dispatched too. `closed`
     says that nothing behind the endpoint dispatches any further. `types` are what path
-    parameters are converted to. `held` is the declaration on the nearest router or application that holds the route.
+    parameters are converted to, `dependant` what FastAPI knows of the handler. `held` is the declaration on the nearest
+    router or application that holds the route.
     `sets_root` is the root path the sub-application sets.
     """
 
     __slots__ = (
-        "any_method", "child", "closed", "endpoint", "held", "keys", "kind", "layers", "match", "name", "refuses",
-        "sets_root", "shape", "spelled", "template", "types",
+        "any_method", "child", "closed", "dependant", "endpoint", "held", "keys", "kind", "layers", "match", "name",
+        "refuses", "sets_root", "shape", "spelled", "template", "types",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, match: Callable[[Any], tuple[Any, Any]], template: str, endpoint: object) -> None:
@@ -57,6 +58,7 @@ class Node:
         self.refuses: Callable[[str], bool] | None = None
         self.sets_root = ""
         self.types: Mapping[str, Any] = {}
+        self.dependant: Any = None
         self.spelled: Spelling | None = None
         self.layers: tuple[object, ...] = ()
 
@@ -144,8 +146,9 @@ class Tree:
             node = Node("http", view.matches, prefix + view.path, view.endpoint)
             node.shape = _shape(original, view, view.path)
             _methods(node, original, view.methods)
-            node.types = types_of(getattr(view, "dependant", None))
-            node.spelled = spelling_of(getattr(view, "dependant", None))
+            node.dependant = getattr(view, "dependant", None)
+            node.types = types_of(node.dependant)
+            node.spelled = spelling_of(node.dependant)
             node.layers = _route_layers(original, view)
         elif isinstance(original, WebSocketRoute):
             node = Node("websocket", view.matches, prefix + view.path, view.endpoint)

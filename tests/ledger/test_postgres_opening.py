@@ -99,4 +99,5 @@ def test_without_the_driver_it_says_what_to_install(tmp_path: Path) -> None:
             print(error)
     """
     out, err = start(code, str(tmp_path / "fence.yaml")).communicate(timeout=60)
-    assert out == "ledger: postgresql needs a driver that is not installed: pip install 'afmiddleware[postgres]'\n", err
+    wanted = "ledger: postgresql needs psycopg, which is not installed: pip install 'afmiddleware[postgres]'"
+    assert out == f"{tmp_path}/fence.yaml: {wanted}\n", err

@@ -14,6 +14,7 @@ import yaml
 from afmiddleware.cli import main
 from afmiddleware.config.json_schema import json_schema
 from afmiddleware.config.load import load
+from afmiddleware.mapping.coverage import STOPS, UNMAPPED, UNREAD
 from afmiddleware.policy.lint import IDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
@@ -114,6 +115,11 @@ def test_the_commands_do_what_the_page_says(
 
 
 def test_every_finding_of_check_stands_on_the_page() -> None:
-    assert set(
-        re.findall(r"`([a-z]+\.[a-z_]+)`", PAGE.partition("## What `check` finds")[2].partition("\n## ")[0])
-    ) == set(IDS)
+    found = PAGE.partition("## What `check` finds")[2].partition("\n## ")[0]
+    doubts, _, audits = found.partition("What the audit finds")
+    assert set(re.findall(r"`([a-z]+\.[a-z_]+)`", doubts)) == set(IDS)
+    told: dict[str, set[str]] = {}
+    for line in audits.splitlines():
+        if line.startswith("| `"):
+            told.setdefault(line.split("|")[-2].strip(), set()).update(re.findall(r"`(coverage\.[a-z_]+)`", line))
+    assert told == {"no": {*STOPS}, "yes": {UNMAPPED, UNREAD}}

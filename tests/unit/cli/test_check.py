@@ -136,7 +136,7 @@ def test_the_environment_names_the_policy_and_its_ledger(policy):
         return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
 
     assert json.loads(run("check", "--json").stdout)["policy"] == str(policy)
-    assert run("keys", "list", AFM_LEDGER="sqlite:///other.db").returncode == 0
+    assert run("keys", "new", "acct_42", AFM_LEDGER="sqlite:///other.db").returncode == 0
     assert (policy.parent / "other.db").is_file()
     refused = run("keys", "list", AFM_LEDGER="postgresql://me:hunter2@host/db?pool=none")
     assert refused.returncode == 2

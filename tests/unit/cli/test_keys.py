@@ -13,7 +13,7 @@ from afmiddleware.fence import system_clock
 from afmiddleware.identity.api_keys import ApiKeyRecord, ApiKeys
 from afmiddleware.identity.needs import NeedKey
 from afmiddleware.identity.outcome import Ok
-from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.open import open_for_reading, open_for_tools
 
 TEXT = re.compile(r"afk_live_([0-9A-Za-z]{10})_[0-9A-Za-z]{49}")
 
@@ -61,6 +61,21 @@ def test_a_key_carries_its_scopes_and_label(afm, policy):
     (listed,) = afm("keys", "list", "--policy", policy, "--json").json
     assert (listed["label"], listed["scopes"], listed["revoked"]) == ("night job", ["a.b", "c"], 0)
     assert afm("keys", "list", "--policy", policy).out.rstrip().endswith("acct_42  night job")
+
+
+def test_a_list_of_keys_makes_nothing(afm, policy):
+    ran = afm("keys", "list", "--policy", policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert "there is no ledger at" in ran.err
+    assert [one.name for one in policy.parent.iterdir()] == ["fence.yaml"]
+
+
+def test_a_list_without_keys_says_how_to_make_one(afm, policy):
+    open_for_tools(load(policy.read_text()), policy.parent).close()
+    ran = afm("keys", "list", "--policy", policy)
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err == "no key was made yet; make one with: afmiddleware keys new ACCOUNT\n"
+    assert afm("keys", "list", "--policy", policy, "--json").json == []
 
 
 @pytest.mark.parametrize("account", ["", "a b", "a/b", "-a--", "é", "a" * 129, "a\n"], ids=repr)

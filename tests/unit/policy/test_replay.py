@@ -69,6 +69,16 @@ def test_what_was_not_kept_is_undecidable() -> None:
     assert (opened.undecidable, opened.changed, opened.newly_allowed, opened.blocked) == ({"risk not kept": 1}, 0, 0, 0)
 
 
+@pytest.mark.parametrize(("currency", "code"), [("EUR", "currency.mismatch"), ("USD", "policy.allowed")])
+def test_a_refusal_for_its_currency_is_decided_again(currency: str, code: str) -> None:
+    told = {"kind": "refusal", "amount": "500", "currency": currency, "exponent": 2}
+    record = record_of({**BODY, **told, "verdict": "deny", "code": "currency.mismatch"}, ACTOR)
+    assert record is not None
+    again = replay(policy([rule(max_amount="20 USD")]), [record])
+    changed = [] if code == "currency.mismatch" else [code]
+    assert (again.undecidable, [change.new.code for change in again.changes]) == ({}, changed)
+
+
 def test_without_the_policy_that_decided_nothing_is_decided_again() -> None:
     record = record_of({**BODY, "policy": "d1"}, ACTOR)
     assert record is not None
