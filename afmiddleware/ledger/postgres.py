@@ -18,7 +18,7 @@ from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
-from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said
+from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said, unpooled
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
@@ -200,7 +200,12 @@ class PostgresReader:
         """A connection of this process's pool. Raises `LedgerUnavailableError` for any fault of the server."""
         try:
             with self._opened().connection(self._url.timeout) as connection:
-                yield connection
+                if connection.prepare_threshold is not None:
+                    yield connection
+                    return
+                with connection.transaction():
+                    connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(f"{self._url.timeout}s"))
+                    yield connection
         except (psycopg.Error, PoolTimeout) as error:
             msg = f"the ledger {self._url.name} cannot be read: {said(error)}"
             raise LedgerUnavailableError(msg) from error
@@ -225,9 +230,13 @@ def _plain(stored: bytes) -> str:
 
 
 def _pool(url: PostgresUrl) -> ConnectionPool[psycopg.Connection]:
+    def configure(connection: psycopg.Connection) -> None:
+        unpooled(connection, url.timeout)
+
     return ConnectionPool(
         connection_string(url),
-        kwargs={"autocommit": True, "options": f"-c statement_timeout={url.timeout * 1000}"},
+        kwargs={"autocommit": True},
+        configure=configure,
         min_size=0,
         max_size=url.pool,
         max_idle=_IDLE,

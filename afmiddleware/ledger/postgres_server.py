@@ -57,10 +57,27 @@ def connection_string(url: PostgresUrl, *, writes: bool = True) -> str:
 def connect(url: PostgresUrl) -> psycopg.Connection:
     """Open a connection for one thread, without a transaction. Raises `LedgerUnavailableError`."""
     try:
-        return psycopg.connect(connection_string(url), autocommit=True)
+        connection = psycopg.connect(connection_string(url), autocommit=True)
+        if not unpooled(connection):
+            _log.info("%s is reached through a pooler: statements are not prepared", url.name)
     except psycopg.Error as error:
         msg = f"the ledger {url.name} cannot be reached: {said(error)}"
         raise LedgerUnavailableError(msg) from error
+    return connection
+
+
+def unpooled(connection: psycopg.Connection, timeout: int | None = None) -> bool:
+    """Whether a new connection leads to the server itself; a statement of it may then take `timeout` seconds.
+
+    A pooler such as PgBouncer names another process than the one that serves, for that serves many in turns. What they
+    prepare has the same names, so nothing is prepared there, and no setting is made that the next one would inherit.
+    """
+    timed = "set_config('statement_timeout', %s, false)" if timeout is not None else "%s::text"
+    asked = f"SELECT {timed} WHERE pg_backend_pid() = %s"
+    own = connection.execute(asked, (f"{timeout}s", connection.info.backend_pid)).fetchone() is not None
+    if not own:
+        connection.prepare_threshold = None
+    return own
 
 
 def prepare(
