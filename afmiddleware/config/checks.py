@@ -246,7 +246,7 @@ class _Checks:
             elif rate and window:
                 self._say_key((*path, "window"), "a rate names its own window, such as 30/minute; remove window")
             elif spend and not window:
-                self._say(path, "a spend needs a window of its own; write window: day, window: total or window: rolling 60m")
+                self._say(path, "a spend needs a window; write window: day (or total, or rolling 60m)")
             self._limit_words(path, limit)
 
     def _claimed(self, path: Path, limit: dict[str, Any]) -> None:
