@@ -83,7 +83,7 @@ def from_t402(document: Any, capability: str = "payments.**") -> str:
     else:
         what = ", ".join(name for name, wanted in when.items() if wanted is None)
         sheet.remark("allow", f"nothing is allowed: a list of {what} was required, and is empty")
-    custom = _map(document, "rules").get("custom") or ()
+    custom = _map(document, "rules").get("custom") or []
     for rule in custom if isinstance(custom, list) else (custom,):
         sheet.remark("deny", f"custom rules were never enforced; say this in a rule: {str(rule)[:200]!r}")
     sheet.head += money.assets() + [line for name, lines in sections.items() if lines for line in (f"{name}:", *lines)]

@@ -20,6 +20,7 @@ from afmiddleware.grammar.durations import parse_duration
 from afmiddleware.identity.api_keys import ApiKeyRecord, check_record, imported_key
 from afmiddleware.keys import Keys, NewKey, last_used
 from afmiddleware.ledger.open import check_place, open_for_reading
+from afmiddleware.pep.respond import instant
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -143,7 +144,7 @@ def public_command(policy: str, *, as_json: bool) -> None:
 @policy_option
 @json_option
 def list_command(policy: str, *, as_json: bool) -> None:
-    """List the keys: ids, states, when they were made and last used, and accounts; never the keys."""
+    """List the keys: ids, states, when they were made and last used, until when they are good, and accounts."""
     config, base = policy_at(policy)
     check_place(config, base)
     with closing(open_for_reading(config, base)) as ledger:
@@ -154,11 +155,13 @@ def list_command(policy: str, *, as_json: bool) -> None:
         return
     if not records:
         click.echo("no key was made yet; make one with: afmiddleware keys new ACCOUNT", err=True)
+    width = len("until 2026-11-21T12:00:00Z  ") if any(one.expires and not one.revoked for one in records) else 0
     for record in records:
         state, seen = _state(record), used.get(record.id)
         last = f"used {seen:%Y-%m-%d}" if seen is not None else "never used"
-        told = f"{record.id}  {state:8}  {_date(record.created)}  {last:15}  {record.account}  {record.label}"
-        click.echo(told.rstrip())
+        ends = f"until {instant(record.expires)}" if record.expires and not record.revoked else ""
+        whose = f"{ends:{width}}{record.account}  {record.label}"
+        click.echo(f"{record.id}  {state:8}  {_date(record.created)}  {last:15}  {whose}".rstrip())
 
 
 @keys_group.command("revoke")

@@ -33,6 +33,8 @@ from afmiddleware.model.outcome import Settlement
 from afmiddleware.pep.respond import instant
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from afmiddleware.config.schema import Config
     from afmiddleware.ledger.base import Reader
     from afmiddleware.limits.budget import Standing
@@ -249,7 +251,8 @@ def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
 def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
     order = _stop("freeze", target, reason)
-    note = unnamed(policy_at(policy)[0], order.name, policy) if order.name else ""
+    config, base = policy_at(policy)
+    note = unnamed(config, order.name, policy) if order.name else _keyless(config, base, target)
     if note:
         click.echo(note, err=True)
     do(policy, order, as_json=as_json, said=f"{target} is frozen")
@@ -293,6 +296,21 @@ def reconcile_command(reservation: str, amount: str | None, policy: str, *, rele
     else:
         click.echo(f"{reservation}: {closed.state}" + ("" if closed.booked else ", as before"))
     sys.exit(0 if closed.booked else 1)
+
+
+def _keyless(config: Config, base: Path, actor: str) -> str:
+    """That nobody has an API key as this account, which may be mistyped; or nothing."""
+    kind, _, account = actor.partition(":")
+    if kind != "key":
+        return ""
+    try:
+        with closing(open_for_reading(config, base)) as ledger:
+            if any(one.account == account for one in ledger.api_keys()):
+                return ""
+    except AFError:
+        # The order itself says what is wrong with the ledger, or makes the first one.
+        return ""
+    return f"note: {account} has no API key in the ledger; those that have: afmiddleware keys list"
 
 
 def _same_currency(ledger: Reader, reservation: str, currency: str) -> None:

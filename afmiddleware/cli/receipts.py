@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from afmiddleware.anchoring import anchors_of
 from afmiddleware.cli.common import Group, echo_json, json_option, known_as, many, none_found, policy_at, policy_option
-from afmiddleware.cli.receipt_text import about, lines, money
+from afmiddleware.cli.receipt_text import about, lines, money, shown
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
 from afmiddleware.cli.receipts_import import import_command
@@ -60,7 +60,20 @@ _ADVICE = {
     ),
     "unauthenticated": ("exit 5: put the log's key file back, or name the public key that you know with --public-key"),
 }
+_TIMES = "2026-11-21, or 2026-11-21T12:00:00Z"
 _HEADING = f"{'seq':>7}  {'time (UTC)':19}  {'kind':9}  {'verdict':7}  {'capability':24}  {'amount':>12}  code"
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    """A time as `show` writes it, or a date; UTC unless it says. Raises `BadParameter`."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"{text[:40]!r} is no time; write {_TIMES}"
+        raise click.BadParameter(msg) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 @click.group("receipts", cls=Group)
@@ -75,8 +88,8 @@ def receipts_group() -> None:
 @click.option("--capability", default="", help="Only this capability.")
 @click.option("--verdict", type=click.Choice(["allow", "refuse"]), help="Only allow or refuse.")
 @click.option("--actor", default="", callback=known_as, help="Only those of this caller, such as key:acct_42.")
-@click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
-@click.option("--until", type=click.DateTime(), help="Only before this time, in UTC.")
+@click.option("--since", metavar="TIME", callback=_moment, help=f"Only from this time on: {_TIMES}.")
+@click.option("--until", metavar="TIME", callback=_moment, help=f"Only before this time: {_TIMES}.")
 @click.option("--amount", default="", help="Only of at least this much, such as '20 USD'.")
 @click.option("--last", type=click.IntRange(min=1), help="Only the last N of the log.")
 def list_command(  # noqa: PLR0913 (options)
@@ -255,7 +268,8 @@ def _line(stored: StoredReceipt, body: dict[str, Any]) -> str:
     columns = stored.columns
     line = (
         f"{stored.receipt.seq:>7}  {_time(int(columns['ts'])):19}  {columns['kind']:9}  {columns['verdict']:7}  "
-        f"{columns['capability']:24}  {_amount(body):>12}  {columns['code'] or about(body)}"
+        f"{columns['capability'] or shown(str(body.get('route', ''))):24}  {_amount(body):>12}  "
+        f"{columns['code'] or about(body)}"
         f"{', observed' if body.get('mode') == 'observe' and columns['verdict'] == 'refuse' else ''}"
     )
     return line.rstrip()
@@ -272,7 +286,7 @@ def _told(stored: StoredReceipt, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _within(ts: int, since: datetime | None, until: datetime | None) -> bool:
-    at = datetime.fromtimestamp(ts / 1_000_000, UTC).replace(tzinfo=None)
+    at = datetime.fromtimestamp(ts // 1_000_000, UTC) + timedelta(microseconds=ts % 1_000_000)
     return (since is None or at >= since) and (until is None or at < until)
 
 

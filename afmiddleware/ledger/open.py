@@ -114,7 +114,7 @@ def open_rates(config: Config) -> Rates | None:
         return None
     if config.ledger in MEMORY:
         raise ConfigError([f"{config.source}: {MEMORY_SHARES_NOTHING}"])
-    module = _driver("redis_rates", ("redis",), config, "rates: redis", "redis")
+    module = _driver("redis_rates", ("redis", "hiredis"), config, "rates: redis", "redis")
     cells = [limit.cell for limit in limits_of(config) if limit.unit is not Unit.SPEND]
     return cast("Rates", module.Rates(parse_redis(config.rates), os.urandom, cells=cells))
 

@@ -54,8 +54,8 @@ def keys_of_log(size: int, kid: str, path: Path, secret: bytes | None, place: st
     found = read_keys(path, secret)
     if found is None:
         msg = (
-            f"the key file {path} of the receipt log in {place} is missing: restore it; a new key "
-            "is never made over an existing log"
+            f"the key file {path} of the receipt log in {place} is missing: restore it, or copy it from a "
+            "host that writes this log; a new key is never made over an existing log"
         )
         raise ReceiptError(msg)
     if found.kid != kid:
@@ -75,8 +75,8 @@ def signer_of_log(size: int, known: bytes, path: Path, signer: Signer | None, pl
             return None
         if size:
             msg = (
-                f"the signing key {path} of the receipt log in {place} is missing: restore it; a new key is never made "
-                "over an existing log"
+                f"the signing key {path} of the receipt log in {place} is missing: restore it, or copy it from a "
+                "host that writes this log; a new key is never made over an existing log"
             )
             raise ReceiptError(msg)
         write_signing_key(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from afmiddleware.errors import ConfigError
 from afmiddleware.fence import Fence
 from afmiddleware.mapping.coverage import Listing, merge
 from afmiddleware.pep.environ import check_processes
@@ -53,11 +54,11 @@ class AgentFence:
     def init_app(self, app: Flask, *, mount: str = "") -> None:
         """Put the fence around `app`. `mount` is the path where another application mounts it, for its binding keys.
 
-        Raises `ConfigError` with every problem of the policy, `RuntimeError` for an application fenced already.
+        Raises `ConfigError` with every problem of the policy, and for an application fenced already.
         """
         if EXTENSION in app.extensions:
-            msg = "the application has a fence already"
-            raise RuntimeError(msg)
+            msg = f"the application {app.import_name} has a fence already; keep one AgentFence and remove the other"
+            raise ConfigError([msg])
         fenced = FencedApp(app, self.fence, mount, self._start)
         fenced.wrap()
         self._apps.append(fenced)

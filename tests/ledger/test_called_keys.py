@@ -85,7 +85,7 @@ def test_another_key_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ReceiptError, match="restore that one"):
         Fence(load(POLICY), base=tmp_path, signer=signer, mac_key=lambda: bytes(range(32)))
     # A policy that names no key does not make one over this log.
-    with pytest.raises(ReceiptError, match="is missing: restore it"):
+    with pytest.raises(ReceiptError, match="is missing: restore it, or copy it from a host that writes this log"):
         Fence(load(POLICY), base=tmp_path)
     assert not (tmp_path / "fence.db.key").exists()
 

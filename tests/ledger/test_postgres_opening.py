@@ -85,19 +85,27 @@ def test_there_is_no_ledger_to_read_before_one_is_made(url: str, tmp_path: Path)
         reader.head()
 
 
-def test_without_the_driver_it_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "keys", "wanted"),
+    [
+        ("psycopg", "ledger: postgresql://nowhere/db", "ledger: postgresql needs psycopg, {}[postgres]'"),
+        ("redis", "rates: redis://127.0.0.1:1", "rates: redis needs redis, {}[redis]'"),
+        ("hiredis", "rates: redis://127.0.0.1:1", "rates: redis needs hiredis, {}[redis]'"),
+    ],
+)
+def test_without_the_driver_it_says_what_to_install(tmp_path: Path, module: str, keys: str, wanted: str) -> None:
     code = """
         import sys
-        sys.modules["psycopg"] = None
+        sys.modules[sys.argv[2]] = None
         from pathlib import Path
         from afmiddleware import Fence
         from afmiddleware.errors import ConfigError
-        Path(sys.argv[1]).write_text("version: 1\\nservice: s\\nledger: postgresql://nowhere/db\\n")
+        Path(sys.argv[1]).write_text("version: 1\\nservice: s\\n" + sys.argv[3] + "\\n")
         try:
             Fence.from_file(sys.argv[1], env={})
         except ConfigError as error:
             print(error)
     """
-    out, err = start(code, str(tmp_path / "fence.yaml")).communicate(timeout=60)
-    wanted = "ledger: postgresql needs psycopg, which is not installed: pip install 'afmiddleware[postgres]'"
-    assert out == f"{tmp_path}/fence.yaml: {wanted}\n", err
+    out, err = start(code, str(tmp_path / "fence.yaml"), module, keys).communicate(timeout=60)
+    said = wanted.format("which is not installed: pip install 'afmiddleware")
+    assert out == f"{tmp_path}/fence.yaml: {said}\n", err

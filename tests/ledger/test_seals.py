@@ -241,7 +241,7 @@ def test_a_retired_key_does_not_start_a_ledger(kept: Path, clock: FrozenClock):
 
 def test_a_missing_signing_key_is_never_made_anew_over_a_log(kept: Path, clock: FrozenClock):
     (kept / "fence.db.signing.pem").unlink()
-    with pytest.raises(ReceiptError, match="is missing: restore it"):
+    with pytest.raises(ReceiptError, match="is missing: restore it, or copy it from a host that writes this log"):
         sqlite(kept, clock)
     assert not (kept / "fence.db.signing.pem").exists()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.http import HttpResponse
+from django.test import Client
 from django.urls import path
 
 from afmiddleware.errors import ConfigError
@@ -198,6 +199,13 @@ def test_a_ledger_in_memory_serves_no_second_process(tried: Tried) -> None:
         environ = wsgi.environ_of("GET", "/health", [("host", "api.example.com")], b"") | {"wsgi.multiprocess": True}
         status, _, content = wsgi.call(door.app, environ)
     assert (status, json.loads(content)["code"], tried.ran) == (503, "policy.unavailable", [])
+
+
+def test_a_ledger_in_memory_serves_djangos_test_client(tried: Tried) -> None:
+    """Which says that several processes run, as no server would for one."""
+    with tried.door("wsgi"):
+        answer = Client().post("/pay", {"amount": "10.00"}, "application/json")
+    assert (answer.status_code, tried.spent()) == (200, 1000)
 
 
 def test_a_redirect_for_a_missing_slash_is_djangos_own(tried: Tried, kind: str) -> None:

@@ -232,7 +232,7 @@ def test_a_capability_declared_twice_stops(tried: Tried, caplog: pytest.LogCaptu
 def test_one_application_has_one_fence(tried: Tried) -> None:
     app = tried.app()
     tried.extension.init_app(app)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ConfigError, match="has a fence already; keep one AgentFence"):
         tried.extension.init_app(app)
 
 

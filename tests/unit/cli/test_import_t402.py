@@ -113,6 +113,7 @@ def test_the_full_shape_is_read_too() -> None:
     assert decided(text) == "policy.allowed"
     assert decided(text, amount="50 USDT") == "approval.required"
     assert "custom rules were never enforced" in text
+    assert "custom rules" not in from_t402(WHOLE)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
@@ -61,6 +62,20 @@ def test_a_key_carries_its_scopes_and_label(afm, policy):
     (listed,) = afm("keys", "list", "--policy", policy, "--json").json
     assert (listed["label"], listed["scopes"], listed["revoked"]) == ("night job", ["a.b", "c"], 0)
     assert afm("keys", "list", "--policy", policy).out.rstrip().endswith("acct_42  night job")
+
+
+def test_a_list_of_keys_says_until_when_each_is_good(afm, policy):
+    first = made(afm, policy).out.split("_")[2]
+    assert "until" not in afm("keys", "list", "--policy", policy).out
+    afm("keys", "rotate", first, "--overlap", "1h", "--policy", policy)
+    made(afm, policy, "--expires", "2999-01-31")
+    lines = afm("keys", "list", "--policy", policy).out.splitlines()
+    old, new, ending = (
+        "".join(one for one in lines if f" {said} " in one) for said in ("rotated", "never used", "2999")
+    )
+    ends = next(one.expires for one in records(policy) if one.id == first)
+    assert f"until {datetime.fromtimestamp(ends // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}" in old
+    assert "until 2999-01-31T00:00:00Z" in ending + new
 
 
 def test_a_list_of_keys_makes_nothing(afm, policy):

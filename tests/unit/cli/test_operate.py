@@ -233,11 +233,21 @@ def test_what_names_nobody_is_not_frozen(afm, policy, target):
         ("shop.look.live", ""),
         ("all", ""),
         ("key:payment", ""),
+        ("local:payment", ""),
     ],
 )
 def test_a_freeze_of_what_no_route_is_says_so(afm, policy, target, said):
     frozen = afm("freeze", target, "--policy", policy)
     assert (frozen.code, frozen.out, frozen.err) == (0, f"{target} is frozen\n", said.format(policy))
+
+
+def test_a_freeze_of_an_account_without_a_key_says_so(afm, policy):
+    """Whose name is mistyped goes on, and nothing told it."""
+    afm("keys", "new", "acct_42", "--policy", policy)
+    assert afm("freeze", "key:acct_42", "--policy", policy).err == ""
+    frozen = afm("freeze", "key:acct_24", "--policy", policy)
+    assert (frozen.code, frozen.out) == (0, "key:acct_24 is frozen\n")
+    assert frozen.err == "note: acct_24 has no API key in the ledger; those that have: afmiddleware keys list\n"
 
 
 @pytest.mark.parametrize(("mode", "warned"), [("enforce", False), ("observe", True), ("observe 25%", True)])

@@ -67,6 +67,8 @@ def test_the_log_is_listed_in_its_order(afm, log):
         (["--capability", "payments.pay.live", "--kind", "intent"], 2),
         (["--capability", "shop.look.live"], 0),
         (["--verdict", "refuse"], 2),
+        (["--since", "2001-01-01T00:00:00.123456Z"], 6),
+        (["--until", "2001-01-01T02:00:00+02:00"], 0),
         (["--last", "3"], 3),
         (["--last", "99"], 6),
     ],
@@ -74,6 +76,34 @@ def test_the_log_is_listed_in_its_order(afm, log):
 )
 def test_the_list_can_be_narrowed(afm, log, options, count):
     assert len(listed(afm, log, *options)) == count
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_what_is_no_time_is_told_with_one_that_is(afm, log, option):
+    ran = afm("receipts", "list", "--policy", log, option, "yesterday")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'yesterday' is no time; write 2026-11-21, or 2026-11-21T12:00:00Z" in ran.err
+
+
+def test_what_a_receipt_shows_is_a_time_to_list_from(afm, log):
+    shown = afm("receipts", "show", 4, "--policy", log).out
+    at = shown.split()[2].removesuffix(":")
+    assert min(one["seq"] for one in listed(afm, log, "--since", at)) <= 4
+    assert all(one["seq"] < 4 for one in listed(afm, log, "--until", at))
+
+
+def test_a_refusal_without_a_capability_is_listed_by_its_route(afm, tmp_path):
+    policy = written(tmp_path)
+    clock = FrozenClock()
+    with closing(Fence.from_file(policy, env={}, clock=clock)) as fence:
+        decision = fence.new_id(clock())
+        verdict = Verdict(authorized=False, code="route.unmapped")
+        told = {"id": decision, "verdict": "refuse", "code": "route.unmapped", "route": "GET /static"}
+        fence.commit(
+            Entry(id=decision, owner="key:a", verdict=verdict, record=lambda _: Draft("refusal", "key:a", told))
+        )
+    line = afm("receipts", "list", "--policy", policy).out.splitlines()[-1]
+    assert line.split()[3:] == ["refusal", "refuse", "GET", "/static", "route.unmapped"]
 
 
 def test_a_refusal_that_passed_is_marked_in_the_list(afm, tmp_path):
