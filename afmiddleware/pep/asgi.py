@@ -257,7 +257,8 @@ class FenceMiddleware:
         except AFError as error:
             _log.critical("the application cannot be fenced: %s", error)
             await send({"type": "lifespan.startup.failed", "message": f"afmiddleware: {error}"})
-            return
+            # As Starlette's own does: its test client would go on, and wait for an end that never comes.
+            raise
         pending = [first]
 
         async def replay() -> Message:

@@ -42,6 +42,8 @@ class Closed:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.failed", "message": f"afmiddleware: {self._error}"})
+            # After the message it may: a server has understood, and Starlette's test client ends by it.
+            raise self._error
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1011, "reason": self._code})
         else:

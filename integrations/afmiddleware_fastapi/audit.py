@@ -80,14 +80,23 @@ def listing(app: Any, fence_class: type = FenceMiddleware) -> Listing:
     return Listing(
         endpoints=(*endpoints(app),),
         layers=(*inner_middlewares(app, fence_class),),
-        problems=() if is_stock_router(router) else (own,),
+        problems=(*(() if is_stock_router(router) else (own,)), *_twice(app, fence_class)),
     )
 
 
 def fenced(app: Any, fence_class: type = FenceMiddleware) -> bool:
     """Whether a fence is among the application's middlewares."""
+    return _fences(app, fence_class) > 0
+
+
+def _fences(app: Any, fence_class: type) -> int:
     declared: list[Middleware] = list(getattr(app, "user_middleware", ()))
-    return any(isinstance(one.cls, type) and issubclass(one.cls, fence_class) for one in declared)
+    return sum(_is(one.cls, fence_class) for one in declared)
+
+
+def _twice(app: Any, fence_class: type) -> Iterator[str]:
+    if _fences(app, fence_class) > 1:
+        yield "the fence is added twice; keep the first add_middleware call alone"
 
 
 def _endpoints(table: Table) -> Iterator[Endpoint]:

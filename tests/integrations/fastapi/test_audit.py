@@ -292,6 +292,11 @@ def test_so_is_one_of_starlette() -> None:
     assert inner_middlewares(Starlette(routes=[Handling("/x", handler)]), Fence) == [f"{HERE}.Handling"]
 
 
+def test_two_fences_stop_the_start() -> None:
+    app = FastAPI(middleware=[Middleware(Fence), Middleware(Fence)])
+    assert findings(app, [], [], Fence) == ["the fence is added twice; keep the first add_middleware call alone"]
+
+
 def test_a_router_that_dispatches_in_its_own_way_stops_the_start() -> None:
     app = Starlette()
     app.router = OddRouter()
