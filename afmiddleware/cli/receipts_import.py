@@ -43,7 +43,7 @@ def import_command(export: str, into: str, public_keys: tuple[str, ...], mac_key
     """Read the EXPORT of a whole log into a new ledger: an archive, which no server continues.
 
     It is verified first; one bad line, and nothing is imported (exit 3, with the line and the reason). Look into it
-    with AFM_LEDGER set to the new ledger: receipts list, show, verify, prove.
+    by a policy file whose `ledger` it is: receipts list, show, verify, prove.
     """
     try:
         check_ledger(into)

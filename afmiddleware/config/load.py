@@ -203,6 +203,9 @@ def _read_url(value: dict[str, Any], name: str, tree: Tree, env: Mapping[str, st
         del value[name]
     elif match is not None and env is not None and match.group(1) in env:
         value[name] = env[match.group(1)]
+    elif match is not None and env is not None and name == "ledger" and env.get("AFM_LEDGER"):
+        # That stands in its place, as whoever reads the file does next.
+        del value[name]
     elif match is not None:
         _note(tree, path, f"the environment variable {cut(match.group(1))} is not set; set it")
         tree.broken.add(path)

@@ -44,7 +44,7 @@ class Closed:
             await send({"type": "lifespan.startup.failed", "message": f"afmiddleware: {self._error}"})
             # After the message it may: a server has understood, and Starlette's test client ends by it.
             raise self._error
-        elif scope["type"] == "websocket":
+        if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1011, "reason": self._code})
         else:
             await self._refuse(scope, send)

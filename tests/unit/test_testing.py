@@ -96,3 +96,18 @@ def test_rates_of_a_server_are_counted_in_memory(tmp_path):
         assert (fence.config.ledger, fence.config.rates) == ("memory", None)
         fence.close()
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_policy_whose_ledger_is_in_the_environment_is_tested_without_it(tmp_path, monkeypatch):
+    from afmiddleware.errors import ConfigError
+    from afmiddleware.fence import Fence
+    from afmiddleware.testing import fence_for_tests
+
+    monkeypatch.delenv("FENCE_LEDGER", raising=False)
+    place = tmp_path / "fence.yaml"
+    place.write_text("version: 1\nservice: s\nledger: ${FENCE_LEDGER}\n")
+    fence = fence_for_tests(place)
+    assert fence.config.ledger == "memory"
+    fence.close()
+    with pytest.raises(ConfigError, match="the environment variable FENCE_LEDGER is not set; set it"):
+        Fence.from_file(place, env={})
