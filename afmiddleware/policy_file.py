@@ -83,11 +83,18 @@ class PolicyFile(msgspec.Struct, frozen=True):
         return tuple(_mark(one) for one in (self.place, *_named(config, base)))
 
 
-def read_policy(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Config, Path]:
-    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem."""
+def read_policy(
+    path: str | os.PathLike[str] | None,
+    env: Mapping[str, str],
+    read: Callable[[str, str, Mapping[str, str]], Config] = load,
+) -> tuple[Config, Path]:
+    """Read and check a policy file; returns it with its folder. Raises `ConfigError` with every problem.
+
+    `read` says what of it: all, unless it is `load_place`.
+    """
     place = Path(env.get("AFM_POLICY") or path or "fence.yaml")
     text, real = _read(place)
-    config = load(text, str(place), env)
+    config = read(text, str(place), env)
     changes = {name: env[key] for name, key in (("mode", "AFM_MODE"), ("ledger", "AFM_LEDGER")) if env.get(key)}
     checks: dict[str, Callable[[str], object]] = {"mode": observing, "ledger": check_ledger}
     for name, value in changes.items():

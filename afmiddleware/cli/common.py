@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
+from afmiddleware.config.load import load_place
+from afmiddleware.errors import ConfigError
 from afmiddleware.policy_file import read_policy
 
 if TYPE_CHECKING:
@@ -52,6 +54,25 @@ def json_option(function: F) -> F:
 def policy_at(policy: str) -> tuple[Config, Path]:
     """Read a policy file that was named on the command line, with its folder. Raises `ConfigError`."""
     return read_policy(None, {**os.environ, "AFM_POLICY": policy})
+
+
+def ledger_at(policy: str) -> tuple[Config, Path, bool]:
+    """Read a policy file for a command that has to work while it is wrong, and does with its ledger alone.
+
+    Says what is wrong; the last is whether nothing is. Raises `ConfigError` where the file does not tell of its ledger.
+    """
+    env = {**os.environ, "AFM_POLICY": policy}
+    try:
+        return *read_policy(None, env), True
+    except ConfigError as error:
+        try:
+            found = read_policy(None, env, load_place)
+        except ConfigError:
+            raise error from None
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        click.echo(f"warning: {policy} is wrong, and this is done all the same, in the ledger that it names", err=True)
+        return *found, False
 
 
 def known_as(_context: click.Context, _parameter: click.Parameter, actor: str) -> str:

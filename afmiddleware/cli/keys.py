@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.authenticators import key_prefix
 from afmiddleware.cli import signing
-from afmiddleware.cli.common import Group, echo_json, json_option, policy_at, policy_option, who
+from afmiddleware.cli.common import Group, echo_json, json_option, ledger_at, policy_at, policy_option, who
 from afmiddleware.config.identity_schema import ApiKeys
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
@@ -170,7 +170,7 @@ def list_command(policy: str, *, as_json: bool) -> None:
 @json_option
 def revoke_command(key_id: str, policy: str, *, as_json: bool) -> None:
     """Revoke the key with this id (or the key itself). Exit 1 when there is none."""
-    config, base = policy_at(policy)
+    config, base, _ = ledger_at(policy)
     with _keys(config, base) as keys:
         try:
             record = keys.revoke(_id(key_id), by=who())

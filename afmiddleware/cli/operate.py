@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from afmiddleware.anchoring import open_for_changes
-from afmiddleware.cli.common import Group, echo_json, json_option, known_as, none_found, policy_at, policy_option, who
+from afmiddleware.cli.common import (
+    Group,
+    echo_json,
+    json_option,
+    known_as,
+    ledger_at,
+    none_found,
+    policy_at,
+    policy_option,
+    who,
+)
 from afmiddleware.cli.explain import unnamed
-from afmiddleware.cli.orders import do, named_limit
+from afmiddleware.cli.orders import do, give, named_limit
 from afmiddleware.config.limits import limits_of
 from afmiddleware.config.overlays import overlays_of
 from afmiddleware.errors import AFError, GrammarError
@@ -251,11 +261,11 @@ def limits_reopen(reason: str, policy: str, *, as_json: bool) -> None:
 def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
     order = _stop("freeze", target, reason)
-    config, base = policy_at(policy)
-    note = unnamed(config, order.name, policy) if order.name else _keyless(config, base, target)
+    config, base, whole = ledger_at(policy)
+    note = "" if not whole else unnamed(config, order.name, policy) if order.name else _keyless(config, base, target)
     if note:
         click.echo(note, err=True)
-    do(policy, order, as_json=as_json, said=f"{target} is frozen")
+    give((config, base), order, as_json=as_json, said=f"{target} is frozen")
 
 
 @click.command("unfreeze")
@@ -265,7 +275,8 @@ def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> N
 @json_option
 def unfreeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> None:
     """Let what was frozen act again. Exit 1 when it was not frozen."""
-    do(policy, _stop("unfreeze", target, reason), as_json=as_json, said=f"{target} may act again")
+    order = _stop("unfreeze", target, reason)
+    give(ledger_at(policy)[:2], order, as_json=as_json, said=f"{target} may act again")
 
 
 @click.command("reconcile")

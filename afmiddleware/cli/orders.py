@@ -15,18 +15,27 @@ from afmiddleware.model.entry import Closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
+    from afmiddleware.config.schema import Config
     from afmiddleware.model.entry import Order
     from afmiddleware.model.limit import Limit
 
 
 def do(policy: str, order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None) -> None:
     """Give an order, say what was done, and end the command: with 1 when nothing changes."""
-    config, base = policy_at(policy)
+    give(policy_at(policy), order, as_json=as_json, said=said, then=then)
+
+
+def give(
+    place: tuple[Config, Path], order: Order, *, as_json: bool, said: str, then: Callable[[], None] | None = None
+) -> NoReturn:
+    """The same, to the ledger of a policy that was read, which is in this folder."""
+    config, base = place
     with closing(open_for_changes(config, base, system_clock)) as ledger:
         closed = ledger.commit(order)
     if order.what == "freeze" and config.mode != "enforce":
-        text = f"{policy} has mode: {config.mode}, so whom the fence only observes goes on; write mode: enforce"
+        text = f"{config.source} has mode: {config.mode}, so whom the fence only observes goes on; write mode: enforce"
         click.echo(f"warning: {text}", err=True)
     done = isinstance(closed, Closed) and closed.booked
     if done and then is not None:

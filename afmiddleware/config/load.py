@@ -44,6 +44,7 @@ _URLS: Final = ("ledger", "rates")
 """URLs that may hold a password: such a one is read whole from the environment."""
 _MAY_NAME: Final[frozenset[Path]] = frozenset({*_SECRETS, *((name,) for name in _URLS), ("metadata",)})
 """Where `${NAME}` may stand."""
+_OF_THE_PLACE: Final = ("version", "service", "ledger", "receipts")
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -62,13 +63,28 @@ def load(
     once, each as `source:line:column: what is wrong; what to do`, in the order of the file.
     """
     content = _decoded(text, source)
+    return _checked(read_tree(content), content, source, (env or {}) if secrets else None)
+
+
+def load_place(text: str | bytes, source: str = "fence.yaml", env: Mapping[str, str] | None = None) -> Config:
+    """Read of a policy only where its ledger is and what its receipts are made with, whatever else is wrong in it.
+
+    Raises `ConfigError` for what is no YAML, and for what is wrong in those sections; with every problem where the file
+    does not say where its ledger is, for it may have meant to.
+    """
+    content = _decoded(text, source)
     tree = read_tree(content)
+    if not tree.problems and ("ledger" in tree.value or (env or {}).get("AFM_LEDGER")):
+        tree.value = {name: tree.value[name] for name in _OF_THE_PLACE if name in tree.value}
+    return _checked(tree, content, source, env or {})
+
+
+def _checked(tree: Tree, content: str, source: str, env: Mapping[str, str] | None) -> Config:
     config: Config | None = None
     if not tree.unread:
         check(tree)
-        value = _complete(tree, (env or {}) if secrets else None)
-        value["digest"] = hashlib.sha256(content.encode("utf-8")).hexdigest()
-        value["source"] = source
+        digest = hashlib.sha256(content.encode("utf-8")).hexdigest()
+        value = {**_complete(tree, env), "digest": digest, "source": source}
         try:
             config = Config.model_validate(value)
         except ValidationError as error:

@@ -76,7 +76,7 @@ def test_a_missing_policy_is_said_and_nothing_is_made(afm, tmp_path, command, op
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
+@pytest.mark.parametrize("command", [one for one in COMMANDS[1:] if "revoke" not in one], ids=" ".join)
 def test_a_broken_policy_is_told_with_its_lines_and_nothing_is_made(afm, tmp_path, command):
     ran = afm(*command, "--policy", written(tmp_path, text=BROKEN))
     assert (ran.code, ran.out) == (2, "")
