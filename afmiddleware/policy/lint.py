@@ -11,7 +11,7 @@ from afmiddleware.grammar.capability import matches
 from afmiddleware.model.tier import Tier
 from afmiddleware.policy.agents import AGENTS, PROVEN_AGENTS
 from afmiddleware.policy.lint_money import other_currencies, under
-from afmiddleware.policy.lint_names import names_nothing
+from afmiddleware.policy.lint_names import MAPPED, names_nothing, reads_nothing
 from afmiddleware.policy.patterns import covers, meets
 from afmiddleware.policy.rules import Rule
 
@@ -67,7 +67,6 @@ _FORGETS: Final = (
     "several workers does not start with it. Write ledger: sqlite:///fence.db, or keep it for tests and demonstrations"
 )
 _SAID_BY_CREDENTIALS: Final = frozenset({"actor.id", "actor.tenant", "actor.roles", "actor.scopes", "actor.depth"})
-_MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
@@ -118,6 +117,10 @@ def lint(  # noqa: PLR0913 (a part of the file each)
     found: list[Finding] = [
         *_reach(policy),
         *_conditions(policy),
+        *(
+            Finding(rule.line, NEVER, f"{_named(rule)} never holds: {why}")
+            for rule, why in reads_nothing(policy, mapped)
+        ),
         *_omissions(policy, mapped),
         *_hidden(policy),
         *(_unmarked(policy, routes, unmarked) if unmarked else ()),
@@ -220,7 +223,7 @@ def _omissions(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[Findin
     for rule in (*policy.rules["deny"], *policy.rules["require_approval"]):
         fields = {field for one in rule.when for field in one}
         covered = [route for route in routes if matches(rule.pattern, str(route.capability))]
-        for field in sorted(fields & set(_MAPPED)):
+        for field in sorted(fields & set(MAPPED)):
             lacking = [
                 route.route
                 for route in covered

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from afmiddleware.grammar.capability import matches
 from afmiddleware.policy.patterns import meets, of_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from afmiddleware.policy.compiled import Policy
     from afmiddleware.policy.rules import Rule
+
+
+MAPPED: Final = ("amount", "resource", "recipient", "category", "network", "risk")
+"""What an action has where its route maps it."""
 
 
 class RouteSource(Protocol):
@@ -40,6 +45,22 @@ def names_nothing(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[tup
             near = get_close_matches(rule.pattern, whole, n=1)
             hint = f"did you mean {near[0]}?" if near else "correct it, or remove the rule"
             yield rule, f"no route has the capability {rule.pattern}; {hint}"
+
+
+def reads_nothing(policy: Policy, routes: Sequence[RouteSource]) -> Iterator[tuple[Rule, str]]:
+    """Each rule that allows under conditions on what none of its routes maps, so that it never does, and what to do."""
+    for rule in policy.rules["allow"]:
+        covered = [one for one in routes if matches(rule.pattern, str(one.capability))]
+        if not covered or not rule.when:
+            continue
+        lacking = [next((field for field in MAPPED if _lacks(fields, field, covered)), "") for fields in rule.when]
+        if all(lacking):
+            yield rule, f"it reads {lacking[0]}, which no route of {rule.pattern} maps; map it there"
+
+
+def _lacks(fields: Mapping[str, Any], field: str, routes: Sequence[RouteSource]) -> bool:
+    asked = field in fields and "exists" not in fields[field]
+    return asked and all(getattr(one, field, None) is None for one in routes)
 
 
 def _bare(rule: Rule) -> Iterator[str]:

@@ -60,6 +60,19 @@ CASES = {
         "rules: {deny: [{capability: rpc.drop}], allow: ['rpc.*']}"),
         [],
     ),
+    "what is allowed for what no route maps": (
+        ("routes: [{route: POST /a, capability: a.b, recipient: {from: body.to}}, {route: POST /c, capability: a.c}]\n"
+        "rules: {allow: [{capability: 'a.*', identity: token, when: {category: travel}},"
+        " {capability: 'a.*', identity: token, when: [{category: travel}, {network: x, recipient: me}]}]}"),
+        [("rule.never_holds", 5), ("rule.never_holds", 5)],
+    ),
+    "what is allowed for what some route maps": (
+        ("routes: [{route: POST /a, capability: a.b, recipient: {from: body.to}}, {route: POST /c, capability: a.c}]\n"
+        "rules: {allow: [{capability: 'a.*', identity: token, when: {recipient: me}},"
+        " {capability: 'a.*', identity: token, when: {category: {exists: false}}},"
+        " {capability: a.c, identity: token, when: [{recipient: me}, {method: POST}]}, {capability: b.d, when: {risk: low}}]}"),
+        [],
+    ),
     "a cap on what has no amount": (
         ("routes: [{route: POST /back, capability: pay.back, refunds: {of: body.id}}, {route: GET /a, capability: pay.look}]\n"
         "rules: {allow: [{capability: 'pay.*', identity: token, max_amount: 5 USD}]}"),
