@@ -11,11 +11,13 @@ from msgspec.structs import replace
 from afmiddleware.identity.api_keys import PREFIX, imported_key, new_key
 from afmiddleware.ledger.orders import key_change, use_row
 from afmiddleware.model.api_key import ApiKeyRecord
+from afmiddleware.model.entry import Closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from afmiddleware.ledger.base import Ledger, Reader
+    from afmiddleware.model.entry import Record
 
 DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -116,18 +118,28 @@ class Keys:
         self._ledger.commit(key_change("key.new", record, by, reason))
         end = now + max(overlap, timedelta(0)) // _MICROSECOND
         ending = replace(old, expires=min(end, old.expires or end), rotated_to=record.id)
-        self._ledger.commit(key_change("key.rotate", ending, by, reason))
+        if not self._changed(key_change("key.rotate", ending, by, reason, over=old)):
+            self._ledger.commit(key_change("key.revoke", replace(record, revoked=now), by, reason))
+            msg = f"the key {old.id} was revoked or rotated by somebody else at the same time"
+            raise ValueError(msg)
         return NewKey(text, record)
 
     def revoke(self, key_id: str, *, by: str = "", reason: str = "") -> ApiKeyRecord:
         """Revoke a key for good; a revoked one stays as it is. Raises `KeyError` when there is no such key."""
-        record = self.get(key_id)
-        if record is None:
-            raise KeyError(key_id[:21])
-        if not record.revoked:
-            record = replace(record, revoked=self._clock())
-            self._ledger.commit(key_change("key.revoke", record, by, reason))
-        return record
+        while True:
+            found = self.get(key_id)
+            if found is None:
+                raise KeyError(key_id[:21])
+            if found.revoked:
+                return found
+            record = replace(found, revoked=self._clock())
+            if self._changed(key_change("key.revoke", record, by, reason, over=found)):
+                return record
+
+    def _changed(self, change: Record) -> bool:
+        """Whether a change was made, and not over what another has changed in the meantime."""
+        closed = self._ledger.commit(change)
+        return isinstance(closed, Closed) and closed.booked
 
     def import_digest(  # noqa: PLR0913 (what a record holds)
         self,

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from afmiddleware.errors import AFError
 from afmiddleware.ledger.claims import Claimed, claim, meet, once
 from afmiddleware.ledger.epoch import begin
-from afmiddleware.ledger.orders import note_use, perform_order, put_in_force, use_row
+from afmiddleware.ledger.orders import note, note_use, perform_order, put_in_force, use_row
 from afmiddleware.ledger.refunds import sought
 from afmiddleware.ledger.room import Room, fit
 from afmiddleware.ledger.settling import conclude, expire, settle
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from afmiddleware.limits.breaker import Guard
     from afmiddleware.limits.cells import Cell
     from afmiddleware.limits.together import Weighed
+    from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.receipt import Body, Draft, Value
     from afmiddleware.model.verdict import Verdict
     from afmiddleware.receipts.chain import Written
@@ -74,7 +75,8 @@ class Books:
 
     `now` is in microseconds since the epoch; `draw` gives random bytes for salts. `leases` tells until when the
     processes that run requests are trusted to live, `holder` which of them this is, and `renewed` its lease when
-    that has to be written. With `waits` outcomes are collected in `waiting`, to be put into the log many at once by
+    that has to be written. `api_keys` are the records that the batch changes, `records` what was recorded and is to be
+    carried out. With `waits` outcomes are collected in `waiting`, to be put into the log many at once by
     `catch_up`: at any time, but before anybody looks.
     """
 
@@ -89,6 +91,8 @@ class Books:
         self.claims: dict[str, Claimed] = {}
         self.changed_claims: dict[str, Claimed | None] = {}
         self.texts: dict[str, bytes] = {}
+        self.api_keys: dict[str, ApiKeyRecord] = {}
+        self.records: list[Record] = []
         self.turned_away: dict[tuple[int, str, str], int] = {}
         self.turned_away_since = 0
         self.seal: Seal | None = None
@@ -117,7 +121,7 @@ class Books:
             if isinstance(item, NewEpoch):
                 return begin(self, item)
             if isinstance(item, Record):
-                return Closed(booked=True, receipt=self.append(item.draft, item.draft.owner))
+                return note(self, item)
             if isinstance(item, Once):
                 return once(self, item)
             if isinstance(item, KeyUse):

@@ -83,7 +83,7 @@ class MemoryLedger:
         self._tree = MemoryTree(kept, signer)
         self._due: list[tuple[int, str]] = []
         self._doubts: deque[str] = deque()
-        self._api_keys: dict[str, ApiKeyRecord] = {}
+        self._api_keys = self._books.api_keys
         self._revocations: dict[str, Revocation] = {}
         self._texts: dict[str, bytes] = {}
         self._lock = threading.RLock()
@@ -226,28 +226,32 @@ class MemoryLedger:
         if type(item) is Once and self._used >= MAX_USED:
             self._forget_claims()
         answer = books.perform(item)
+        done, books.records = books.records, []
         if type(item) is Once and item.key in books.changed_claims:
             self._used += 1
         if type(answer) is not Closed:
             return answer
-        if type(item) is Record:
-            if item.api_key is not None:
-                self.put_api_key(item.api_key)
-            if item.revocation is not None:
-                kept = {key: one for key, one in self._revocations.items() if one.until >= books.now}
-                self._revocations = {**kept, item.revocation.key: item.revocation}
-            if item.erase:
-                self._keep()
-                self._kept = deque(
-                    (one.without(item.erase) if one.seq in item.erase_in else one for one in self._kept),
-                    self._kept.maxlen,
-                )
-                redacted = {books.stored(one).columns["decision"] for one in self._kept if one.seq in item.erase_in}
-                for claimed in books.claims.values():
-                    if claimed.hold in redacted:
-                        unanswered(claimed, claimed.hold)
+        for record in done:
+            self._carry_out(record)
         self._forget(books)
         return answer
+
+    def _carry_out(self, record: Record) -> None:
+        """Do what a record says was done."""
+        books = self._books
+        if record.revocation is not None:
+            kept = {key: one for key, one in self._revocations.items() if one.until >= books.now}
+            self._revocations = {**kept, record.revocation.key: record.revocation}
+        if record.erase:
+            self._keep()
+            self._kept = deque(
+                (one.without(record.erase) if one.seq in record.erase_in else one for one in self._kept),
+                self._kept.maxlen,
+            )
+            redacted = {books.stored(one).columns["decision"] for one in self._kept if one.seq in record.erase_in}
+            for claimed in books.claims.values():
+                if claimed.hold in redacted:
+                    unanswered(claimed, claimed.hold)
 
     def _whole(self) -> Books:
         """The books with all in the log that is to be in it, for whoever looks: what waits, and what was counted."""

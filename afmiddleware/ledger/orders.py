@@ -18,10 +18,12 @@ from afmiddleware.model.receipt import OPERATOR
 from afmiddleware.receipts.record import operation, policy_change
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from afmiddleware.ledger.books import Books
     from afmiddleware.limits.rows import Generation
     from afmiddleware.model.api_key import ApiKeyRecord
-    from afmiddleware.model.entry import InForce, KeyUse
+    from afmiddleware.model.entry import InForce, Item, KeyUse
     from afmiddleware.model.revocation import Revocation
 
 RELEASE: Final = "policy.release"
@@ -68,13 +70,30 @@ def perform_order(books: Books, order: Order) -> Closed:
     return Closed(booked=True, receipt=receipt, state=order.what)
 
 
-def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "") -> Record:
+def note(books: Books, record: Record) -> Closed:
+    """Record what is done with it, unless the API key that it changes was changed by another in the meantime."""
+    if record.over is not None and books.api_keys.get(record.over.id) != record.over:
+        return Closed(booked=False, state="key")
+    receipt = books.append(record.draft, record.draft.owner)
+    if record.api_key is not None:
+        books.api_keys[record.api_key.id] = record.api_key
+    books.records.append(record)
+    return Closed(booked=True, receipt=receipt)
+
+
+def changed_keys(items: Sequence[Item]) -> set[str]:
+    """The ids of the API keys that a batch changes, and that have to be loaded for it."""
+    return {item.over.id for item in items if isinstance(item, Record) and item.over is not None}
+
+
+def key_change(what: str, record: ApiKeyRecord, by: str, reason: str = "", over: ApiKeyRecord | None = None) -> Record:
     """The storing of an API key's record, on record: `what` is `key.new`, `key.import`, `key.rotate` or `key.revoke`.
 
+    It is stored only `over` the one that it was made of, where that is named.
     Whose key it is, who changed it and why stand in the receipt only as commitments; the id of a key is public.
     """
     order = Order(what=what, key=f"key:{record.account}", name=record.id, by=by, reason=reason)
-    return Record(operation(OPERATOR, order), api_key=record)
+    return Record(operation(OPERATOR, order), api_key=record, over=over)
 
 
 def use_row(key_id: str) -> str:

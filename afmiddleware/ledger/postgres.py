@@ -14,7 +14,6 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
-from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
@@ -24,7 +23,7 @@ from afmiddleware.ledger.postgres_writer import PostgresWriter
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored, unpack_api_key
 from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.base import Filter
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
+    from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 _IDLE: Final = 60.0
-_api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
@@ -161,11 +160,11 @@ class PostgresReader:
         if "\0" in key_id:
             return None
         found = self._all("SELECT data FROM {}.api_key WHERE id = %s", [key_id])
-        return _api_key(found[0][0]) if found else None
+        return unpack_api_key(found[0][0]) if found else None
 
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
-        return [_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
+        return [unpack_api_key(data) for (data,) in self._all("SELECT data FROM {}.api_key ORDER BY created, id")]
 
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back."""

@@ -61,6 +61,7 @@ class Statements:
         self.put_checkpoint = made("INSERT INTO {schema}.checkpoint VALUES (%s, %s)")
         self.put_signer = made("UPDATE {schema}.head SET signer = %b")
         self.put_key = made("INSERT INTO {schema}.signing_key (public, after, proof) VALUES (%b, %s, %b)")
+        self.api_key = made("SELECT data FROM {schema}.api_key WHERE id = %s")
         self.put_api_key = made(
             "INSERT INTO {schema}.api_key VALUES (%s, %s, %s, %b) ON CONFLICT (id) DO UPDATE"
             " SET account = excluded.account, created = excluded.created, data = excluded.data"

@@ -13,15 +13,16 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unanswered, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
+from afmiddleware.ledger.orders import changed_keys
 from afmiddleware.ledger.postgres_server import connect, row_key, said
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, tally
-from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, signer_of, without
+from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, signer_of, unpack_api_key, without
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
-from afmiddleware.model.entry import Expire, Record
+from afmiddleware.model.entry import Expire
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
-    from afmiddleware.model.entry import Item
+    from afmiddleware.model.entry import Item, Record
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
@@ -160,7 +161,7 @@ class PostgresWriter:
                 answers += [books.perform(item) for item in items]
                 if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                     books.flush_turned_away()
-                self._store(books, [item for item in items if isinstance(item, Record)])
+                self._store(books)
                 asked = True
                 connection.execute("COMMIT")
         except BaseException as error:
@@ -227,6 +228,9 @@ class PostgresWriter:
             claimed = connection.execute(statements.claims, (more,), binary=True)
             pipeline.sync()
             self._take(books, names, held, rows, claimed)
+        for key_id in changed_keys(items):
+            for (data,) in connection.execute(statements.api_key, (key_id,), binary=True):
+                books.api_keys[key_id] = unpack_api_key(data)
         if leases is not None:
             books.lease(self._seen.holder, self._seen.lease, dict(leases.fetchall()))
         count_rows(books, self._most)
@@ -288,7 +292,7 @@ class PostgresWriter:
             if unanswered(claimed, decision):
                 connection.execute(statements.put_claim, (key, claimed.expires, pack_claim(claimed)))
 
-    def _store(self, books: Books, records: Sequence[Record]) -> None:
+    def _store(self, books: Books) -> None:
         connection, statements = self._connection, self._sql
         tally(books)
         changed = sorted((row_key(key), pack(books.rows[key])) for key in books.changed)
@@ -319,7 +323,7 @@ class PostgresWriter:
                 connection.execute(statements.put_nodes, _columns(rows))
             if sealed.note:
                 connection.execute(statements.put_checkpoint, (head.size, sealed.note))
-            for record in records:
+            for record in books.records:
                 self._carry_out(record, head.size)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
-from afmiddleware.identity.api_keys import ApiKeyRecord
 from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
@@ -20,7 +19,7 @@ from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_forks import Forks, Reopened
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
-from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored
+from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored, unpack_api_key
 from afmiddleware.limits.rows import Hold, Row, unpack_row
 from afmiddleware.model.revocation import Revocation
 from afmiddleware.receipts.chain import Head
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.base import Filter
     from afmiddleware.ledger.committer import Writer
     from afmiddleware.ledger.redis_rates import Rates
+    from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.entry import Conclusion, Entry, Held
     from afmiddleware.model.policy_text import PolicyText
     from afmiddleware.receipts.checkpoint import Signer
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 _TEXTS: Final = "SELECT digest, data FROM policy WHERE substr(digest, 1, ?) = ? LIMIT 2"
-_api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
 _revocation = msgspec.msgpack.Decoder(Revocation).decode
 
 
@@ -160,12 +159,14 @@ class SqliteReader:
         """One API key's record."""
         with self._read() as connection:
             found = connection.execute("SELECT data FROM api_key WHERE id = ?", (key_id,)).fetchone()
-        return _api_key(found[0]) if found else None
+        return unpack_api_key(found[0]) if found else None
 
     def api_keys(self) -> list[ApiKeyRecord]:
         """Every API key's record, oldest first."""
         with self._read() as connection:
-            return [_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")]
+            return [
+                unpack_api_key(data) for (data,) in connection.execute("SELECT data FROM api_key ORDER BY created, id")
+            ]
 
     def revocations(self) -> list[Revocation]:
         """Every token that was taken back."""

@@ -10,17 +10,27 @@ from afmiddleware.errors import AFError, LedgerUnavailableError
 from afmiddleware.ledger.books import FLUSH_AFTER, Books, claims_of, crowds, keys_of
 from afmiddleware.ledger.claims import pack_claim, unanswered, unpack_claim
 from afmiddleware.ledger.committer import CommitUnknownError
+from afmiddleware.ledger.orders import changed_keys
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
 from afmiddleware.ledger.sqlite_batch import CHECKPOINT, COUNTER, HEAD, HOLD, NODE, RECEIPT, prepare, put
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
 from afmiddleware.ledger.sqlite_warm import Warm, select
-from afmiddleware.ledger.stored import TAIL, api_key_row, check_tail, public_of, revocation_row, signer_of, without
+from afmiddleware.ledger.stored import (
+    TAIL,
+    api_key_row,
+    check_tail,
+    public_of,
+    revocation_row,
+    signer_of,
+    unpack_api_key,
+    without,
+)
 from afmiddleware.ledger.sweep import PAGE, Swept, overdue
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.limits.stops import CONTROL
-from afmiddleware.model.entry import Expire, Ping, Record
+from afmiddleware.model.entry import Expire, Ping
 from afmiddleware.model.receipt import Seal
 from afmiddleware.receipts.chain import Head
 from afmiddleware.receipts.merkle import Frontier
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
     from afmiddleware.ledger.stored import Seen
-    from afmiddleware.model.entry import Item
+    from afmiddleware.model.entry import Item, Record
     from afmiddleware.receipts.checkpoint import Signer
     from afmiddleware.receipts.keys import ReceiptKeys
 
@@ -44,6 +54,7 @@ _CACHED_KIB: Final = 16_000
 """How much of the database a writer keeps in memory: the counters of many callers are on many pages."""
 
 PUT_API_KEY: Final = "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)"
+_API_KEY_AT: Final = "SELECT data FROM api_key WHERE id = ?"
 _REVOCATION: Final = "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)"
 _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _CLAIMS_AT = "SELECT key, data FROM claim WHERE key IN"
@@ -186,8 +197,8 @@ class SqliteWriter:
                     answers += [books.perform(item) for item in items]
                     if flush or books.now - books.turned_away_since > FLUSH_AFTER:
                         books.flush_turned_away()
-                    records = [item for item in items if isinstance(item, Record)]
-                    self._store(books, records)
+                    records = books.records
+                    self._store(books)
                     if not books.written and any(isinstance(item, Ping) for item in items):
                         self._touch()
                     asked = True
@@ -246,13 +257,16 @@ class SqliteWriter:
         if claims:
             for key, data in select(connection, _CLAIMS_AT, claims):
                 books.claims[key] = unpack_claim(data)
+        for key_id in changed_keys(items):
+            for (data,) in connection.execute(_API_KEY_AT, (key_id,)):
+                books.api_keys[key_id] = unpack_api_key(data)
         if self._seen.lease or crowds(items):
             leases = dict(connection.execute("SELECT holder, until FROM lease"))
             books.lease(self._seen.holder, self._seen.lease, leases)
         count_rows(books, self._most)
         return books
 
-    def _store(self, books: Books, records: Sequence[Record]) -> None:
+    def _store(self, books: Books) -> None:
         connection, warm = self._connection, self._warm
         tally(books)
         counters = [(key, pack(books.rows[key])) for key in books.changed]
@@ -273,7 +287,7 @@ class SqliteWriter:
             connection.execute(_LEASE, (books.holder, books.renewed))
         if books.texts:
             connection.executemany("INSERT INTO policy VALUES (?, ?) ON CONFLICT DO NOTHING", books.texts.items())
-        for record in records if books.written else ():
+        for record in books.records:
             self._carry_out(record, books.head.size)
 
     def _appended(self, books: Books) -> Iterator[tuple[object, ...]]:

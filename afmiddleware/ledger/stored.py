@@ -10,6 +10,7 @@ import msgspec
 from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.limits.rows import Hold, unpack_hold
+from afmiddleware.model.api_key import ApiKeyRecord
 from afmiddleware.model.receipt import Receipt
 from afmiddleware.receipts.chain import NO_LEAF, Head, leaf_hash
 from afmiddleware.receipts.verify import StoredReceipt
@@ -17,12 +18,13 @@ from afmiddleware.receipts.verify import StoredReceipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from afmiddleware.model.api_key import ApiKeyRecord
     from afmiddleware.model.revocation import Revocation
     from afmiddleware.receipts.checkpoint import Signer
 
 COLUMNS: Final = "seq, body, leaf, mac, kind, decision, capability, verdict, code, ts, disclosed"
 _pack = msgspec.msgpack.Encoder().encode
+unpack_api_key = msgspec.msgpack.Decoder(ApiKeyRecord).decode
+"""The record of an API key as `api_key_row` stores it."""
 _disclosed = msgspec.msgpack.Decoder(dict[str, tuple[bytes, str | None]]).decode
 
 

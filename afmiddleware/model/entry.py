@@ -108,7 +108,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     `new_key` is the public key that signs what comes after it, with `proof`, the old key's signature. `erase` are the
     private members whose values are deleted with it, of the receipts in the sequence numbers `erase_in`. `api_key` is
-    the record of an API key that is stored with it, `revocation` a token that is taken back.
+    the record of an API key that is stored with it, `revocation` a token that is taken back. `over` is the record that
+    `api_key` takes the place of: where another is stored by then, nothing is done, and the answer is not booked.
     """
 
     draft: Draft
@@ -117,6 +118,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     erase: tuple[str, ...] = ()
     erase_in: tuple[int, ...] = ()
     api_key: ApiKeyRecord | None = None
+    over: ApiKeyRecord | None = None
     revocation: Revocation | None = None
 
 
