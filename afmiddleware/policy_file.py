@@ -48,19 +48,15 @@ class PolicyFile(msgspec.Struct, frozen=True):
         """The text as it is now, with that of the lists that `config` names. Raises `ConfigError`."""
         content, _ = _read(self.place)
         lists: dict[str, str] = {}
-        digests: dict[str, str] = {}
         for name, entry in config.lists.items():
             if entry.file is None:
                 continue
             try:
-                found = (base / entry.file).read_bytes()
-                lists[name] = found.decode("utf-8")
+                lists[name] = (base / entry.file).read_bytes().decode("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 msg = f"{config.source}: the list {name} cannot be read again: {type(error).__name__}"
                 raise ConfigError([msg]) from None
-            digests[name] = hashlib.sha256(found).hexdigest()
-        digest = digest_of(hashlib.sha256(content.encode("utf-8")).hexdigest(), digests)
-        return PolicyText(digest, content, lists)
+        return PolicyText(digest_of_text(content, lists), content, lists)
 
     def kept(self, config: Config, base: Path, digest: str) -> PolicyText | None:
         """The text of the policy with this digest, to be kept; `None` when the files say another one by now.
@@ -81,6 +77,15 @@ class PolicyFile(msgspec.Struct, frozen=True):
         replaced by another of the same name is one too.
         """
         return tuple(_mark(one) for one in (self.place, *_named(config, base)))
+
+
+def digest_of_text(text: str, lists: Mapping[str, str]) -> str:
+    """The digest of a policy file with this text, and of its lists' files."""
+    return digest_of(_sha256(text), {name: _sha256(content) for name, content in lists.items()})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_policy(

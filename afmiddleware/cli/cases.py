@@ -21,7 +21,7 @@ from afmiddleware.errors import ConfigError
 from afmiddleware.former import former_policies
 from afmiddleware.ledger.base import Filter
 from afmiddleware.ledger.log import records_in
-from afmiddleware.ledger.open import open_for_reading
+from afmiddleware.ledger.open import keys_for_reading, open_for_reading
 from afmiddleware.model.number import Number
 from afmiddleware.policy.cases import CaseError
 from afmiddleware.policy.replay import advice, differences, record_of_case, replay, replay_each
@@ -30,6 +30,7 @@ from afmiddleware.policy.suite import Case, Result, compare, read_cases, run_cas
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from afmiddleware.config.schema import Config
     from afmiddleware.fence import Fence
     from afmiddleware.ledger.base import Reader
     from afmiddleware.policy.replay import Replay
@@ -124,8 +125,11 @@ def replay_command(context: click.Context, source: str, policy: str, *, as_json:
         with closing(looking_fence(policy)) as fence, closing(_ledger(source, policy)) as ledger:
             found = replay(fence.plan.policy, records_in(ledger.receipts(Filter())))
     else:
-        with closing(_ledger(source, policy)) as ledger:
-            found = replay_each(former_policies(ledger), records_in(ledger.receipts(Filter())))
+        config = _config_at(source, policy)
+        keys = keys_for_reading(config, Path.cwd())
+        with closing(open_for_reading(config, Path.cwd())) as ledger:
+            sign = keys.sign if keys is not None else None
+            found = replay_each(former_policies(ledger, sign), records_in(ledger.receipts(Filter())))
     totals = {
         "total": found.total,
         "reproduced": found.reproduced,
@@ -162,13 +166,18 @@ def _nothing_decided(found: Replay) -> bool:
 
 def _ledger(source: str, policy: str) -> Reader:
     """The ledger at a URL or in a SQLite file, with the secret that the policy names. Raises `ConfigError`."""
+    return open_for_reading(_config_at(source, policy), Path.cwd())
+
+
+def _config_at(source: str, policy: str) -> Config:
+    """What says where the ledger at a URL or in a SQLite file is. Raises `ConfigError`."""
     config = policy_at(policy)[0] if Path(policy).exists() else load("version: 1\nservice: none\n")
     if "://" not in source and Path(source).is_file() and not _is_sqlite(Path(source)):
         kinds = "name a ledger, its URL or its SQLite file"
         other = "for `replay` also a trace of cases as .jsonl; cases in YAML are for `test` and `diff --cases`"
         raise ConfigError([f"{source}: this is no ledger: {kinds}, or {other}"])
     url = source if "://" in source else f"sqlite:///{Path(source).resolve()}"
-    return open_for_reading(config.model_copy(update={"ledger": url}), Path.cwd())
+    return config.model_copy(update={"ledger": url})
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -15,6 +15,7 @@ from afmiddleware.cli.common import Group, echo_json, json_option, policy_at, po
 from afmiddleware.cli.orders import ended
 from afmiddleware.cli.receipt_text import when
 from afmiddleware.fence import system_clock
+from afmiddleware.former import check_text
 from afmiddleware.ledger.open import open_for_reading
 from afmiddleware.ledger.orders import RELEASE
 from afmiddleware.limits.generations import generation_in, superseded
@@ -120,6 +121,8 @@ def policy_show(digest: str, policy: str, *, as_json: bool) -> None:
     with closing(open_for_reading(config, base)) as ledger:
         ledger.head()
         found = ledger.policy(digest)
+    if found is not None:
+        check_text(found)
     if found is None:
         click.echo(f"no policy that begins with {digest} was kept, or several were", err=True)
     elif as_json:

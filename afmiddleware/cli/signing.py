@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from afmiddleware.cli.common import echo_json, policy_at
-from afmiddleware.errors import ReceiptError
+from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.fence import system_clock
 from afmiddleware.ledger.open import open_for_reading, open_for_tools, signing_file
-from afmiddleware.ledger.receipt_key import read_signing_key, write_signing_key
+from afmiddleware.ledger.receipt_key import appoint, next_of, read_signing_key, write_signing_key
+from afmiddleware.ledger.sqlite_file import Queue
 from afmiddleware.model.entry import Record
 from afmiddleware.receipts.checkpoint import jwk, key_name, verifier_key
 from afmiddleware.receipts.notary import rotation
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
+
+_WAITS: Final = 30.0
+"""How long a rotation waits for another, in seconds."""
 
 
 def make(policy: str, *, as_json: bool) -> None:
@@ -48,18 +52,30 @@ def rotate(policy: str, *, as_json: bool) -> None:
         msg = "the signing key comes from the environment: rotate it where it is kept, with Fence(signer=...)"
         raise ReceiptError(msg)
     place = signing_file(config, base)
-    fresh = place.with_name(f"{place.name}.next")
-    old = read_signing_key(place)
-    with closing(open_for_tools(config, base, clock=system_clock)) as ledger:
-        # One that was left by a rotation that did not come to its end was never appointed.
+    read_signing_key(place)
+    with _alone(place), closing(open_for_tools(config, base, clock=system_clock)) as ledger:
+        old, fresh = read_signing_key(place), next_of(place)
+        # What a rotation that was broken off has appointed is in its place since the ledger was opened.
         fresh.unlink(missing_ok=True)
         new = write_signing_key(fresh)
         draft, proof = rotation(ledger.head().log, old, new.public)
         ledger.commit(Record(draft, new_key=new.public, proof=proof))
-        os.replace(fresh, place)  # noqa: PTH105 (a rename that replaces, on every system)
+        appoint(place, new.public)
     _tell(place, new.public, as_json=as_json)
     if not as_json:
         click.echo("Whoever verifies needs the older ones too; all are told by: afmiddleware keys public", err=True)
+
+
+@contextmanager
+def _alone(place: Path) -> Generator[None]:
+    """Wait until nobody else rotates the key in a file: two who did would lose the key that the log appoints."""
+    with closing(Queue(place)) as queue:
+        try:
+            with queue.turn(_WAITS):
+                yield
+        except TimeoutError as error:
+            msg = f"the signing key {place} is being rotated by somebody else, who does not come to an end"
+            raise LedgerUnavailableError(msg) from error
 
 
 def show(policy: str, *, as_json: bool) -> None:

@@ -170,6 +170,10 @@ class Books:
             },
         )
 
+    def sign(self, message: bytes) -> bytes:
+        """Authenticate what is kept beside the log."""
+        return self._keys.sign(message)
+
     def flush_turned_away(self) -> None:
         """Record how many anonymous requests were refused since the last time, if any were."""
         for draft in aggregates(ANONYMOUS, self.turned_away):

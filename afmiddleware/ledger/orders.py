@@ -126,7 +126,7 @@ def put_in_force(books: Books, item: InForce) -> Closed:
     The first policy of a log is only remembered: every decision names the one that made it. What is superseded, and
     stays so, decides nothing, so nothing is recorded of it.
     """
-    books.texts |= rows_of(item)
+    books.texts |= rows_of(item, books.sign)
     row = books.rows.setdefault(CONTROL, Row({}))
     more = row.more = row.more or More()
     old, before, file = more.policy, more.generation, item.file or item.policy

@@ -20,7 +20,7 @@ from afmiddleware.ledger.kept import text_of
 from afmiddleware.ledger.postgres_server import connection_string, prepare, row_key, said, unpooled
 from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_writer import PostgresWriter
-from afmiddleware.ledger.receipt_key import read_signing_key
+from afmiddleware.ledger.receipt_key import signer_at
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.steady import Steady
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored, unpack_api_key
@@ -280,8 +280,8 @@ class PostgresLedger(Durable, PostgresReader):
         seen = self._seen = Seen(steady=Steady(url.name) if clock is None else None)
         keys, supply = self.keys, draw or Supply()
 
-        def read_signer() -> Signer | None:
-            return signer or (read_signing_key(place) if place.exists() else None)
+        def read_signer(public: bytes = b"") -> Signer | None:
+            return signer or signer_at(place, public)
 
         def open_writer() -> Writer:
             return PostgresWriter(url, keys, supply, anchors, seen, clock, read_signer, max_rows)

@@ -64,7 +64,7 @@ class PostgresWriter:
         anchors: Anchors | None,
         seen: Seen,
         clock: Callable[[], int] | None = None,
-        read_signer: Callable[[], Signer | None] = lambda: None,
+        read_signer: Callable[[bytes], Signer | None] = lambda _public: None,
         most: int = MOST_ROWS,
     ) -> None:
         self._url = url
@@ -77,7 +77,7 @@ class PostgresWriter:
         self._clock = clock
         self._sql = Statements(url.schema)
         self._read_signer = read_signer
-        self._signer = read_signer()
+        self._signer = read_signer(b"")
         self._frontier = Frontier()
         self._settings = [f"{url.timeout * 1000}"] * 3
         self._connection = connect(url)

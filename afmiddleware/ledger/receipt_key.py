@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -81,6 +82,7 @@ def signer_of_log(size: int, known: bytes, path: Path, signer: Signer | None, pl
             raise ReceiptError(msg)
         write_signing_key(path)
     if signer is None:
+        appoint(path, known)
         signer = read_signing_key(path)
     if size and known and signer.public != known:
         msg = (
@@ -89,6 +91,35 @@ def signer_of_log(size: int, known: bytes, path: Path, signer: Signer | None, pl
         )
         raise ReceiptError(msg)
     return signer
+
+
+def next_of(path: Path) -> Path:
+    """Where the key that is to take the place of another is, until the log has appointed it."""
+    return path.with_name(f"{path.name}.next")
+
+
+def signer_at(path: Path, public: bytes = b"") -> Signer | None:
+    """The key in a file, or beside it where a rotation has appointed `public` and not put it there yet.
+
+    `None` without a file. Raises `ReceiptError`.
+    """
+    if not path.exists():
+        return None
+    found = read_signing_key(path)
+    fresh = next_of(path)
+    if public and found.public != public and fresh.exists():
+        other = read_signing_key(fresh)
+        return other if other.public == public else found
+    return found
+
+
+def appoint(path: Path, public: bytes) -> None:
+    """Put the key that the log has appointed in its place, where a rotation was broken off before it could."""
+    found = signer_at(path, public)
+    if public and found is not None and found.public == public != read_signing_key(path).public:
+        # Whoever has done it in the meantime has done the same.
+        with suppress(FileNotFoundError):
+            os.replace(next_of(path), path)  # noqa: PTH105 (a rename that replaces, on every system)
 
 
 def check_signer(signer: Signer) -> None:
@@ -113,11 +144,7 @@ def write_signing_key(path: Path) -> KeySigner:
     key = Ed25519PrivateKey.generate()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            file.flush()
-            os.fsync(file.fileno())
+        _write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     except OSError as error:
         msg = f"the signing key {path} cannot be made: {error.strerror}"
         raise ReceiptError(msg) from error
@@ -128,12 +155,26 @@ def _new_or_old_secret(path: Path) -> bytes:
     if path.exists():
         return _read_secret(path)
     secret = secrets.token_bytes(KEY_BYTES)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secret.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        _write_whole(path, f"{secret.hex()}\n".encode())
+    except OSError as error:
+        msg = f"the key file {path} cannot be made: {error.strerror}"
+        raise ReceiptError(msg) from error
     return secret
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Make a file that only its owner reads, whole or not at all: half a key would never be replaced."""
+    made = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link does not replace what has come to be there in the meantime.
+        path.hardlink_to(made)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _read_secret(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from afmiddleware.errors import LedgerUnavailableError, ReceiptError
 from afmiddleware.ledger.chance import Supply
 from afmiddleware.ledger.durable import Durable
 from afmiddleware.ledger.kept import text_of
-from afmiddleware.ledger.receipt_key import read_signing_key
+from afmiddleware.ledger.receipt_key import signer_at
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_forks import Forks, Reopened
@@ -235,8 +235,8 @@ class SqliteLedger(Durable, SqliteReader):
         seen, supply = Seen(), draw or Supply()
         path, keys, place = location.database, self.keys, location.signing
 
-        def read_signer() -> Signer | None:
-            return signer or (read_signing_key(place) if place.exists() else None)
+        def read_signer(public: bytes = b"") -> Signer | None:
+            return signer or signer_at(place, public)
 
         def make_writer() -> Writer:
             return SqliteWriter(path, keys, clock, supply, anchors, seen, read_signer, max_rows)

@@ -105,7 +105,7 @@ class SqliteWriter:
         draw: Callable[[int], bytes],
         anchors: Anchors | None,
         seen: Seen,
-        read_signer: Callable[[], Signer | None],
+        read_signer: Callable[[bytes], Signer | None],
         most: int = MOST_ROWS,
     ) -> None:
         self._path = path
@@ -121,7 +121,7 @@ class SqliteWriter:
         self._most = most
         self._swept = ""
         self._read_signer = read_signer
-        self._signer = read_signer()
+        self._signer = read_signer(b"")
         self._frontier = Frontier()
         self._warm = Warm(self._connection)
         seen.hold(draw)

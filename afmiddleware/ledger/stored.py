@@ -58,14 +58,14 @@ def public_of(signer: Signer | None) -> bytes:
     return signer.public if signer is not None else b""
 
 
-def signer_of(public: bytes, held: Signer | None, read: Callable[[], Signer | None], place: str) -> Signer | None:
+def signer_of(public: bytes, held: Signer | None, read: Callable[[bytes], Signer | None], place: str) -> Signer | None:
     """Who signs the log whose head names the key `public`: who did so far, or, after a rotation elsewhere, another.
 
     Raises `LedgerUnavailableError` when the key at hand is not that one.
     """
     if public_of(held) == public:
         return held
-    found = read()
+    found = read(public)
     if found is None or found.public != public:
         msg = f"the signing key at hand is not the one of the log in {place}"
         raise LedgerUnavailableError(msg)

@@ -160,7 +160,7 @@ def opened(folder: Path, clock: FrozenClock) -> SqliteWriter:
     place, keys = ledger.location, ledger.keys
     ledger.close()
 
-    def signer() -> KeySigner:
+    def signer(_public: bytes) -> KeySigner:
         return read_signing_key(place.signing)
 
     return SqliteWriter(place.database, keys, clock, os.urandom, None, Seen(), signer)
