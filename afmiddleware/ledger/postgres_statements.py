@@ -24,6 +24,7 @@ class Statements:
             "SELECT head.leaf, receipt.leaf, receipt.body FROM {schema}.head"
             " LEFT JOIN {schema}.receipt ON receipt.seq = head.size"
         )
+        self.leaf = made("SELECT leaf FROM {schema}.receipt WHERE seq = %s")
         self.head = made("SELECT log, size, leaf, ts, frontier, signer FROM {schema}.head WHERE id = 1 FOR UPDATE")
         # Not now(), which is when the transaction began: a waiter would bring an older time than the row it writes.
         self.clock = made("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")

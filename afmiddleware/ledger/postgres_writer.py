@@ -19,7 +19,15 @@ from afmiddleware.ledger.postgres_statements import Statements
 from afmiddleware.ledger.postgres_sweep import sweep
 from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, tally
-from afmiddleware.ledger.stored import api_key_row, check_tail, revocation_row, signer_of, unpack_api_key, without
+from afmiddleware.ledger.stored import (
+    api_key_row,
+    check_known,
+    check_tail,
+    revocation_row,
+    signer_of,
+    unpack_api_key,
+    without,
+)
 from afmiddleware.limits.rows import pack, unpack_hold, unpack_row
 from afmiddleware.limits.slots import LEASE, RENEWED
 from afmiddleware.model.entry import Expire
@@ -88,6 +96,10 @@ class PostgresWriter:
     def _check_tail(self) -> None:
         connection = self._connection
         try:
+            known = self._seen.head
+            if known is not None:
+                leaf = connection.execute(self._sql.leaf, (known.size,), binary=True).fetchone()
+                check_known(leaf if leaf is None else (leaf[0],), known, self._url.name)
             found = connection.execute(self._sql.tail, binary=True).fetchone()
             check_tail(found if found is None else (found[0], found[1], found[2]), self._url.name)
         except (psycopg.Error, LedgerUnavailableError) as error:
@@ -149,6 +161,7 @@ class PostgresWriter:
                     raise LedgerUnavailableError(msg) from error
                 # The connection was lost before COMMIT was sent, as after a restart of the server: nothing was stored.
                 self._connection = connect(self._url)
+                self._check_tail()
         raise AssertionError  # pragma: no cover (the last attempt returns or raises)
 
     def _once(self, items: Sequence[Item], *, flush: bool) -> list[Answer]:

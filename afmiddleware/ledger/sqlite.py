@@ -18,6 +18,7 @@ from afmiddleware.ledger.receipt_key import signer_at
 from afmiddleware.ledger.room import MOST_ROWS
 from afmiddleware.ledger.sqlite_file import Location, connect, connect_to_read, prepare, transaction
 from afmiddleware.ledger.sqlite_forks import Forks, Reopened
+from afmiddleware.ledger.sqlite_taken import Files
 from afmiddleware.ledger.sqlite_writer import PUT_API_KEY, SqliteWriter
 from afmiddleware.ledger.stored import COLUMNS, Seen, api_key_row, holds_of, stored, unpack_api_key
 from afmiddleware.limits.rows import Hold, Row, unpack_row
@@ -238,8 +239,12 @@ class SqliteLedger(Durable, SqliteReader):
         def read_signer(public: bytes = b"") -> Signer | None:
             return signer or signer_at(place, public)
 
+        self._files = files = Files(path)
+
         def make_writer() -> Writer:
-            return SqliteWriter(path, keys, clock, supply, anchors, seen, read_signer, max_rows)
+            return SqliteWriter(
+                path, keys, clock, supply, anchors, seen, read_signer, files, self._forks.count, max_rows
+            )
 
         def open_writer() -> Writer:
             return Reopened(make_writer, self._forks)
@@ -253,5 +258,6 @@ class SqliteLedger(Durable, SqliteReader):
 
     def close(self) -> None:
         """Write what waits, then end the writer thread."""
-        self._end()
-        SqliteReader.close(self)
+        with self._files.closing():
+            self._end()
+            SqliteReader.close(self)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
+from afmiddleware.ledger.sqlite_taken import TakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -93,6 +94,11 @@ class Forks:
                 else:
                     self._lock.notify_all()
 
+    def anew(self) -> None:
+        """Close all that is open, as before a fork: it is opened anew where it is used next."""
+        self._before()
+        self._in_parent()
+
     def _before(self) -> None:
         own = threading.get_ident()
         with self._lock:
@@ -130,13 +136,21 @@ class Reopened:
 
     def write(self, items: Sequence[Item]) -> list[Answer]:
         """Commit the items in order."""
+        try:
+            with self._forks.used() as count:
+                return self._current(count).write(items)
+        except TakenError as error:
+            self._leave(error)
         with self._forks.used() as count:
             return self._current(count).write(items)
 
     def rest(self) -> None:
         """Do what is due."""
-        with self._forks.used() as count:
-            self._current(count).rest()
+        try:
+            with self._forks.used() as count:
+                self._current(count).rest()
+        except TakenError as error:
+            self._leave(error)
 
     def close(self, *, ending: bool) -> None:
         """Let go of the file."""
@@ -149,6 +163,11 @@ class Reopened:
             self._forks.closed(self._left)
             if writer is not None:
                 writer.close(ending=ending)
+
+    def _leave(self, error: TakenError) -> None:
+        _log.warning("%s; all is opened anew", error)
+        with error.closing:
+            self._forks.anew()
 
     def _current(self, count: int) -> Writer:
         if count != self._at:

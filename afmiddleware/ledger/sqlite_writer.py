@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
@@ -15,10 +16,12 @@ from afmiddleware.ledger.reach import keys_of_hold, lacks
 from afmiddleware.ledger.room import MOST_ROWS, count_rows, fewer, tally
 from afmiddleware.ledger.sqlite_batch import CHECKPOINT, COUNTER, HEAD, HOLD, NODE, RECEIPT, prepare, put
 from afmiddleware.ledger.sqlite_file import Queue, connect, transaction
+from afmiddleware.ledger.sqlite_taken import check_pages
 from afmiddleware.ledger.sqlite_warm import Warm, select
 from afmiddleware.ledger.stored import (
     TAIL,
     api_key_row,
+    check_known,
     check_tail,
     public_of,
     revocation_row,
@@ -37,11 +40,12 @@ from afmiddleware.receipts.merkle import Frontier
 from afmiddleware.receipts.notary import seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from afmiddleware.ledger.anchors import Anchors
     from afmiddleware.ledger.committer import Answer
+    from afmiddleware.ledger.sqlite_taken import Files
     from afmiddleware.ledger.stored import Seen
     from afmiddleware.model.entry import Item, Record
     from afmiddleware.receipts.checkpoint import Signer
@@ -56,6 +60,7 @@ _CACHED_KIB: Final = 16_000
 PUT_API_KEY: Final = "INSERT OR REPLACE INTO api_key VALUES (?, ?, ?, ?)"
 _API_KEY_AT: Final = "SELECT data FROM api_key WHERE id = ?"
 _REVOCATION: Final = "INSERT OR REPLACE INTO revocation VALUES (?, ?, ?)"
+_LEAF_AT: Final = "SELECT leaf FROM receipt WHERE seq = ?"
 _END = "SELECT log, size, leaf, ts, frontier, signer FROM head WHERE id = 1"
 _CLAIMS_AT = "SELECT key, data FROM claim WHERE key IN"
 _CLAIM = (
@@ -106,6 +111,8 @@ class SqliteWriter:
         anchors: Anchors | None,
         seen: Seen,
         read_signer: Callable[[bytes], Signer | None],
+        files: Files,
+        count: int = 0,
         most: int = MOST_ROWS,
     ) -> None:
         self._path = path
@@ -114,9 +121,11 @@ class SqliteWriter:
         self._draw = draw
         self._anchors = anchors
         self._note = ""
-        self._connection = _opened(path)
+        self._connection = _opened(path, seen.head, whole=not files.cut)
         self._queue = Queue(path)
-        self._inode = path.stat().st_ino
+        self._files = files
+        files.opened(count)
+        files.cut = False
         self._seen = seen
         self._most = most
         self._swept = ""
@@ -143,7 +152,7 @@ class SqliteWriter:
             self._transact(late, flush=False)
         try:
             if self._seen.lease and self._seen.lease < now + LEASE - RENEWED:
-                with self._queue.turn(), transaction(self._connection):
+                with self._turn(), transaction(self._connection):
                     self._connection.execute(_LEASE, (self._seen.holder, now + LEASE))
                 self._seen.lease = now + LEASE
             self._sweep(now)
@@ -159,7 +168,7 @@ class SqliteWriter:
         over = overdue(now)
         if Swept(page, now).idle and not any(connection.execute(old, (over[at],)).fetchone() for at, old, _ in _STALE):
             return
-        with self._queue.turn(), transaction(connection):
+        with self._turn(), transaction(connection):
             # What was seen without the lock may have been used since.
             self._warm.forget()
             again = select(connection, _ROWS_AT, [key for key, _ in page])
@@ -178,7 +187,7 @@ class SqliteWriter:
             if ending and self._seen.turned_away:
                 self._transact((), flush=True)
             if ending and self._seen.lease:
-                with self._queue.turn(), transaction(self._connection):
+                with self._turn(), transaction(self._connection):
                     self._connection.execute("DELETE FROM lease WHERE holder = ?", (self._seen.holder,))
         except (AFError, sqlite3.Error, OSError) as error:
             _log.warning("the last counts were not recorded: %s", error)
@@ -190,8 +199,7 @@ class SqliteWriter:
         answers: list[Answer] = []
         asked = False
         try:
-            self._still_the_same_file()
-            with self._queue.turn():
+            with self._turn():
                 with transaction(self._connection):
                     books = self._load(items)
                     answers += [books.perform(item) for item in items]
@@ -336,16 +344,21 @@ class SqliteWriter:
         if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             _log.warning("%s-wal still holds what was erased while somebody reads; redact again later", self._path)
 
-    def _still_the_same_file(self) -> None:
-        if self._path.stat().st_ino != self._inode:
-            msg = f"the ledger {self._path} was replaced while it was in use"
-            raise LedgerUnavailableError(msg)
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        with self._queue.turn():
+            self._files.check(self._connection)
+            yield
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """A connection to a log that ends as its head says. Raises `LedgerUnavailableError`."""
+def _opened(path: Path, known: Head | None, *, whole: bool) -> sqlite3.Connection:
+    """A connection to a log that ends as its head says, and goes on from `known`. Raises `LedgerUnavailableError`."""
     connection = connect(path)
     try:
+        if not whole:
+            check_pages(connection)
+        if known is not None:
+            check_known(connection.execute(_LEAF_AT, (known.size,)).fetchone(), known, str(path))
         check_tail(connection.execute(TAIL).fetchone(), str(path))
         # Only here, where every commit is made in the turn of its process.
         connection.execute(f"PRAGMA wal_autocheckpoint = {FOLDED_AT}")

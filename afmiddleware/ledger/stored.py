@@ -72,6 +72,16 @@ def signer_of(public: bytes, held: Signer | None, read: Callable[[bytes], Signer
     return found
 
 
+def check_known(row: tuple[bytes] | None, known: Head, place: str) -> None:
+    """Look for the last receipt that this process has acknowledged, by its leaf in `row`, in a log that is opened anew.
+
+    Raises `LedgerUnavailableError` when another stands there: the log was replaced by an old copy, and continued.
+    """
+    if row is not None and row[0] != known.leaf:
+        msg = f"receipt {known.size} of the log in {place} is not the one that was acknowledged: it was replaced"
+        raise LedgerUnavailableError(msg)
+
+
 TAIL: Final = "SELECT head.leaf, receipt.leaf, receipt.body FROM head LEFT JOIN receipt ON receipt.seq = head.size"
 """What `check_tail` looks at."""
 

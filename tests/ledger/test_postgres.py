@@ -377,3 +377,25 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def test_a_server_that_has_gone_on_from_an_older_state_is_not_followed(url: str) -> None:
+    """A copy that had not caught up became the server, and another host has written there."""
+    ledger = postgres(url)
+    admit(ledger, "d1")
+    tables = ("head", "receipt", "node", "checkpoint")
+    with admin() as connection:
+        for table in tables:
+            connection.execute(f"CREATE TEMP TABLE {table}_then AS TABLE {name_of(url)}.{table}")
+        admit(ledger, "d2")
+        for table in tables:
+            connection.execute(f"DELETE FROM {name_of(url)}.{table}")
+            connection.execute(f"INSERT INTO {name_of(url)}.{table} SELECT * FROM {table}_then")
+    with closing(postgres(url)) as other:
+        admit(other, "e1", owner="key:b")
+        admit(other, "e2", owner="key:b")
+    kill_connections(url)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError, match="not the one that was acknowledged"):
+            admit(ledger, "d3")
+    ledger.close()

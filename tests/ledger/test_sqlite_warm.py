@@ -13,6 +13,7 @@ from afmiddleware.errors import LedgerUnavailableError
 from afmiddleware.ledger.receipt_key import read_signing_key
 from afmiddleware.ledger.sqlite import SqliteLedger
 from afmiddleware.ledger.sqlite_file import connect
+from afmiddleware.ledger.sqlite_taken import Files
 from afmiddleware.ledger.sqlite_warm import Warm, select
 from afmiddleware.ledger.sqlite_writer import FOLDED_AT, SqliteWriter
 from afmiddleware.ledger.stored import Seen
@@ -163,7 +164,7 @@ def opened(folder: Path, clock: FrozenClock) -> SqliteWriter:
     def signer(_public: bytes) -> KeySigner:
         return read_signing_key(place.signing)
 
-    return SqliteWriter(place.database, keys, clock, os.urandom, None, Seen(), signer)
+    return SqliteWriter(place.database, keys, clock, os.urandom, None, Seen(), signer, Files(place.database))
 
 
 def test_the_write_ahead_log_is_folded_back_now_and_then(tmp_path: Path, clock: FrozenClock) -> None:
