@@ -153,15 +153,26 @@ class _Sender:
                 self._wake.notify()
             self._next = head, note
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="afmiddleware-anchor", daemon=True)
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        """Begin the thread, or let the next mark do it: the commit that this one is of was made."""
+        thread = threading.Thread(target=self._run, name="afmiddleware-anchor", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._error = str(error)
+            _log.error("the anchor %s has no mark of this log: %s", self._place.name, error)
+            return
+        self._thread = thread
 
     def state(self) -> AnchorState:
-        with self._wake:
-            waiting = self._timer() - self._since if self._since is not None else 0.0
-            return AnchorState(
-                place=self._place.name, size=self._sent, waiting=waiting, failures=self._failures, error=self._error
-            )
+        # Without the lock: the handler of a signal may raise in whoever asks, and would leave it locked.
+        since = self._since
+        waiting = self._timer() - since if since is not None else 0.0
+        return AnchorState(
+            place=self._place.name, size=self._sent, waiting=waiting, failures=self._failures, error=self._error
+        )
 
     def end(self) -> None:
         if self._pid == os.getpid():

@@ -13,14 +13,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from afmiddleware.errors import AFError, LedgerUnavailableError
-from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Ping, Record, Settle
+from afmiddleware.model.entry import Closed, Conclusion, Entry, Held, InForce, Item, Order, Ping, Record, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +57,26 @@ class Writer(Protocol):
     def close(self, *, ending: bool) -> None:
         """Let go of what the thread holds; `ending` says that this process writes no more."""
         ...
+
+
+class Waiter:
+    """A thread that waits for one answer. The handler of a signal may raise in it at any place, and leaves no lock."""
+
+    __slots__ = ("_answer", "_gate")
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self, seconds: float) -> Answer | None:
+        """The answer, `None` when none has come in time."""
+        return self._answer if self._gate.acquire(timeout=seconds) else None
+
+    def answered(self, answer: Answer) -> None:
+        """Let it go on, once."""
+        self._answer = answer
+        self._gate.release()
 
 
 class Ticket:
@@ -106,25 +124,30 @@ class Committer:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._waiting: deque[Ticket] = deque()
-        self._wake = threading.Condition()
+        # The handler of a signal may raise in whoever enters a condition, and leave it locked for ever. A lock is taken
+        # in one step.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
+        self._running = threading.Lock()
         self._closing = False
         self._idle = False
         self._faults = 0
 
     def commit(self, item: Item) -> Held | Closed:
         """Commit and wait. Raises `LedgerUnavailableError` when it was not done within the deadline."""
-        waiter: Future[Answer] = Future()
-        ticket = self._put(Ticket(item, waiter, None))
+        waiter = Waiter()
+        ticket = Ticket(item, waiter, None)
         try:
-            answer = waiter.result(self._deadline)
-        except FutureTimeoutError:
-            self._abandon(ticket)
-            raise LedgerUnavailableError(_LATE) from None
+            self._put(ticket)
+            answer = waiter.wait(self._deadline)
         except BaseException:
             # A signal's handler has raised: a server or a queue has given the caller up.
             self._abandon(ticket)
             raise
+        if answer is None:
+            self._abandon(ticket)
+            raise LedgerUnavailableError(_LATE)
         return _unwrap(answer)
 
     async def acommit(self, item: Item) -> Held | Closed:
@@ -149,19 +172,19 @@ class Committer:
         """Write what still waits, then end the thread."""
         if self._pid != os.getpid():
             return
-        with self._wake:
+        with self._lock:
             self._closing = True
             self._wake.notify()
             thread = self._thread
         if thread is not None:
             thread.join(_DRAIN)
-            if thread.is_alive():
+            if self._running.locked():
                 _log.error("the ledger did not finish writing in %d s", _DRAIN)
 
     def _put(self, ticket: Ticket) -> Ticket:
         if self._gate is not None and isinstance(ticket.item, Entry | Ping):
             self._gate()
-        with self._wake:
+        with self._lock:
             if self._closing:
                 msg = "the ledger is closed"
                 raise LedgerUnavailableError(msg)
@@ -169,13 +192,23 @@ class Committer:
                 msg = f"{len(self._waiting)} commits are waiting already"
                 raise LedgerUnavailableError(msg)
             self._waiting.append(ticket)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="afmiddleware-ledger", daemon=True)
-                self._thread.start()
+            if not self._running.locked():
+                self._start(ticket)
             elif self._idle:
-                self._idle = False
                 self._wake.notify()
+                self._idle = False
         return ticket
+
+    def _start(self, ticket: Ticket) -> None:
+        """Begin the thread, for the first item or after a signal or a want of threads has kept it from beginning."""
+        thread = self._thread = threading.Thread(target=self._run, name="afmiddleware-ledger", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            self._waiting.remove(ticket)
+            msg = f"the ledger's writer cannot begin: {error}"
+            raise LedgerUnavailableError(msg) from error
 
     def _too_late(self, ticket: Ticket, waiter: asyncio.Future[Answer]) -> None:
         if not waiter.done():
@@ -183,7 +216,7 @@ class Committer:
             waiter.set_result(LedgerUnavailableError(_LATE))
 
     def _abandon(self, ticket: Ticket) -> None:
-        with self._wake:
+        with self._lock:
             ticket.abandoned = True
             if ticket.answer is not None:
                 self._undo_if_admitted(ticket)
@@ -208,7 +241,7 @@ class Committer:
 
     def _take(self) -> list[Ticket] | None:
         """The next batch, an empty one when nothing came for a while, or `None` when there is nothing more to come."""
-        with self._wake:
+        with self._lock:
             while not self._waiting:
                 if self._closing:
                     return None
@@ -218,12 +251,22 @@ class Committer:
             batch: list[Ticket] = []
             while self._waiting and len(batch) < MAX_BATCH:
                 ticket = self._waiting.popleft()
-                # Nobody waits for this admission any more, so it must not be charged.
-                if not (ticket.abandoned and isinstance(ticket.item, Entry)):
+                # Nobody waits for this any more: an admission must not be charged, an order was told to have failed.
+                if not (ticket.abandoned and isinstance(ticket.item, Entry | Order | Record)):
                     batch.append(ticket)
             return batch
 
     def _run(self) -> None:
+        # One that began while another could not be told to have begun is one too many.
+        if not self._running.acquire(blocking=False):
+            return
+        self._thread = threading.current_thread()
+        try:
+            self._serve()
+        finally:
+            self._running.release()
+
+    def _serve(self) -> None:
         writer: Writer | None = None
         rested = time.monotonic()
         while (batch := self._take()) is not None:
@@ -255,7 +298,7 @@ class Committer:
             self._fail(batch, fault, again=passing)
         else:
             self._faults = 0
-            with self._wake:
+            with self._lock:
                 for ticket, answer in zip(batch, answers, strict=True):
                     ticket.answer = answer
                     if ticket.abandoned:
@@ -295,7 +338,7 @@ class Committer:
         if not again and lasting:
             _log.error("what cannot be written is given up; a reservation it was to settle stays held")
         waiting = [*(lasting if again else ()), *undone]
-        with self._wake:
+        with self._lock:
             for ticket in batch:
                 ticket.answer = error
             if waiting and self._closing:
@@ -305,7 +348,7 @@ class Committer:
                 self._waiting.extendleft(reversed(waiting))
         _deliver(batch, [error] * len(batch))
         if waiting:
-            with self._wake:
+            with self._lock:
                 self._idle = True
                 self._wake.wait(_RETRY * 2 ** min(self._faults, _DOUBLED))
             self._faults += 1
@@ -335,8 +378,8 @@ def _unwrap(answer: Answer) -> Held | Closed:
 def _deliver(batch: Sequence[Ticket], answers: Sequence[Answer]) -> None:
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Answer]]] = {}
     for ticket, answer in zip(batch, answers, strict=True):
-        if isinstance(ticket.waiter, Future):
-            ticket.waiter.set_result(answer)
+        if isinstance(ticket.waiter, Waiter):
+            ticket.waiter.answered(answer)
         elif ticket.loop is not None:
             loops.setdefault(ticket.loop, []).append((ticket, answer))
     for loop, answered in loops.items():

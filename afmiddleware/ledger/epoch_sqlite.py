@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 from afmiddleware.errors import LedgerUnavailableError
@@ -28,7 +29,7 @@ def make_way(location: Location) -> tuple[Head, tuple[str, ...], str]:
     try:
         with closing(Queue(database)) as queue, queue.turn(), closing(connect(database)) as connection:
             head = Head(*connection.execute("SELECT log, size, leaf, ts FROM head WHERE id = 1").fetchone())
-            copy = database.with_name(f"{database.name}.{head.log}")
+            copy = _free(database.with_name(f"{database.name}.{head.log}"))
             if head.size:
                 _copy(connection, copy)
             with transaction(connection):
@@ -40,12 +41,22 @@ def make_way(location: Location) -> tuple[Head, tuple[str, ...], str]:
         raise LedgerUnavailableError(msg) from error
 
 
+def _free(copy: Path) -> Path:
+    """A name that nothing has: what was copied before of the log stays as it is."""
+    names = (copy if number == 1 else copy.with_name(f"{copy.name}.{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
 def _copy(connection: sqlite3.Connection, copy: Path) -> None:
-    copy.touch(0o600, exist_ok=False)
+    """Copy a ledger whole: one that was broken off has not the name of a copy."""
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(0o600)
     try:
-        connection.execute("VACUUM INTO ?", (str(copy),))
-    except sqlite3.Error:
-        copy.unlink()
+        connection.execute("VACUUM INTO ?", (str(part),))
+        part.rename(copy)
+    except (sqlite3.Error, OSError):
+        part.unlink(missing_ok=True)
         raise
 
 

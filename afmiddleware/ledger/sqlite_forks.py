@@ -56,7 +56,9 @@ class Forks:
             )
 
     def _begin(self) -> None:
-        self._lock = threading.Condition()
+        # The lock itself is entered in one step, which the handler of a signal cannot come in between.
+        self._lock = threading.RLock()
+        self._free = threading.Condition(self._lock)
         self._open: weakref.WeakSet[Closable] = weakref.WeakSet()
         self._users: dict[int, int] = {}
         self._forking = 0
@@ -76,23 +78,27 @@ class Forks:
     def used(self) -> Generator[int]:
         """Hold forks up; the `count` of them. Raises `LedgerUnavailableError` where the parent used the file."""
         own = threading.get_ident()
-        with self._lock:
-            while self._forking and own not in self._users:
-                self._lock.wait()
-            if self._stranded:
-                msg = "this process was forked off while its parent used the ledger, and did not go on: start it anew"
-                raise LedgerUnavailableError(msg)
-            self._users[own] = self._users.get(own, 0) + 1
+        inside = False
         try:
+            with self._lock:
+                while self._forking and own not in self._users:
+                    self._free.wait()
+                if self._stranded:
+                    msg = (
+                        "this process was forked off while its parent used the ledger, and did not go on: start it anew"
+                    )
+                    raise LedgerUnavailableError(msg)
+                self._users[own] = self._users.get(own, 0) + 1
+                inside = True
             yield self.count
         finally:
             with self._lock:
                 # None is left in a child that was forked off in here.
-                left = self._users.pop(own, 1) - 1
+                left = self._users.pop(own, 1) - 1 if inside else self._users.get(own, 0)
                 if left:
                     self._users[own] = left
                 else:
-                    self._lock.notify_all()
+                    self._free.notify_all()
 
     def anew(self) -> None:
         """Close all that is open, as before a fork: it is opened anew where it is used next."""
@@ -104,7 +110,7 @@ class Forks:
         with self._lock:
             self._forking += 1
             self._kept = True
-            free = self._lock.wait_for(lambda: not self._users.keys() - {own}, self._patience)
+            free = self._free.wait_for(lambda: not self._users.keys() - {own}, self._patience)
             if free and own not in self._users:
                 self.count += 1
                 while self._open:
@@ -116,7 +122,7 @@ class Forks:
             self._forking -= 1
             if not self._forking:
                 self._kept = False
-                self._lock.notify_all()
+                self._free.notify_all()
 
     def _in_child(self) -> None:
         # Locks are in whatever state the parent's threads left them, and none of these threads is here.
