@@ -179,7 +179,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 def _read_secret(path: Path) -> bytes:
     try:
-        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        secret = bytes.fromhex(path.read_bytes().decode("ascii").strip())
     except (OSError, ValueError) as error:
         msg = f"the key file {path} cannot be read: it holds {KEY_BYTES} bytes as hexadecimal digits"
         raise ReceiptError(msg) from error

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
-from tests.ledger.conftest import entry, spend
-from tests.ledger.test_sqlite import TOTAL, held_lock, opened, run
+import pytest
+
+from afmiddleware.errors import LedgerUnavailableError
+from afmiddleware.ledger.base import Filter
+from afmiddleware.model.entry import Order
+from afmiddleware.testing import FrozenClock
+from tests.ledger.conftest import entry, spend, sqlite
+from tests.ledger.test_sqlite import TOTAL, admit, held_lock, opened, run
 
 
 def test_a_signal_that_ends_the_wait_undoes_the_admission(tmp_path: Path) -> None:
@@ -140,3 +147,19 @@ def counted(folder: Path) -> int:
     row = ledger.rows(["global", "actor:key:a"])
     ledger.close()
     return sum(one.cells[limit.cell].total for one in row.values() if limit.cell in one.cells)
+
+
+def test_an_order_that_was_told_to_have_failed_is_not_carried_out_later(tmp_path: Path) -> None:
+    ledger = sqlite(tmp_path, FrozenClock(), deadline=0.3)
+    order = Order(what="freeze", key="actor:key:a", by="ops")
+    with held_lock(tmp_path):
+        # The writer waits for the lock with this one, whatever comes behind it is in its next batch.
+        ledger.post(entry("first", spend(10_000, TOTAL), amount=100))
+        while ledger._committer._waiting:
+            pass
+        with pytest.raises(LedgerUnavailableError):
+            ledger.commit(order)
+    ledger.close()
+    with closing(sqlite(tmp_path, FrozenClock())) as again:
+        assert admit(again, "d1").verdict.authorized
+        assert [one.columns["kind"] for one in again.receipts(Filter())] == ["intent"] * 2

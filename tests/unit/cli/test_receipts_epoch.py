@@ -134,3 +134,15 @@ def test_a_process_that_still_runs_does_not_go_on_with_the_old_log(afm, tmp_path
 
         with pytest.raises(ActionRefused, match=r"ledger\.unavailable"), fence.action(event):
             pass
+
+
+def test_a_copy_that_was_broken_off_is_not_in_the_way_and_a_whole_one_is_not_touched(afm, cut):
+    log = json.loads((cut.parent / "far" / "anchor.json").read_text())["log"]
+    kept, part = (cut.parent / f"fence.db.{log}{end}" for end in ("", ".2.part"))
+    kept.write_text("a copy of before")
+    part.write_text("half")
+    ran = afm("receipts", "new-epoch", "--reason", "again", "--policy", cut, "--json")
+    assert (ran.code, ran.json["copy"]) == (0, f"{kept}.2")
+    assert kept.read_text() == "a copy of before"
+    assert not part.exists()
+    assert (cut.parent / f"fence.db.{log}.2").stat().st_mode & 0o777 == 0o600
