@@ -147,6 +147,8 @@ class Reopened:
                 return self._current(count).write(items)
         except TakenError as error:
             self._leave(error)
+            if not error.again:
+                raise
         with self._forks.used() as count:
             return self._current(count).write(items)
 

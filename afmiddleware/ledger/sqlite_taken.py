@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from afmiddleware.errors import LedgerUnavailableError
 
-try:
+if sys.platform == "linux":
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be taken away
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,10 +30,14 @@ _Mark = tuple[int, int, int]
 
 
 class TakenError(LedgerUnavailableError):
-    """The files in their place are not those that are open. All is to be closed within `closing`, and opened anew."""
+    """The files in their place are not those that are open. All is to be closed within `closing`, and opened anew.
 
-    def __init__(self, message: str, closing: AbstractContextManager[None]) -> None:
+    With `again` what was to be written may be tried once more then: the database itself is the same.
+    """
+
+    def __init__(self, message: str, closing: AbstractContextManager[None], *, again: bool) -> None:
         self.closing = closing
+        self.again = again
         super().__init__(message)
 
 
@@ -65,7 +68,8 @@ class Files:
         found, known = self._marks(), self._known
         if all(is_ == was and is_ is not None for is_, was in zip(found, known, strict=True)):
             return
-        self.cut = self.cut or _is_other(found[:1], known)
+        other = _is_other(found[:1], known)
+        self.cut = self.cut or other
         if not _is_other(found, known):
             if None not in found:
                 self._known = found
@@ -74,7 +78,7 @@ class Files:
                 msg = f"a file beside the ledger {self._database} was taken away while it is read"
                 raise LedgerUnavailableError(msg)
         msg = f"the ledger {self._database}, or a file beside it, was replaced, cut or taken away while it was in use"
-        raise TakenError(msg, self.closing())
+        raise TakenError(msg, self.closing(), again=not other)
 
     @contextmanager
     def closing(self) -> Generator[None]:
@@ -84,7 +88,7 @@ class Files:
         """
         fd = -1
         with suppress(OSError):
-            if self._known and _is_other(self._marks(), self._known) and hasattr(fcntl, "F_OFD_SETLK"):
+            if sys.platform == "linux" and _is_other(self._marks(), self._known):
                 fd = os.open(self._database, os.O_RDONLY | os.O_CLOEXEC)
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, *_LOCKED, 0))
         try:

@@ -48,10 +48,7 @@ _FIELDS: Final = frozenset({"recipient", "resource", "category", "network"})
 def advice(missing: str) -> str:
     """What would have kept what is missing, as `Replay.undecidable` counts it."""
     if missing == _NO_POLICY:
-        return (
-            "a ledger keeps the texts of files of up to 4 MiB, and where code declares bindings its key file tells of "
-            "which policy one is; name a policy with --policy to decide by that"
-        )
+        return "files of up to 4 MiB are kept (bindings in code: its key file is needed); --policy names another"
     if missing.startswith("decided by "):
         return "no rule decided that, so no rules can again"
     field = missing.removesuffix(" not kept")

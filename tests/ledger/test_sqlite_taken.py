@@ -135,9 +135,11 @@ def test_an_old_copy_that_somebody_has_continued_is_not_followed(tmp_path: Path)
         other = Peer(tmp_path)
         assert [len(other.say(name)) for name in ("e1", "e2")] == [64, 64]
         other.end()
+        with pytest.raises(LedgerUnavailableError, match="was replaced"):
+            admit(ledger, "d3")
         for _ in range(2):
             with pytest.raises(LedgerUnavailableError, match="not the one that was acknowledged"):
-                admit(ledger, "d3")
+                admit(ledger, "d4")
 
 
 def test_a_copy_of_now_is_followed(tmp_path: Path) -> None:
@@ -147,5 +149,7 @@ def test_a_copy_of_now_is_followed(tmp_path: Path) -> None:
         for end in ("-wal", "-shm"):
             (tmp_path / f"fence.db{end}").unlink()
         copy.replace(tmp_path / "fence.db")
+        with pytest.raises(LedgerUnavailableError, match="was replaced"):
+            admit(ledger, "refused")
         assert admit(ledger, "d2").verdict.authorized
         assert whole(ledger) == 2

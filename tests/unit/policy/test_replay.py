@@ -94,7 +94,7 @@ def test_without_the_policy_that_decided_nothing_is_decided_again() -> None:
         ("actor.id not kept", "kept unless receipts.redact names actor, or it was redacted"),
         (
             "the policy that decided not kept",
-            "a ledger keeps the texts of files of up to 4 MiB; name a policy with --policy to decide by that",
+            "files of up to 4 MiB are kept (bindings in code: its key file is needed); --policy names another",
         ),
         ("actor.scopes not kept", "no setting keeps it for a replay; a trace of cases has it (docs/policy.md)"),
         ("decided by request.ambiguous", "no rule decided that, so no rules can again"),
