@@ -373,9 +373,8 @@ def test_a_full_queue_of_the_pool_is_unavailable(url: str) -> None:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    command, pipe = [sys.executable, "-c", textwrap.dedent(code), *arguments], subprocess.PIPE
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
-    pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
