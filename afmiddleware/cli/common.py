@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -82,6 +83,12 @@ def known_as(_context: click.Context, _parameter: click.Parameter, actor: str) -
         msg = f"{name} is no actor: write key:{name} for whoever has its API keys, or jwt:..., local:..., address:..."
         raise click.BadParameter(msg)
     return actor
+
+
+def time_of(text: str) -> datetime:
+    """A date or time (ISO 8601), in UTC unless it says. Raises `ValueError`."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def none_found(found: Sized, text: str) -> None:

@@ -13,7 +13,17 @@ from msgspec.structs import replace
 from afmiddleware.anchoring import open_for_changes
 from afmiddleware.authenticators import key_prefix
 from afmiddleware.cli import signing
-from afmiddleware.cli.common import Group, echo_json, json_option, ledger_at, policy_at, policy_option, who
+from afmiddleware.cli.common import (
+    Group,
+    echo_json,
+    json_option,
+    ledger_at,
+    none_found,
+    policy_at,
+    policy_option,
+    time_of,
+    who,
+)
 from afmiddleware.config.identity_schema import ApiKeys
 from afmiddleware.fence import system_clock
 from afmiddleware.grammar.durations import parse_duration
@@ -153,8 +163,7 @@ def list_command(policy: str, *, as_json: bool) -> None:
     if as_json:
         echo_json([{**_told(record), "last_used": _instant(used.get(record.id))} for record in records])
         return
-    if not records:
-        click.echo("no key was made yet; make one with: afmiddleware keys new ACCOUNT", err=True)
+    none_found(records, "no key was made yet; make one with: afmiddleware keys new ACCOUNT")
     width = len("until 2026-11-21T12:00:00Z  ") if any(one.expires and not one.revoked for one in records) else 0
     for record in records:
         state, seen = _state(record), used.get(record.id)
@@ -191,10 +200,9 @@ def moment(text: str, option: str) -> datetime | None:
     try:
         if text[:1].isdigit() and "-" not in text:
             return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
-        found = datetime.fromisoformat(text)
+        return time_of(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}; write 30d, or 2027-01-31T12:00:00Z", param_hint=option) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 _ANY: Final = ApiKeyRecord(id="", digest=b"", account="any")

@@ -262,8 +262,8 @@ def freeze_command(target: str, reason: str, policy: str, *, as_json: bool) -> N
     """Refuse everything of an actor (key:..., jwt:..., local:...), of a capability pattern, or of `all`."""
     order = _stop("freeze", target, reason)
     config, base, whole = ledger_at(policy)
-    note = "" if not whole else unnamed(config, order.name, policy) if order.name else _keyless(config, base, target)
-    if note:
+    # What is named is only known of a policy that is right.
+    if whole and (note := unnamed(config, order.name, policy) if order.name else _keyless(config, base, target)):
         click.echo(note, err=True)
     give((config, base), order, as_json=as_json, said=f"{target} is frozen")
 

@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from afmiddleware.anchoring import anchors_of
-from afmiddleware.cli.common import Group, echo_json, json_option, known_as, many, none_found, policy_at, policy_option
+from afmiddleware.cli.common import (
+    Group,
+    echo_json,
+    json_option,
+    known_as,
+    many,
+    none_found,
+    policy_at,
+    policy_option,
+    time_of,
+)
 from afmiddleware.cli.receipt_text import about, lines, money, shown
 from afmiddleware.cli.receipts_anchor import anchor_command
 from afmiddleware.cli.receipts_epoch import epoch_command
@@ -69,11 +79,10 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        return time_of(text)
     except ValueError:
         msg = f"{text[:40]!r} is no time; write {_TIMES}"
         raise click.BadParameter(msg) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 @click.group("receipts", cls=Group)

@@ -75,9 +75,9 @@ def read_at(dependant: Any, source: Source) -> Iterator[Reading]:
             yield from _at(field, (source.name,), header=kind == "header")
         return
     fields = declared_in(dependant, "body_params")
-    whole = len({field.name for field in fields}) == 1 and not getattr(fields[0].field_info, "embed", None)
+    whole = is_whole(fields)
     for field in fields:
-        form = type(field.field_info).__name__ in ("Form", "File")
+        form = is_form(field)
         if form != (kind == "form"):
             continue
         if form:
@@ -158,6 +158,16 @@ def _adapters(reading: Reading) -> Iterator[TypeAdapter[Any]]:
     except PydanticUserError:
         # A type with settings of its own takes no others.
         yield TypeAdapter(kind)
+
+
+def is_form(field: Any) -> bool:
+    """Whether a body parameter is one of a form, and not of a document."""
+    return type(field.field_info).__name__ in ("Form", "File")
+
+
+def is_whole(fields: Sequence[Any]) -> bool:
+    """Whether the body parameters are one, and the document is that one: not an object that has it as a member."""
+    return len({field.name for field in fields}) == 1 and not getattr(fields[0].field_info, "embed", None)
 
 
 def declared_in(dependant: Any, where: str) -> list[Any]:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, PlainValidator, RootModel, WrapValidator
 
 from afmiddleware.grammar.paths import EVERY
 from afmiddleware_fastapi.members import members_of, settings_of
-from afmiddleware_fastapi.spelling import UNIONS, declared_in, read_at
+from afmiddleware_fastapi.spelling import UNIONS, declared_in, is_form, is_whole, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,11 @@ def unread(dependant: Any, source: Source) -> tuple[str, ...] | None:
     where = _DECLARED.get(source.kind)
     if where is None or _given_whole(dependant) or next(read_at(dependant, source), None) is not None:
         return None
-    fields = [one for one in declared_in(dependant, where) if _is_form(one) == (source.kind == "form")]
+    fields = [one for one in declared_in(dependant, where) if is_form(one) == (source.kind == "form")]
     if source.kind != "body":
         opened = any(settings_of(kind).get("extra") == "allow" for one in fields for kind in _arms(_kind(one)))
         return None if opened else tuple(f"{source.kind}.{name}" for one in fields for name in _names(one))
-    if len({one.name for one in fields}) == 1 and not getattr(fields[0].field_info, "embed", None):
+    if is_whole(fields):
         known = _strays(_kind(fields[0]), source.path)
     else:
         members = {one.alias: one for one in fields}
@@ -48,10 +48,6 @@ def _given_whole(dependant: Any) -> bool:
     if any(f"{kind.__module__}.{kind.__name__}" == _CREDENTIAL for kind in type(dependant.call).__mro__):
         return False
     return any(getattr(dependant, name, None) for name in _WHOLE) or any(map(_given_whole, dependant.dependencies))
-
-
-def _is_form(field: Any) -> bool:
-    return type(field.field_info).__name__ in ("Form", "File")
 
 
 def _kind(field: Any) -> Any:
